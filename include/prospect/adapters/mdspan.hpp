@@ -1,0 +1,41 @@
+// Any mdspan as rows and logits: std (C++23), Kokkos and cuda::std alike. They are recognised by
+// their shape, so this header includes none of them.
+#pragma once
+
+#include <prospect/core/matrix_view.hpp>
+#include <prospect/core/strided_span.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+
+namespace prospect::inline v0::adapters {
+
+template <class M, std::size_t Rank>
+concept strided_mdspan = (M::rank() == Rank) && requires(const M& m) {
+  typename M::element_type;
+  { m.data_handle() } -> std::convertible_to<typename M::element_type*>;
+  { m.extent(0) } -> std::convertible_to<std::int64_t>;
+  { m.stride(0) } -> std::convertible_to<std::int64_t>;
+};
+
+/// A one-dimensional mdspan of any layout with strides.
+template <strided_mdspan<1> M>
+constexpr strided_span<typename M::element_type> row(const M& m) {
+  return {m.data_handle(), static_cast<std::int64_t>(m.extent(0)),
+          static_cast<std::int64_t>(m.stride(0))};
+}
+
+/// A two-dimensional mdspan [tokens, vocabulary].
+/// @throws std::invalid_argument unless the elements of a row lie side by side.
+template <strided_mdspan<2> M>
+constexpr matrix_view<typename M::element_type> matrix(const M& m) {
+  if (m.stride(1) != 1) {
+    throw std::invalid_argument("prospect: elements of a logits row must lie side by side");
+  }
+  return {m.data_handle(), static_cast<std::int64_t>(m.extent(0)),
+          static_cast<std::int64_t>(m.extent(1)), static_cast<std::int64_t>(m.stride(0))};
+}
+
+}  // namespace prospect::inline v0::adapters

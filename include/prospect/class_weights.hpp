@@ -1,0 +1,63 @@
+// KTO's class weights from the class counts, by the rule of the paper.
+#pragma once
+
+#include <cmath>
+#include <stdexcept>
+
+namespace prospect::inline v0 {
+
+struct class_weights {
+  double desirable = 1;
+  double undesirable = 1;
+};
+
+/// The published upper bounds on desirable_weight n_desirable / (undesirable_weight n_undesirable),
+/// whose lower bound is 1.
+enum class weight_bound {
+  four_thirds,   ///< first version of arXiv:2402.01306, TRL's warning
+  three_halves,  ///< later versions
+};
+
+constexpr double bound_ratio(weight_bound bound) noexcept {
+  return bound == weight_bound::four_thirds ? 4.0 / 3.0 : 3.0 / 2.0;
+}
+
+/// The ends of the recommended interval, and where in it the counts stand without weights.
+struct weight_proposal {
+  class_weights low;            ///< both classes weigh the same
+  class_weights high;           ///< desirable completions weigh as much more as the bound allows
+  double unweighted_ratio = 1;  ///< n_desirable / n_undesirable
+  double bound = 1.5;
+  /// Whether weights of 1 already satisfy the rule.
+  constexpr bool balanced() const noexcept {
+    return unweighted_ratio >= 1 && unweighted_ratio <= bound;
+  }
+};
+
+/// Proposes weights for KTO (Ethayarajh et al. 2024, arXiv:2402.01306, section 4.3): the larger
+/// class keeps weight 1, the smaller one is raised.
+/// @throws std::invalid_argument if a count is not positive: a class that is absent cannot be
+///         weighted back.
+inline weight_proposal propose_class_weights(double n_desirable, double n_undesirable,
+                                             weight_bound bound = weight_bound::three_halves) {
+  if (!(n_desirable > 0) || !std::isfinite(n_desirable)) {
+    throw std::invalid_argument("prospect: propose_class_weights: n_desirable must be positive");
+  }
+  if (!(n_undesirable > 0) || !std::isfinite(n_undesirable)) {
+    throw std::invalid_argument("prospect: propose_class_weights: n_undesirable must be positive");
+  }
+  const double ratio = n_desirable / n_undesirable;
+  // For a target r the two weights must satisfy desirable / undesirable = r / ratio; neither falls
+  // below 1.
+  const auto weights_for = [ratio](double target) {
+    const double quotient = target / ratio;
+    return quotient >= 1 ? class_weights{.desirable = quotient, .undesirable = 1}
+                         : class_weights{.desirable = 1, .undesirable = 1 / quotient};
+  };
+  return {.low = weights_for(1.0),
+          .high = weights_for(bound_ratio(bound)),
+          .unweighted_ratio = ratio,
+          .bound = bound_ratio(bound)};
+}
+
+}  // namespace prospect::inline v0

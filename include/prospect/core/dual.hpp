@@ -1,0 +1,212 @@
+// Dual numbers: a value and its partial derivatives, carried together (forward-mode
+// differentiation). A loss is written once as a value; called with duals it yields its gradient,
+// exact to rounding, on host and device.
+#pragma once
+
+#include <prospect/core/math.hpp>
+
+#include <concepts>
+#include <type_traits>
+
+namespace prospect::inline v0 {
+
+/// value + sum_k partial[k] eps_k, with eps_i eps_j = 0.
+///
+/// Mixes freely with plain numbers, which are constants: they are converted to `R` first, so that
+/// a double hyper-parameter never drags fp32 arithmetic into fp64.
+template <std::floating_point R, int N>
+struct dual {
+  R value{};
+  R partial[N]{};
+
+  dual() = default;
+  PROSPECT_HD constexpr dual(R constant) noexcept : value{constant} {}
+  template <class Number>
+    requires(std::is_arithmetic_v<Number> && !std::same_as<Number, R>)
+  PROSPECT_HD constexpr dual(Number constant) noexcept : value{static_cast<R>(constant)} {}
+
+  /// The k-th independent variable.
+  PROSPECT_HD static constexpr dual variable(R x, int k) noexcept {
+    dual d{x};
+    d.partial[k] = R(1);
+    return d;
+  }
+
+  /// f(x) by the chain rule, for a function with this value and this slope at x.
+  PROSPECT_HD constexpr dual chain(R f, R slope) const noexcept {
+    dual d{f};
+    // A constant stays one, even where the slope is infinite: 0 * inf would be NaN.
+    for (int k = 0; k < N; ++k) d.partial[k] = partial[k] == R(0) ? R(0) : slope * partial[k];
+    return d;
+  }
+
+  PROSPECT_HD friend constexpr dual operator-(dual a) noexcept {
+    a.value = -a.value;
+    for (R& p : a.partial) p = -p;
+    return a;
+  }
+  PROSPECT_HD friend constexpr dual operator+(dual a, const dual& b) noexcept {
+    a.value += b.value;
+    for (int k = 0; k < N; ++k) a.partial[k] += b.partial[k];
+    return a;
+  }
+  PROSPECT_HD friend constexpr dual operator-(dual a, const dual& b) noexcept {
+    a.value -= b.value;
+    for (int k = 0; k < N; ++k) a.partial[k] -= b.partial[k];
+    return a;
+  }
+  PROSPECT_HD friend constexpr dual operator*(const dual& a, const dual& b) noexcept {
+    dual d{a.value * b.value};
+    for (int k = 0; k < N; ++k) d.partial[k] = a.partial[k] * b.value + a.value * b.partial[k];
+    return d;
+  }
+  PROSPECT_HD friend constexpr dual operator/(const dual& a, const dual& b) noexcept {
+    dual d{a.value / b.value};
+    for (int k = 0; k < N; ++k) d.partial[k] = (a.partial[k] - d.value * b.partial[k]) / b.value;
+    return d;
+  }
+
+  // With a plain number only the dual's own partials are touched.
+  template <class Number>
+    requires std::is_arithmetic_v<Number>
+  PROSPECT_HD friend constexpr dual operator+(dual a, Number b) noexcept {
+    a.value += static_cast<R>(b);
+    return a;
+  }
+  template <class Number>
+    requires std::is_arithmetic_v<Number>
+  PROSPECT_HD friend constexpr dual operator+(Number a, const dual& b) noexcept {
+    return b + a;
+  }
+  template <class Number>
+    requires std::is_arithmetic_v<Number>
+  PROSPECT_HD friend constexpr dual operator-(dual a, Number b) noexcept {
+    a.value -= static_cast<R>(b);
+    return a;
+  }
+  template <class Number>
+    requires std::is_arithmetic_v<Number>
+  PROSPECT_HD friend constexpr dual operator-(Number a, const dual& b) noexcept {
+    return -b + a;
+  }
+  template <class Number>
+    requires std::is_arithmetic_v<Number>
+  PROSPECT_HD friend constexpr dual operator*(dual a, Number b) noexcept {
+    const R factor = static_cast<R>(b);
+    a.value *= factor;
+    for (R& p : a.partial) p *= factor;
+    return a;
+  }
+  template <class Number>
+    requires std::is_arithmetic_v<Number>
+  PROSPECT_HD friend constexpr dual operator*(Number a, const dual& b) noexcept {
+    return b * a;
+  }
+  template <class Number>
+    requires std::is_arithmetic_v<Number>
+  PROSPECT_HD friend constexpr dual operator/(dual a, Number b) noexcept {
+    const R divisor = static_cast<R>(b);
+    a.value /= divisor;
+    for (R& p : a.partial) p /= divisor;
+    return a;
+  }
+  template <class Number>
+    requires std::is_arithmetic_v<Number>
+  PROSPECT_HD friend constexpr dual operator/(Number a, const dual& b) noexcept {
+    return dual{a} / b;
+  }
+
+  PROSPECT_HD constexpr dual& operator+=(const dual& b) noexcept { return *this = *this + b; }
+  PROSPECT_HD constexpr dual& operator-=(const dual& b) noexcept { return *this = *this - b; }
+  PROSPECT_HD constexpr dual& operator*=(const dual& b) noexcept { return *this = *this * b; }
+  PROSPECT_HD constexpr dual& operator/=(const dual& b) noexcept { return *this = *this / b; }
+
+  // Comparisons look at the value only: a formula may branch. Spelled out, because what <=> returns
+  // cannot be used on the device.
+  PROSPECT_HD friend constexpr bool operator==(const dual& a, const dual& b) noexcept {
+    return a.value == b.value;
+  }
+  PROSPECT_HD friend constexpr bool operator<(const dual& a, const dual& b) noexcept {
+    return a.value < b.value;
+  }
+  PROSPECT_HD friend constexpr bool operator<=(const dual& a, const dual& b) noexcept {
+    return a.value <= b.value;
+  }
+  PROSPECT_HD friend constexpr bool operator>(const dual& a, const dual& b) noexcept {
+    return a.value > b.value;
+  }
+  PROSPECT_HD friend constexpr bool operator>=(const dual& a, const dual& b) noexcept {
+    return a.value >= b.value;
+  }
+};
+
+/// The plain number inside `T`: `R` for `dual<R, N>`, `T` itself otherwise.
+template <class T>
+struct scalar_of {
+  using type = T;
+};
+template <class R, int N>
+struct scalar_of<dual<R, N>> {
+  using type = R;
+};
+template <class T>
+using scalar_of_t = typename scalar_of<T>::type;
+
+template <class R, int N>
+PROSPECT_HD inline dual<R, N> exp(const dual<R, N>& x) noexcept {
+  const R value = exp(x.value);
+  return x.chain(value, value);
+}
+
+template <class R, int N>
+PROSPECT_HD inline dual<R, N> expm1(const dual<R, N>& x) noexcept {
+  return x.chain(expm1(x.value), exp(x.value));
+}
+
+template <class R, int N>
+PROSPECT_HD inline dual<R, N> log(const dual<R, N>& x) noexcept {
+  return x.chain(log(x.value), R(1) / x.value);
+}
+
+template <class R, int N>
+PROSPECT_HD inline dual<R, N> log1p(const dual<R, N>& x) noexcept {
+  return x.chain(log1p(x.value), R(1) / (R(1) + x.value));
+}
+
+template <class R, int N>
+PROSPECT_HD inline dual<R, N> sigmoid(const dual<R, N>& x) noexcept {
+  return x.chain(sigmoid(x.value), sigmoid_slope(x.value));
+}
+
+template <class R, int N>
+PROSPECT_HD inline dual<R, N> softplus(const dual<R, N>& x) noexcept {
+  return x.chain(softplus(x.value), sigmoid(x.value));
+}
+
+template <class R, int N>
+PROSPECT_HD inline dual<R, N> log_sigmoid(const dual<R, N>& x) noexcept {
+  return x.chain(log_sigmoid(x.value), sigmoid(-x.value));
+}
+
+template <class R, int N>
+PROSPECT_HD inline dual<R, N> log1mexp(const dual<R, N>& x) noexcept {
+  return x.chain(log1mexp(x.value), log1mexp_slope(x.value));
+}
+
+template <class R, int N>
+PROSPECT_HD constexpr dual<R, N> relu(const dual<R, N>& x) noexcept {
+  return x.chain(relu(x.value), x.value <= R(0) ? R(0) : R(1));
+}
+
+template <class R, int N>
+PROSPECT_HD constexpr dual<R, N> square(const dual<R, N>& x) noexcept {
+  return x.chain(square(x.value), R(2) * x.value);
+}
+
+template <class R, int N>
+PROSPECT_HD constexpr dual<R, N> clamp(const dual<R, N>& x, std::type_identity_t<R> low,
+                                       std::type_identity_t<R> high) noexcept {
+  return x.chain(clamp(x.value, low, high), x.value < low || x.value > high ? R(0) : R(1));
+}
+
+}  // namespace prospect::inline v0

@@ -1,0 +1,65 @@
+// A row: where it starts, how many elements, how far apart. The only way data enters or leaves.
+#pragma once
+
+#include <prospect/config.hpp>
+
+#include <concepts>
+#include <cstdint>
+#include <iterator>
+#include <ranges>
+#include <type_traits>
+
+namespace prospect::inline v0 {
+
+/// A view of `size` elements, `stride` elements apart. Owns nothing; passed by value, also to
+/// kernels.
+///
+/// A default-constructed (empty) span means "not given" for an input and "not wanted" for an
+/// output. The stride may be negative (a reversed row); 0 repeats one element, which is meant for
+/// inputs only.
+template <class T>
+class strided_span {
+ public:
+  using element_type = T;
+  using value_type = std::remove_cv_t<T>;
+
+  constexpr strided_span() = default;
+  PROSPECT_HD constexpr strided_span(T* data, std::int64_t size, std::int64_t stride = 1) noexcept
+      : data_{data}, size_{size}, stride_{stride} {}
+
+  /// From any contiguous container that outlives the call: `std::vector`, `std::span`, an array.
+  template <std::ranges::contiguous_range Row>
+    requires(std::ranges::sized_range<Row> && std::ranges::borrowed_range<Row &&> &&
+             std::convertible_to<std::remove_reference_t<std::ranges::range_reference_t<Row>> (*)[],
+                                 T (*)[]>)
+  constexpr strided_span(Row&& row) noexcept
+      : data_{std::ranges::data(row)}, size_{static_cast<std::int64_t>(std::ranges::size(row))} {}
+
+  /// `T` to `const T`, never back.
+  template <class U>
+    requires(!std::same_as<U, T> && std::convertible_to<U (*)[], T (*)[]>)
+  PROSPECT_HD constexpr strided_span(strided_span<U> other) noexcept
+      : data_{other.data()}, size_{other.size()}, stride_{other.stride()} {}
+
+  PROSPECT_HD constexpr T& operator[](std::int64_t i) const noexcept { return data_[i * stride_]; }
+  PROSPECT_HD constexpr T* data() const noexcept { return data_; }
+  PROSPECT_HD constexpr std::int64_t size() const noexcept { return size_; }
+  PROSPECT_HD constexpr std::int64_t stride() const noexcept { return stride_; }
+  PROSPECT_HD constexpr bool empty() const noexcept { return size_ == 0; }
+
+  /// Elements `[first, first + count)` of this row.
+  PROSPECT_HD constexpr strided_span slice(std::int64_t first, std::int64_t count) const noexcept {
+    return {data_ + first * stride_, count, stride_};
+  }
+
+ private:
+  T* data_ = nullptr;
+  std::int64_t size_ = 0;
+  std::int64_t stride_ = 1;
+};
+
+static_assert(std::is_trivially_copyable_v<strided_span<float>>);
+static_assert(std::convertible_to<strided_span<float>, strided_span<const float>>);
+static_assert(!std::convertible_to<strided_span<const float>, strided_span<float>>);
+
+}  // namespace prospect::inline v0

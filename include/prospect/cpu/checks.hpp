@@ -1,0 +1,108 @@
+// Argument checks of the CPU back end: each throws std::invalid_argument with the name of the
+// argument, before any work is done.
+#pragma once
+
+#include <prospect/batch.hpp>
+#include <prospect/losses/differentiate.hpp>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace prospect::inline v0::cpu::detail {
+
+[[noreturn]] inline void reject(std::string_view argument, std::string_view why) {
+  throw std::invalid_argument(std::string{"prospect: "}.append(argument).append(" ").append(why));
+}
+
+/// A row that must be there, with exactly `size` elements.
+template <class T>
+void require_row(std::string_view name, strided_span<T> row, std::int64_t size) {
+  if (row.size() != size) {
+    reject(name, "has " + std::to_string(row.size()) + " elements, " + std::to_string(size) +
+                     " are needed");
+  }
+}
+
+/// A row that may be left out.
+template <class T>
+void optional_row(std::string_view name, strided_span<T> row, std::int64_t size) {
+  if (!row.empty()) require_row(name, row, size);
+}
+
+/// An output: optional, and each element a place of its own.
+template <class T>
+void output_row(std::string_view name, strided_span<T> row, std::int64_t size) {
+  optional_row(name, row, size);
+  if (row.size() > 1 && row.stride() == 0)
+    reject(name, "has stride 0: every result would overwrite the last");
+}
+
+inline void token_counts(std::string_view name, strided_span<const std::int32_t> row,
+                         std::int64_t size) {
+  optional_row(name, row, size);
+  for (std::int64_t i = 0; i < row.size(); ++i) {
+    if (row[i] < 0) reject(name, "is negative at " + std::to_string(i));
+  }
+}
+
+inline void parameters(const char* problem) {
+  if (problem != nullptr) throw std::invalid_argument(std::string{"prospect: "} + problem);
+}
+
+inline void valid(const normaliser& by) {
+  if (!by.valid()) reject("normaliser", "needs a positive, finite count");
+}
+
+// What a loss reads is found by handing it NaN in that place: every primitive passes NaN on. So a
+// missing row is an error exactly where it matters, and no loss carries flags that could drift
+// from its formula.
+template <class R>
+constexpr R not_a_number = std::numeric_limits<R>::quiet_NaN();
+
+template <class R>
+bool tainted(const paired_value<R>& v) {
+  return std::isnan(v.loss) || std::isnan(v.d_chosen) || std::isnan(v.d_rejected);
+}
+template <class R>
+bool tainted(const unpaired_value<R>& v) {
+  return std::isnan(v.loss) || std::isnan(v.d_policy);
+}
+
+template <class R, class L>
+bool reads(const L& loss, const completion<R>& probe) {
+  if constexpr (paired_loss<L, R>) {
+    return tainted(differentiate(loss, pair<R>{.chosen = probe, .rejected = probe}));
+  } else {
+    return tainted(differentiate(loss, unpaired<R>{.answer = probe, .z = 0, .desirable = true})) ||
+           tainted(differentiate(loss, unpaired<R>{.answer = probe, .z = 0, .desirable = false}));
+  }
+}
+
+template <class R, class L>
+bool reads_reference(const L& loss) {
+  return reads<R>(loss, {.policy = R(-2), .ratio = not_a_number<R>, .tokens = R(2)});
+}
+template <class R, class L>
+bool reads_tokens(const L& loss) {
+  return reads<R>(loss, {.policy = R(-2), .ratio = R(0.5), .tokens = not_a_number<R>});
+}
+
+/// Refuses a reference row that is missing but read. A missing reference is never a zero one.
+template <class R, class L>
+void reference_row(const L& loss, std::string_view name, bool given) {
+  if (!given && reads_reference<R>(loss)) {
+    reject(name, "is missing, and this loss reads the reference (a zero reference must be passed)");
+  }
+}
+template <class R, class L>
+void tokens_row(const L& loss, std::string_view name, bool given) {
+  if (!given && reads_tokens<R>(loss)) {
+    reject(name, "is missing, and this loss averages over tokens");
+  }
+}
+
+}  // namespace prospect::inline v0::cpu::detail

@@ -1,0 +1,67 @@
+// What makes a type a preference loss, and the optional members a loss may have.
+#pragma once
+
+#include <prospect/losses/samples.hpp>
+
+#include <concepts>
+#include <string_view>
+#include <type_traits>
+
+namespace prospect::inline v0 {
+
+/// A loss is a small value that can be copied to a kernel.
+template <class L>
+concept loss_value = std::is_trivially_copyable_v<L>;
+
+/// `loss(pair)` is the loss of one preference pair.
+template <class L, class R = float>
+concept paired_loss = loss_value<L> && requires(const L& loss, const pair<dual<R, 2>>& sample) {
+  { loss(sample) } -> std::convertible_to<dual<R, 2>>;
+};
+
+/// `loss(unpaired)` is the loss of one completion with binary feedback.
+template <class L, class R = float>
+concept unpaired_loss =
+    loss_value<L> && requires(const L& loss, const unpaired<dual<R, 2>>& sample) {
+      { loss(sample) } -> std::convertible_to<dual<R, 2>>;
+    };
+
+/// A hyper-parameter: its name on every surface (C, command lines), and where it lives.
+template <class L>
+struct parameter {
+  using member_type = double L::*;
+  std::string_view name;
+  member_type member;
+};
+
+/// Why these hyper-parameters make no sense, or nullptr. A loss without `problem()` accepts all.
+template <class L>
+constexpr const char* problem(const L& loss) {
+  if constexpr (requires { loss.problem(); }) {
+    return loss.problem();
+  } else {
+    return nullptr;
+  }
+}
+
+/// The factor between a log-ratio and an implicit reward: `beta`, IPO's `tau`, or 1.
+template <class L>
+PROSPECT_HD constexpr double reward_scale(const L& loss) {
+  if constexpr (requires { loss.beta; }) {
+    return static_cast<double>(loss.beta);
+  } else if constexpr (requires { loss.tau; }) {
+    return static_cast<double>(loss.tau);
+  } else {
+    return 1.0;
+  }
+}
+
+namespace detail {
+
+/// Hyper-parameters that must be positive and finite; false for NaN.
+constexpr bool positive(double x) { return x > 0 && x < 1e300; }
+constexpr bool not_negative(double x) { return x >= 0 && x < 1e300; }
+
+}  // namespace detail
+
+}  // namespace prospect::inline v0

@@ -1,0 +1,54 @@
+// A loss and its gradient, from the one formula: the only place where dual numbers are seeded.
+// Every back end calls these two functions per example.
+#pragma once
+
+#include <prospect/losses/concepts.hpp>
+
+namespace prospect::inline v0 {
+
+/// The loss of one pair and its derivatives in the two summed policy log-probabilities.
+template <class R>
+struct paired_value {
+  R loss;
+  R d_chosen;
+  R d_rejected;
+};
+
+/// The loss of one completion and its derivatives in its summed policy log-probability and in z.
+template <class R>
+struct unpaired_value {
+  R loss;
+  R d_policy;
+  R d_z;
+};
+
+namespace detail {
+
+template <int K, class R>
+PROSPECT_HD constexpr completion<dual<R, 2>> variable(const completion<R>& c) noexcept {
+  return {.policy = dual<R, 2>::variable(c.policy, K),
+          .ratio = dual<R, 2>::variable(c.ratio, K),
+          .tokens = c.tokens};
+}
+
+}  // namespace detail
+
+/// The loss of `sample` and its gradient. The reference carries no gradient.
+template <std::floating_point R, paired_loss<R> L>
+PROSPECT_HD constexpr paired_value<R> differentiate(const L& loss, const pair<R>& sample) {
+  const dual<R, 2> result =
+      loss(pair<dual<R, 2>>{.chosen = detail::variable<0>(sample.chosen),
+                            .rejected = detail::variable<1>(sample.rejected)});
+  return {.loss = result.value, .d_chosen = result.partial[0], .d_rejected = result.partial[1]};
+}
+
+/// The loss of `sample`, its gradient, and dL/dz, which only an attached reference point uses.
+template <std::floating_point R, unpaired_loss<R> L>
+PROSPECT_HD constexpr unpaired_value<R> differentiate(const L& loss, const unpaired<R>& sample) {
+  const dual<R, 2> result = loss(unpaired<dual<R, 2>>{.answer = detail::variable<0>(sample.answer),
+                                                      .z = dual<R, 2>::variable(sample.z, 1),
+                                                      .desirable = sample.desirable});
+  return {.loss = result.value, .d_policy = result.partial[0], .d_z = result.partial[1]};
+}
+
+}  // namespace prospect::inline v0

@@ -1,0 +1,51 @@
+// What a loss is given: one pair, or one completion with a thumb up or down. The scalar `T` is a
+// plain number or a dual; the sign conventions of the whole library stand here.
+#pragma once
+
+#include <prospect/core/dual.hpp>
+
+namespace prospect::inline v0 {
+
+/// One completion, summed over its scored tokens. All log-probabilities are natural (nats).
+///
+/// The log-ratio is stored, not the reference: it is formed in the widest type at hand, before
+/// anything is rounded or scaled. A loss without a reference reads `policy` alone.
+template <class T>
+struct completion {
+  T policy{};                ///< log pi(y|x), summed
+  T ratio{};                 ///< log pi(y|x) - log pi_ref(y|x), summed
+  scalar_of_t<T> tokens{1};  ///< number of scored tokens, at least 1
+
+  PROSPECT_HD constexpr T log_ratio() const noexcept { return ratio; }
+  PROSPECT_HD constexpr T mean_log_ratio() const noexcept { return ratio / tokens; }
+  PROSPECT_HD constexpr T mean_policy() const noexcept { return policy / tokens; }
+};
+
+/// Two completions of one prompt, of which the first is preferred.
+template <class T>
+struct pair {
+  completion<T> chosen{};
+  completion<T> rejected{};
+
+  /// The implicit reward margin of DPO before beta: chosen minus rejected log-ratio.
+  PROSPECT_HD constexpr T log_ratio_margin() const noexcept {
+    return chosen.log_ratio() - rejected.log_ratio();
+  }
+  PROSPECT_HD constexpr T mean_log_ratio_margin() const noexcept {
+    return chosen.mean_log_ratio() - rejected.mean_log_ratio();
+  }
+};
+
+/// One completion with binary feedback, and the reference point z it is measured against (nats).
+template <class T>
+struct unpaired {
+  completion<T> answer{};
+  T z{};
+  bool desirable{};
+
+  PROSPECT_HD constexpr T log_ratio() const noexcept { return answer.log_ratio(); }
+  /// +1 for a desirable completion, -1 for an undesirable one.
+  PROSPECT_HD constexpr int sign() const noexcept { return desirable ? 1 : -1; }
+};
+
+}  // namespace prospect::inline v0

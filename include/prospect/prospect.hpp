@@ -1,0 +1,10 @@
+// The whole host side of Prospect in one include. Each header also stands alone.
+#pragma once
+
+#include <prospect/batch.hpp>
+#include <prospect/class_weights.hpp>
+#include <prospect/cpu/sequences.hpp>
+#include <prospect/cpu/tokens.hpp>
+#include <prospect/layout.hpp>
+#include <prospect/losses/losses.hpp>
+#include <prospect/reference_point.hpp>

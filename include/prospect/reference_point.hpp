@@ -1,0 +1,98 @@
+// KTO's reference point z as an object: who provides it, what was observed, what was clamped.
+// Everything is in nats and host-side; observations are (sum, count), so ranks can all-reduce them.
+#pragma once
+
+#include <prospect/batch.hpp>
+
+#include <cmath>
+#include <stdexcept>
+
+namespace prospect::inline v0 {
+
+/// The point completions are measured against, for one optimiser step. No gradient passes through.
+struct reference_point {
+  double z = 0;    ///< what the loss uses; clamped at 0 where it estimates a KL divergence
+  double raw = 0;  ///< before clamping
+
+  /// A KL estimate as KTO uses it: max(0, raw).
+  static constexpr reference_point clamped(double raw) noexcept {
+    return {.z = raw < 0 ? 0.0 : raw, .raw = raw};
+  }
+  /// From observed log-ratios of mismatched rows, all-reduced if there are several ranks. No
+  /// observation at all gives 0 (Ethayarajh et al. 2024, section 4.2).
+  static constexpr reference_point from(const sum_count& mismatched) noexcept {
+    return clamped(mismatched.mean());
+  }
+};
+
+/// z = 0: KTO-zero.
+constexpr reference_point zero_point() noexcept { return {}; }
+
+/// A z of the caller's own, used as given; it may be negative.
+/// @throws std::invalid_argument if `z` is not finite.
+inline reference_point constant_point(double z) {
+  if (!std::isfinite(z)) throw std::invalid_argument("prospect: constant_point: z must be finite");
+  return {.z = z, .raw = z};
+}
+
+/// The row whose completion row `i`'s prompt is paired with to estimate the KL divergence: a
+/// rotation by one, never a reversal, which would leave the middle of an odd batch matched.
+///
+/// -1 in a batch of one, where the rotation meets its own row: a matched row measures the reward,
+/// not the divergence, so there is nothing to observe.
+constexpr std::int64_t mismatched_row(std::int64_t i, std::int64_t rows) noexcept {
+  if (rows < 2) return -1;
+  return i + 1 < rows ? i + 1 : 0;
+}
+
+/// The mean over everything added since the last reset: micro-batches of one step, ranks, or both.
+class pooled_point {
+ public:
+  constexpr void add(const sum_count& mismatched) noexcept { seen_ += mismatched; }
+  constexpr void reset() noexcept { seen_ = {}; }
+  /// For an all-reduce across ranks, between the last `add` and `point`.
+  constexpr sum_count& observed() noexcept { return seen_; }
+  constexpr reference_point point() const noexcept { return reference_point::from(seen_); }
+
+ private:
+  sum_count seen_;
+};
+
+/// An exponential moving average of batch means, bias-corrected like Adam's, clamped at the end so
+/// that negative batches count. A batch without observations leaves it unchanged.
+class ema_point {
+ public:
+  /// @param decay weight of the past, in [0, 1).
+  /// @throws std::invalid_argument outside that interval.
+  explicit ema_point(double decay) : decay_{decay} {
+    if (!(decay >= 0 && decay < 1)) {
+      throw std::invalid_argument("prospect: ema_point: decay must lie in [0, 1)");
+    }
+  }
+  constexpr void add(const sum_count& mismatched) noexcept {
+    if (!mismatched.present()) return;
+    average_ = decay_ * average_ + (1 - decay_) * mismatched.mean();
+    weight_ = decay_ * weight_ + (1 - decay_);
+  }
+  constexpr reference_point point() const noexcept {
+    return reference_point::clamped(weight_ > 0 ? average_ / weight_ : 0.0);
+  }
+  /// What a checkpoint has to keep: (average, weight). `restore(state())` changes nothing.
+  constexpr sum_count state() const noexcept { return {.sum = average_, .count = weight_}; }
+  constexpr void restore(const sum_count& state) noexcept {
+    average_ = state.sum;
+    weight_ = state.count;
+  }
+
+ private:
+  double decay_;
+  double average_ = 0;
+  double weight_ = 0;
+};
+
+/// HALOs' SimpleKTO: each class is measured against the other class's clamped mean log-ratio, and
+/// the gradient passes through those means. Given to `evaluate` in place of a reference point,
+/// because it is formed from the batch itself and couples its rows.
+struct cross_class {};
+
+}  // namespace prospect::inline v0

@@ -1,0 +1,126 @@
+// The C API's list of losses: names, kinds, parameters.
+#include "losses.hpp"
+
+namespace pk = prospect::kernels;
+
+namespace {
+
+/// Index of a parameter in a loss's table, which is also its place in prospect_loss::value.
+template <class Loss>
+std::size_t parameter_index(const Loss& loss, const char* name) {
+  std::string known;
+  std::size_t i = 0;
+  for (const auto& p : loss.parameters) {
+    if (p.name == name) return i;
+    known.append(known.empty() ? "" : ", ").append(p.name);
+    ++i;
+  }
+  pk::fail(PROSPECT_UNKNOWN_NAME,
+           std::string{loss.name} + " has no parameter \"" + name + "\"; it has " + known);
+}
+
+}  // namespace
+
+uint32_t prospect_version(void) {
+  return PROSPECT_VERSION_MAJOR * 10000 + PROSPECT_VERSION_MINOR * 100 + PROSPECT_VERSION_PATCH;
+}
+
+const char* prospect_status_string(prospect_status status) {
+  switch (status) {
+    case PROSPECT_OK:
+      return "ok";
+    case PROSPECT_INVALID_ARGUMENT:
+      return "invalid argument";
+    case PROSPECT_UNKNOWN_NAME:
+      return "unknown name";
+    case PROSPECT_UNSUPPORTED:
+      return "unsupported";
+    case PROSPECT_INTERNAL_ERROR:
+      return "internal error";
+  }
+  return "unknown status";
+}
+
+int32_t prospect_loss_count(void) {
+  int32_t count = 0;
+  prospect::for_each_loss([&](const auto&) { ++count; });
+  return count;
+}
+
+const char* prospect_loss_name(int32_t index) {
+  const char* name = nullptr;
+  pk::with_loss(index, [&](const auto& loss) { name = loss.name.data(); });
+  return name;
+}
+
+prospect_status prospect_loss_init(prospect_loss* loss, const char* name, prospect_error* error) {
+  return pk::guard(error, [&] {
+    pk::require(loss, "loss");
+    pk::require(name, "name");
+    std::string known;
+    int32_t index = 0;
+    bool found = false;
+    prospect::for_each_loss([&](const auto& candidate) {
+      if (candidate.name == name) {
+        found = true;
+        *loss = {};
+        loss->struct_size = sizeof(prospect_loss);
+        loss->id = index;
+        std::size_t i = 0;
+        for (const auto& p : candidate.parameters) loss->value[i++] = candidate.*p.member;
+      }
+      known.append(known.empty() ? "" : ", ").append(candidate.name);
+      ++index;
+    });
+    if (!found) {
+      pk::fail(PROSPECT_UNKNOWN_NAME,
+               std::string{"there is no loss \""} + name + "\"; there are " + known);
+    }
+  });
+}
+
+prospect_status prospect_loss_kind(const prospect_loss* loss, prospect_kind* kind,
+                                   prospect_error* error) {
+  return pk::guard(error, [&] {
+    pk::require(kind, "kind");
+    pk::with_loss(loss, [&]<class L>(const L&) {
+      *kind = prospect::paired_loss<L> ? PROSPECT_PAIRED_LOSS : PROSPECT_UNPAIRED_LOSS;
+    });
+  });
+}
+
+const char* prospect_loss_parameter(const prospect_loss* loss, int32_t index) {
+  const char* name = nullptr;
+  pk::guard(nullptr, [&] {
+    pk::with_loss(loss, [&](const auto& l) {
+      if (index >= 0 && static_cast<std::size_t>(index) < l.parameters.size()) {
+        name = l.parameters[static_cast<std::size_t>(index)].name.data();
+      }
+    });
+  });
+  return name;
+}
+
+prospect_status prospect_loss_set(prospect_loss* loss, const char* parameter, double value,
+                                  prospect_error* error) {
+  return pk::guard(error, [&] {
+    pk::require(parameter, "parameter");
+    pk::with_loss(loss, [&](auto l) {
+      const std::size_t i = parameter_index(l, parameter);
+      l.*l.parameters[i].member = value;
+      if (const char* why = prospect::problem(l)) pk::fail(PROSPECT_INVALID_ARGUMENT, why);
+      loss->value[i] = value;
+    });
+  });
+}
+
+prospect_status prospect_loss_get(const prospect_loss* loss, const char* parameter, double* value,
+                                  prospect_error* error) {
+  return pk::guard(error, [&] {
+    pk::require(parameter, "parameter");
+    pk::require(value, "value");
+    pk::with_loss(loss, [&](const auto& l) {
+      *value = l.*l.parameters[parameter_index(l, parameter)].member;
+    });
+  });
+}

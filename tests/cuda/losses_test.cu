@@ -1,0 +1,249 @@
+// The formulas on a device: primitives, their derivatives and every loss of losses.def, evaluated
+// in a kernel and held against long double, or against the host for what the host tests have
+// proved.
+#include "catch.hpp"
+
+#include <prospect/core/dtype.hpp>
+#include <prospect/losses/losses.hpp>
+
+#include <cuda_runtime.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace {
+
+using prospect::dual;
+
+void require_success(cudaError_t status) {
+  CAPTURE(cudaGetErrorString(status));
+  REQUIRE(status == cudaSuccess);
+}
+
+// Device memory that lives as long as the test, filled with NaN patterns before it is written.
+template <class T>
+class device_array {
+ public:
+  explicit device_array(std::size_t size) : size_{size} {
+    require_success(cudaMalloc(&data_, size * sizeof(T)));
+    require_success(cudaMemset(data_, 0xff, size * sizeof(T)));
+  }
+  explicit device_array(const std::vector<T>& host) : device_array(host.size()) {
+    require_success(cudaMemcpy(data_, host.data(), size_ * sizeof(T), cudaMemcpyHostToDevice));
+  }
+  device_array(const device_array&) = delete;
+  device_array& operator=(const device_array&) = delete;
+  ~device_array() { cudaFree(data_); }
+
+  T* data() const { return data_; }
+  std::vector<T> host() const {
+    std::vector<T> copy(size_);
+    require_success(cudaMemcpy(copy.data(), data_, size_ * sizeof(T), cudaMemcpyDeviceToHost));
+    return copy;
+  }
+
+ private:
+  std::size_t size_;
+  T* data_ = nullptr;
+};
+
+template <class In, class Out, class F>
+__global__ void map(const In* in, Out* out, int n, F f) {
+  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (i < n) out[i] = f(in[i]);
+}
+
+template <class Out, class In, class F>
+std::vector<Out> on_device(const std::vector<In>& in, F f) {
+  const device_array<In> d_in(in);
+  const device_array<Out> d_out(in.size());
+  const int n = static_cast<int>(in.size());
+  map<<<(n + 127) / 128, 128>>>(d_in.data(), d_out.data(), n, f);
+  require_success(cudaGetLastError());
+  require_success(cudaDeviceSynchronize());
+  return d_out.host();
+}
+
+// Distance in units of the last place of the exact value, down to the subnormal spacing.
+double ulps(float got, long double exact) {
+  const float rounded = static_cast<float>(exact);
+  if (std::isnan(got) || std::isinf(rounded)) return got == rounded ? 0 : 1e9;
+  int exponent = 0;
+  std::frexp(rounded, &exponent);
+  return static_cast<double>(std::fabs(got - exact) /
+                             std::ldexp(1.0L, std::max(exponent - 24, -149)));
+}
+
+// Both signs of every binade that matters, a few mantissas each.
+std::vector<float> line() {
+  std::vector<float> x{0.0F, -0.0F};
+  for (int e = -140; e < 20; ++e) {
+    for (const float m : {1.0F, 1.1F, 1.37F, 1.5F, 1.77F, 1.9999999F}) {
+      x.push_back(std::ldexp(m, e));
+      x.push_back(-std::ldexp(m, e));
+    }
+  }
+  for (float v = -104.0F; v < 104.0F; v += 0.37F) x.push_back(v);
+  return x;
+}
+
+struct value_and_slope {
+  float value;
+  float slope;
+};
+
+// Named functors: a lambda in a kernel argument would need --extended-lambda.
+#define PRIMITIVE(name)                                              \
+  struct device_##name {                                             \
+    PROSPECT_HD value_and_slope operator()(float x) const {          \
+      const auto d = prospect::name(dual<float, 1>::variable(x, 0)); \
+      return {d.value, d.partial[0]};                                \
+    }                                                                \
+  }
+PRIMITIVE(sigmoid);
+PRIMITIVE(softplus);
+PRIMITIVE(log_sigmoid);
+PRIMITIVE(expm1);
+PRIMITIVE(log1mexp);
+#undef PRIMITIVE
+
+long double exact_sigmoid(long double x) {
+  const long double e = std::exp(-std::fabs(x));
+  return x >= 0 ? 1 / (1 + e) : e / (1 + e);
+}
+long double exact_softplus(long double x) {
+  return std::max(x, 0.0L) + std::log1p(std::exp(-std::fabs(x)));
+}
+
+template <class F, class Value, class Slope>
+void check_primitive(const std::vector<float>& x, F f, Value value, Slope slope) {
+  const auto got = on_device<value_and_slope>(x, f);
+  double worst_value = 0;
+  double worst_slope = 0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    CAPTURE(x[i]);
+    worst_value = std::max(worst_value, ulps(got[i].value, value(static_cast<long double>(x[i]))));
+    worst_slope = std::max(worst_slope, ulps(got[i].slope, slope(static_cast<long double>(x[i]))));
+  }
+  CHECK(worst_value <= 2);
+  CHECK(worst_slope <= 2);
+}
+
+struct to_half {
+  PROSPECT_HD std::uint16_t operator()(float v) const { return prospect::float16(v).bits; }
+};
+struct to_brain {
+  PROSPECT_HD std::uint16_t operator()(float v) const { return prospect::bfloat16(v).bits; }
+};
+struct from_half {
+  PROSPECT_HD float operator()(std::uint16_t v) const {
+    return static_cast<float>(__builtin_bit_cast(prospect::float16, v));
+  }
+};
+
+template <class L, class R>
+struct differentiated {
+  L loss;
+  template <class Sample>
+  PROSPECT_HD auto operator()(const Sample& sample) const {
+    return prospect::differentiate(loss, sample);
+  }
+};
+
+template <class R>
+std::vector<R> interesting() {
+  return {R(0), R(-0.5), R(3), R(-7.25), R(20), R(-40), R(250), R(-800), R(1e30), R(-1e30)};
+}
+
+template <class R>
+bool agree(R device, R host) {
+  if (std::isinf(host)) return device == host;
+  const R scale = std::max(std::abs(host), std::numeric_limits<R>::min());
+  return std::abs(device - host) <= 8 * std::numeric_limits<R>::epsilon() * scale;
+}
+
+template <class R, class L>
+void check_loss(const L& loss) {
+  CAPTURE(std::string{L::name});
+  std::vector<R> u = interesting<R>();
+  if constexpr (prospect::paired_loss<L, R>) {
+    std::vector<prospect::pair<R>> samples;
+    for (const R a : u) {
+      for (const R b : u) samples.push_back({{R(-30) + a, a, R(7)}, {R(-20) + b, b, R(3)}});
+    }
+    const auto got = on_device<prospect::paired_value<R>>(samples, differentiated<L, R>{loss});
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      const auto host = prospect::differentiate(loss, samples[i]);
+      CAPTURE(samples[i].chosen.ratio, samples[i].rejected.ratio, got[i].loss, host.loss,
+              got[i].d_chosen, host.d_chosen);
+      CHECK(agree(got[i].loss, host.loss));
+      CHECK(agree(got[i].d_chosen, host.d_chosen));
+      CHECK(agree(got[i].d_rejected, host.d_rejected));
+    }
+  } else {
+    std::vector<prospect::unpaired<R>> samples;
+    for (const R a : u) {
+      for (const R z : {R(0), R(1.5), R(30)}) {
+        samples.push_back({{R(-30) + a, a, R(7)}, z, true});
+        samples.push_back({{R(-30) + a, a, R(7)}, z, false});
+      }
+    }
+    const auto got = on_device<prospect::unpaired_value<R>>(samples, differentiated<L, R>{loss});
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      const auto host = prospect::differentiate(loss, samples[i]);
+      CAPTURE(samples[i].answer.ratio, samples[i].z, samples[i].desirable, got[i].loss, host.loss,
+              got[i].d_policy, host.d_policy);
+      CHECK(agree(got[i].loss, host.loss));
+      CHECK(agree(got[i].d_policy, host.d_policy));
+      CHECK(agree(got[i].d_z, host.d_z));
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("primitives and their derivatives are within 2 ulp on the device") {
+  const std::vector<float> x = line();
+  check_primitive(x, device_sigmoid{}, exact_sigmoid,
+                  [](long double v) { return exact_sigmoid(v) * exact_sigmoid(-v); });
+  check_primitive(x, device_softplus{}, exact_softplus, exact_sigmoid);
+  check_primitive(
+      x, device_log_sigmoid{}, [](long double v) { return -exact_softplus(-v); },
+      [](long double v) { return exact_sigmoid(-v); });
+  check_primitive(
+      x, device_expm1{}, [](long double v) { return std::expm1(v); },
+      [](long double v) { return std::exp(v); });
+
+  std::vector<float> negative;
+  for (const float v : x) {
+    if (v < 0) negative.push_back(v);
+  }
+  check_primitive(
+      negative, device_log1mexp{},
+      [](long double v) {
+        return v < -0.693L ? std::log1p(-std::exp(v)) : std::log(-std::expm1(v));
+      },
+      [](long double v) { return std::exp(v) / std::expm1(v); });
+}
+
+TEMPLATE_TEST_CASE("every loss is the same function on the device", "", float, double) {
+  prospect::for_each_loss([](const auto& loss) { check_loss<TestType>(loss); });
+}
+
+TEST_CASE("16-bit storage converts on the device as on the host") {
+  std::vector<float> x = line();
+  x.push_back(65504.0F);
+  x.push_back(65520.0F);
+  x.push_back(std::numeric_limits<float>::infinity());
+  const auto half = on_device<std::uint16_t>(x, to_half{});
+  const auto brain = on_device<std::uint16_t>(x, to_brain{});
+  const auto back = on_device<float>(half, from_half{});
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    CAPTURE(x[i]);
+    CHECK(half[i] == prospect::float16(x[i]).bits);
+    CHECK(brain[i] == prospect::bfloat16(x[i]).bits);
+    CHECK(back[i] == static_cast<float>(prospect::float16(x[i])));
+  }
+}
