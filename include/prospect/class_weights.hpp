@@ -34,7 +34,7 @@ struct weight_proposal {
   }
 };
 
-/// Proposes weights for KTO (Ethayarajh et al. 2024, arXiv:2402.01306, section 4.3): the larger
+/// Proposes weights for KTO (Ethayarajh et al. 2024, arXiv:2402.01306): the larger
 /// class keeps weight 1, the smaller one is raised.
 /// @throws std::invalid_argument if a count is not positive: a class that is absent cannot be
 ///         weighted back.

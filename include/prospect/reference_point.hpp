@@ -19,7 +19,7 @@ struct reference_point {
     return {.z = raw < 0 ? 0.0 : raw, .raw = raw};
   }
   /// From observed log-ratios of mismatched rows, all-reduced if there are several ranks. No
-  /// observation at all gives 0 (Ethayarajh et al. 2024, section 4.2).
+  /// observation at all gives 0.
   static constexpr reference_point from(const sum_count& mismatched) noexcept {
     return clamped(mismatched.mean());
   }

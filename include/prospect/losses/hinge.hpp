@@ -7,7 +7,7 @@
 
 namespace prospect::inline v0 {
 
-/// Hinge loss on the normalised log-ratio (RSO, Liu et al. 2023, arXiv:2309.06657, eq. 8; after
+/// Hinge loss on the normalised log-ratio (RSO, Liu et al. 2023, arXiv:2309.06657; after
 /// SLiC, arXiv:2305.10425).
 ///
 ///   loss = max(0, 1 - beta (chosen log-ratio - rejected log-ratio)),  slope 0 at the kink
