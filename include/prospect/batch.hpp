@@ -38,24 +38,26 @@ struct sum_count {
 class normaliser {
  public:
   /// Coefficients are dL_i/dP_i as they are.
-  static constexpr normaliser sum() noexcept { return normaliser{1.0}; }
+  static constexpr normaliser sum() noexcept { return {by::nothing, 1}; }
   /// Divided by the number of counted examples of this call (TRL, HALOs).
-  static constexpr normaliser mean() noexcept { return normaliser{0.0}; }
+  static constexpr normaliser mean() noexcept { return {by::local_count, 1}; }
   /// Divided by a count known to the caller, e.g. summed over ranks and micro-batches. Must be
   /// positive. A loss scale s is `over(count / s)`.
-  static constexpr normaliser over(double count) noexcept { return normaliser{count}; }
+  static constexpr normaliser over(double count) noexcept { return {by::given_count, count}; }
 
   /// False if `over` was given no positive, finite number.
-  constexpr bool valid() const noexcept { return denominator_ >= 0 && denominator_ < 1e300; }
+  constexpr bool valid() const noexcept { return count_ > 0 && count_ < 1e300; }
   /// The factor on losses and coefficients, for a batch with this many counted examples.
   constexpr double factor(double local_count) const noexcept {
-    if (denominator_ > 0) return 1.0 / denominator_;
-    return local_count > 0 ? 1.0 / local_count : 0.0;
+    if (by_ == by::local_count) return local_count > 0 ? 1.0 / local_count : 0.0;
+    return 1.0 / count_;
   }
 
  private:
-  constexpr explicit normaliser(double denominator) noexcept : denominator_{denominator} {}
-  double denominator_;  // 0 stands for the local count
+  enum class by { nothing, local_count, given_count };
+  constexpr normaliser(by what, double count) noexcept : by_{what}, count_{count} {}
+  by by_;
+  double count_;
 };
 
 /// n preference pairs as rows of n summed log-probabilities (nats). Chosen and rejected may be the

@@ -62,13 +62,18 @@ class sequence_layout {
 
   /// Why this layout does not describe `rows` rows, or nullptr.
   constexpr const char* problem(std::int64_t rows) const noexcept {
-    if (sequences_ < 0 || length_ < 0) return "has a negative size";
-    if (begin(0) != 0) return "does not start at row 0";
+    if (offsets_.size() == 0) {
+      if (sequences_ < 0 || length_ < 0) return "has a negative size";
+      // By division, so that no product of the caller's numbers can overflow.
+      const bool covers =
+          length_ == 0 ? rows == 0 : rows % length_ == 0 && rows / length_ == sequences_;
+      return covers ? nullptr : "does not cover the rows: sequences x length must be their number";
+    }
+    if (offsets_[0] != 0) return "does not start at row 0";
     for (std::int64_t i = 0; i < sequences_; ++i) {
       if (end(i) < begin(i)) return "has decreasing offsets";
     }
-    if (begin(sequences_) != rows) return "does not end at the last row";
-    return nullptr;
+    return begin(sequences_) == rows ? nullptr : "does not end at the last row";
   }
 
  private:
