@@ -1,0 +1,27 @@
+# Install rules: headers, archive, CMake package and pkg-config files. Everything that is installed
+# finds its neighbours relative to itself, so the prefix may be moved.
+include(CMakePackageConfigHelpers)
+include(GNUInstallDirs)
+
+set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/prospect)
+install(TARGETS prospect prospect_kernels EXPORT prospect_targets FILE_SET HEADERS)
+install(EXPORT prospect_targets NAMESPACE prospect:: DESTINATION ${package_dir})
+install(FILES LICENSE TYPE DOC)
+
+configure_package_config_file(cmake/prospect-config.cmake.in prospect-config.cmake
+  INSTALL_DESTINATION ${package_dir})
+# Before 1.0 a minor version may change anything.
+write_basic_package_version_file(prospect-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES
+  ${CMAKE_CURRENT_BINARY_DIR}/prospect-config.cmake
+  ${CMAKE_CURRENT_BINARY_DIR}/prospect-config-version.cmake
+  cmake/cuda_std.cmake
+  DESTINATION ${package_dir})
+
+# pkg-config replaces ${pcfiledir} by the folder of the .pc file.
+file(RELATIVE_PATH pc_to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+foreach(name prospect prospect-headers)
+  configure_file(cmake/${name}.pc.in ${name}.pc @ONLY)
+  install(FILES ${CMAKE_CURRENT_BINARY_DIR}/${name}.pc
+    DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endforeach()

@@ -1,0 +1,2 @@
+// A program for the header objects to be linked into.
+int main() {}
