@@ -1,0 +1,187 @@
+// Which rows a loss is asked for, and what is refused: by name, before anything is written.
+
+#include <prospect/cpu/sequences.hpp>
+#include <prospect/losses/losses.hpp>
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "catch.hpp"
+#include "closeness.hpp"
+#include "cpu/cases.hpp"
+#include "cpu/rows.hpp"
+#include "losses/textbook.hpp"
+#include "random.hpp"
+#include "refusals.hpp"
+
+namespace {
+
+using prospect::normaliser;
+using prospect::paired_batch;
+using prospect::paired_outputs;
+using prospect::strided_span;
+using prospect::unpaired_batch;
+using prospect::unpaired_outputs;
+using prospect::cpu::evaluate;
+using testing::near;
+using testing::paired_case;
+using testing::random_source;
+using testing::refuses;
+using testing::same_bits;
+using testing::unpaired_case;
+
+const float not_a_number = std::numeric_limits<float>::quiet_NaN();
+
+// Reads no reference and no token counts.
+struct reference_free {
+  double beta = 0.5;
+  template <class T>
+  T operator()(const prospect::pair<T>& p) const {
+    return prospect::softplus(beta * (p.rejected.policy - p.chosen.policy));
+  }
+};
+
+struct averaging {
+  template <class T>
+  T operator()(const prospect::unpaired<T>& e) const {
+    return prospect::square(e.answer.mean_policy() + 1);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a user's loss is asked for the rows it reads, and no others", "[sequences]") {
+  const std::vector<float> chosen{-1, -2}, rejected{-3, -1};
+  const std::vector<std::uint8_t> up{1, 0};
+  const std::vector<std::int32_t> tokens{2, 4};
+  std::vector<float> d(2);
+  const auto m = evaluate(reference_free{},
+                          paired_batch<float>{.policy_chosen = chosen, .policy_rejected = rejected},
+                          {.d_policy_chosen = d});
+  CHECK(near(m.loss.sum, oracle::softplus(-1) + oracle::softplus(0.5L), 1e-6L));
+  CHECK(near(d[0], -0.5L * oracle::sigmoid(-1) / 2, 1e-6L));
+  evaluate(averaging{}, unpaired_batch<float>{.policy = chosen, .desirable = up, .tokens = tokens},
+           prospect::zero_point(), {.d_policy = d});
+  CHECK(near(d[1], 2 * (-0.5L + 1) / 4 / 2, 1e-6L));
+  CHECK(refuses("tokens", [&] {
+    evaluate(averaging{}, unpaired_batch<float>{.policy = chosen, .desirable = up},
+             prospect::zero_point(), {});
+  }));
+}
+
+TEST_CASE("what is wrong with a paired batch is named, before anything is written",
+          "[sequences][errors]") {
+  using batch = paired_batch<float>;
+  using outputs = paired_outputs<float>;
+  random_source random{77};
+  paired_case<float> c{random, 4, false, false};
+  const auto refused = [&](const std::string& name, const auto& loss, const batch& in,
+                           const outputs& out, normaliser by = normaliser::mean()) {
+    CAPTURE(name);
+    CHECK(refuses(name, [&] { evaluate(loss, in, out, by); }));
+  };
+  // Reads every row there is.
+  const prospect::ipo loss;
+
+  const std::vector<std::pair<std::string, strided_span<const float> batch::*>> inputs{
+      {"policy_rejected", &batch::policy_rejected},
+      {"reference_chosen", &batch::reference_chosen},
+      {"reference_rejected", &batch::reference_rejected}};
+  for (const auto& [name, member] : inputs) {
+    for (const std::int64_t size : {0, 3}) {
+      batch in = c.in();
+      in.*member = (in.*member).slice(0, size);
+      refused(name, loss, in, c.out());
+    }
+  }
+  const std::vector<std::pair<std::string, strided_span<const std::int32_t> batch::*>> counts{
+      {"chosen_tokens", &batch::chosen_tokens}, {"rejected_tokens", &batch::rejected_tokens}};
+  const std::vector<std::int32_t> negative{3, 1, -1, 2};
+  for (const auto& [name, member] : counts) {
+    batch in = c.in();
+    in.*member = negative;
+    refused(name, loss, in, c.out());
+    for (const std::int64_t size : {0, 3}) {
+      in.*member = c.in().chosen_tokens.slice(0, size);
+      refused(name, loss, in, c.out());
+    }
+    // A sum needs no token counts.
+    in.*member = {};
+    CHECK_NOTHROW(evaluate(prospect::dpo{}, in, outputs{}));
+  }
+  const std::vector<std::pair<std::string, strided_span<float> outputs::*>> results{
+      {"loss", &outputs::loss},
+      {"d_policy_chosen", &outputs::d_policy_chosen},
+      {"d_policy_rejected", &outputs::d_policy_rejected},
+      {"reward_chosen", &outputs::reward_chosen},
+      {"reward_rejected", &outputs::reward_rejected}};
+  for (const auto& [name, member] : results) {
+    outputs out = c.out();
+    out.*member = (out.*member).slice(0, 3);
+    refused(name, loss, c.in(), out);
+    out.*member = {c.loss.view().data(), 4, 0};  // every result on top of the last
+    refused(name, loss, c.in(), out);
+  }
+  batch headless = c.in();
+  headless.policy_chosen = {};
+  refused("policy", loss, headless, c.out());
+
+  refused("normaliser", loss, c.in(), c.out(), normaliser::over(0));
+  refused("normaliser", loss, c.in(), c.out(), normaliser::over(not_a_number));
+  refused("tau", prospect::ipo{.tau = -1}, c.in(), c.out());
+  refused("beta", prospect::dpo{.beta = 0}, c.in(), c.out());
+  refused("label_smoothing", prospect::robust_dpo{.label_smoothing = 0.5}, c.in(), c.out());
+
+  for (auto* row : c.outputs()) {
+    for (const float x : row->elements()) CHECK(same_bits(x, testing::poison<float>()));
+  }
+}
+
+TEST_CASE("what is wrong with an unpaired batch is named, before anything is written",
+          "[sequences][errors]") {
+  using batch = unpaired_batch<float>;
+  using outputs = unpaired_outputs<float>;
+  random_source random{78};
+  unpaired_case<float> c{random, 4, false, false};
+  const auto refused = [&](const std::string& name, const prospect::kto& loss, const batch& in,
+                           const outputs& out, normaliser by = normaliser::mean()) {
+    CAPTURE(name);
+    CHECK(refuses(name, [&] { evaluate(loss, in, prospect::zero_point(), out, by); }));
+    CHECK(refuses(name, [&] { evaluate(loss, in, prospect::cross_class{}, out, by); }));
+  };
+  const prospect::kto loss;
+  for (const std::int64_t size : {0, 3}) {
+    batch in = c.in();
+    in.reference = in.reference.slice(0, size);
+    refused("reference", loss, in, c.out());
+    in = c.in();
+    in.desirable = in.desirable.slice(0, size);
+    refused("desirable", loss, in, c.out());
+  }
+  const std::vector<std::int32_t> negative{3, 1, -1, 2};
+  batch in = c.in();
+  in.tokens = negative;
+  refused("tokens", loss, in, c.out());
+  in.tokens = in.tokens.slice(0, 2);
+  refused("tokens", loss, in, c.out());
+
+  const std::vector<std::pair<std::string, strided_span<float> outputs::*>> results{
+      {"loss", &outputs::loss}, {"d_policy", &outputs::d_policy}, {"reward", &outputs::reward}};
+  for (const auto& [name, member] : results) {
+    outputs out = c.out();
+    out.*member = (out.*member).slice(0, 3);
+    refused(name, loss, c.in(), out);
+    out.*member = {c.loss.view().data(), 4, 0};
+    refused(name, loss, c.in(), out);
+  }
+  refused("normaliser", loss, c.in(), c.out(), normaliser::over(-2));
+  refused("beta", {.beta = -1}, c.in(), c.out());
+  refused("desirable_weight", {.desirable_weight = not_a_number}, c.in(), c.out());
+  refused("undesirable_weight", {.undesirable_weight = -1}, c.in(), c.out());
+  for (auto* row : c.outputs()) {
+    for (const float x : row->elements()) CHECK(same_bits(x, testing::poison<float>()));
+  }
+}

@@ -1,0 +1,456 @@
+// Phases 1 and 3 on the CPU against the textbook softmax in long double, within the numeric
+// contract: every storage type, vocabulary size and kind of row that has broken a softmax
+// somewhere.
+
+#include <prospect/cpu/tokens.hpp>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "catch.hpp"
+#include "closeness.hpp"
+#include "cpu/logits.hpp"
+#include "cpu/rows.hpp"
+#include "oracle/softmax.hpp"
+#include "random.hpp"
+#include "refusals.hpp"
+
+namespace {
+
+using oracle::real;
+using prospect::bfloat16;
+using prospect::compute_t;
+using prospect::float16;
+using prospect::ignored_target;
+using prospect::cpu::logits_gradient;
+using prospect::cpu::token_log_probs;
+using testing::logits_matrix;
+using testing::near;
+using testing::random_source;
+using testing::same_bits;
+
+const double infinity = std::numeric_limits<double>::infinity();
+const double not_a_number = std::numeric_limits<double>::quiet_NaN();
+
+template <class S>
+struct forward_pass {
+  std::vector<compute_t<S>> log_prob;
+  std::vector<double> lse;
+};
+
+template <class S>
+forward_pass<S> forward(logits_matrix<S>& logits, prospect::index_row targets) {
+  const auto n = static_cast<std::size_t>(logits.rows());
+  forward_pass<S> out{std::vector<compute_t<S>>(n, testing::poison<compute_t<S>>()),
+                      std::vector<double>(n, testing::poison<double>())};
+  token_log_probs<S>(logits.view(), targets, {.log_prob = out.log_prob, .lse = out.lse});
+  return out;
+}
+
+/// Turns the logits into their gradient.
+template <class S>
+forward_pass<S> forward_backward(logits_matrix<S>& logits, prospect::index_row targets,
+                                 const std::vector<compute_t<S>>& d_token) {
+  auto pass = forward(logits, targets);
+  logits_gradient<S>(logits.view(), targets, pass.log_prob, pass.lse, d_token);
+  return pass;
+}
+
+/// Within the contract on log-probs: absolute error everywhere, relative where p >= 1/2.
+template <class R>
+bool log_prob_in_contract(R got, real want, real largest_logit) {
+  if (got > 0) return false;
+  if (std::is_same_v<R, double>) return near(got, want, 1e-13L, 1e-15L * (1 + largest_logit));
+  const bool near_enough = near(got, want, 0, 4e-6L + largest_logit / (1 << 23));
+  return near_enough && (want < -std::log(2.0L) || near(got, want, 4e-6L));
+}
+
+/// What rounding to S may cost relatively, and absolutely among subnormals.
+template <class S>
+constexpr real last_place = 8 * std::numeric_limits<S>::epsilon();
+template <>
+constexpr real last_place<double> = 1e-12L;  // the digits that lse has behind its point
+template <>
+constexpr real last_place<bfloat16> = 0x1p-8L;
+template <>
+constexpr real last_place<float16> = 0x1p-11L;
+template <class S>
+constexpr real smallest = std::numeric_limits<S>::denorm_min();
+template <>
+constexpr real smallest<bfloat16> = 0x1p-133L;
+template <>
+constexpr real smallest<float16> = 0x1p-24L;
+
+/// Within the contract on gradients: 8 ulp in fp32; for 16 bits one rounding of a value that is
+/// accurate to 4e-6.
+template <class S>
+bool gradient_in_contract(S got, real want) {
+  if constexpr (std::is_same_v<S, float>) {
+    return testing::ulps(got, want) <= 8;
+  } else if constexpr (std::is_same_v<S, double>) {
+    return near(got, want, last_place<double>, 1e-300L);
+  } else {
+    return testing::stored_near<S>(got, want, 4e-6L * std::abs(want));
+  }
+}
+
+/// Runs both passes over the matrix, and holds every row against the oracle.
+template <class S>
+void check_rows(logits_matrix<S>& logits, const std::vector<std::int64_t>& targets,
+                const std::vector<compute_t<S>>& d_token) {
+  std::vector<std::vector<real>> rows;
+  for (std::int64_t t = 0; t < logits.rows(); ++t) rows.push_back(logits.row(t));
+  const auto pass = forward_backward(logits, targets, d_token);
+
+  for (std::size_t t = 0; t < rows.size(); ++t) {
+    CAPTURE(t, targets[t]);
+    const auto row = static_cast<std::int64_t>(t);
+    if (targets[t] == ignored_target) {
+      CHECK(pass.log_prob[t] == 0);
+      for (std::int64_t j = 0; j < logits.columns(); ++j) {
+        REQUIRE(same_bits(logits.at(row, j), testing::stored<S>(0)));
+      }
+      continue;
+    }
+    const auto want = oracle::softmax(rows[t], targets[t]);
+    real largest = 0;
+    for (const real x : rows[t])
+      largest = std::isfinite(x) ? std::max(largest, std::abs(x)) : largest;
+    CAPTURE(pass.log_prob[t], static_cast<double>(want.log_prob));
+    CHECK(log_prob_in_contract(pass.log_prob[t], want.log_prob, largest));
+    CHECK(near(pass.lse[t], want.lse, 1e-13L, 1e-13L));
+
+    std::int64_t wrong = 0, first_wrong = -1;
+    real sum = 0;
+    for (std::int64_t j = 0; j < logits.columns(); ++j) {
+      const S got = logits.at(row, j);
+      sum += prospect::load(got);
+      if (!gradient_in_contract(got, d_token[t] * want.gradient[static_cast<std::size_t>(j)])) {
+        first_wrong = wrong++ == 0 ? j : first_wrong;
+      }
+    }
+    CAPTURE(first_wrong);
+    CHECK(wrong == 0);
+    // The row sums to 0 but for the roundings of its elements, whose magnitudes sum to 2 |d| at
+    // most.
+    CHECK(std::abs(sum) <= 2 * std::abs(d_token[t]) * last_place<S> +
+                               smallest<S> * static_cast<real>(logits.columns()));
+  }
+  CHECK(logits.padding_untouched());
+}
+
+template <class S>
+std::vector<compute_t<S>> coefficients(std::int64_t n, random_source& random) {
+  std::vector<compute_t<S>> d;
+  for (std::int64_t t = 0; t < n; ++t) {
+    d.push_back(static_cast<compute_t<S>>(random.uniform(0.05, 1) * (random.chance(0.5) ? 1 : -1)));
+  }
+  return d;
+}
+
+const std::vector<std::int64_t> vocabularies{1, 2, 7, 31, 1000, 1023, 1025, 32001, 50257};
+
+}  // namespace
+
+// ------------------------------------------------------------------------------ the numeric
+// contract
+
+TEMPLATE_TEST_CASE("log-probs and gradients keep their contract for every vocabulary and row",
+                   "[tokens]", float, double, bfloat16, float16) {
+  random_source random{91};
+  CAPTURE(random.seed());
+  for (const std::int64_t vocabulary : vocabularies) {
+    for (const testing::row_kind kind : testing::all_row_kinds) {
+      CAPTURE(vocabulary, static_cast<int>(kind));
+      // The label at either end, somewhere inside, and a row that is not scored.
+      std::vector<std::int64_t> targets{0, vocabulary - 1, random.integer(0, vocabulary - 1),
+                                        ignored_target};
+      if (vocabulary > 5000) targets = {vocabulary - 1 - random.integer(0, 1) * (vocabulary - 1)};
+      const auto n = static_cast<std::int64_t>(targets.size());
+      logits_matrix<TestType> logits{n, vocabulary, random.integer(0, 9), random.integer(0, 7)};
+      for (std::int64_t t = 0; t < n; ++t) {
+        fill(logits, t, kind, targets[static_cast<std::size_t>(t)], random);
+      }
+      check_rows(logits, targets, coefficients<TestType>(n, random));
+    }
+  }
+}
+
+TEMPLATE_TEST_CASE("a confident token keeps its digits, and so does its gradient", "[tokens]",
+                   float, double) {
+  random_source random{92};
+  CAPTURE(random.seed());
+  for (const std::int64_t vocabulary : {2, 31, 1025}) {
+    for (double rest = 1e-3; rest > 1e-13; rest /= 10) {
+      CAPTURE(vocabulary, rest);
+      const std::int64_t target = random.integer(0, vocabulary - 1);
+      logits_matrix<TestType> logits{1, vocabulary};
+      const double others = static_cast<double>(vocabulary - 1);
+      const double confident = std::log(others * (1 - rest) / rest);
+      logits.fill_row(
+          0, [&](std::int64_t j) { return j == target ? confident : random.normal(0.01); });
+      const auto row = logits.row(0);
+      const auto want = oracle::softmax(row, target);
+      const std::vector<std::int64_t> targets{target};
+      const std::vector<TestType> one{1};
+      const auto pass = forward_backward(logits, targets, one);
+      CHECK(near(pass.log_prob[0], want.log_prob, 4e-6L));
+      CHECK(near(logits.at(0, target), want.gradient[static_cast<std::size_t>(target)], 4e-6L));
+    }
+  }
+}
+
+TEST_CASE("beyond every digit the log-prob is 0 from below and the gradient tiny", "[tokens]") {
+  logits_matrix<float> logits{1, 3};
+  logits.fill_row(0, [](std::int64_t j) { return j == 1 ? 200.0 : 0.0; });
+  const std::vector<std::int32_t> targets{1};
+  const auto pass = forward(logits, targets);
+  CHECK(pass.log_prob[0] <= 0);
+  CHECK(std::isfinite(pass.log_prob[0]));
+  CHECK(near(pass.lse[0], 200, 1e-14L));
+}
+
+TEMPLATE_TEST_CASE("impossible tokens", "[tokens]", float, double, bfloat16, float16) {
+  const auto run = [](const std::vector<double>& row, std::int64_t target) {
+    logits_matrix<TestType> logits{1, static_cast<std::int64_t>(row.size())};
+    logits.fill_row(0, [&](std::int64_t j) { return row[static_cast<std::size_t>(j)]; });
+    const std::vector<std::int64_t> targets{target};
+    const std::vector<compute_t<TestType>> one{1};
+    const auto pass = forward_backward(logits, targets, one);
+    std::vector<double> gradient;
+    for (const TestType x : logits.elements()) gradient.push_back(prospect::load(x));
+    return std::pair{static_cast<double>(pass.log_prob[0]), gradient};
+  };
+  // Only the target is possible: it is certain.
+  const auto [certain, no_gradient] = run({-infinity, 2, -infinity}, 1);
+  CHECK(certain == 0);
+  CHECK(no_gradient == std::vector<double>{0, 0, 0});
+  // The target itself is impossible: -inf, and the gradient still points the right way.
+  const auto [never, gradient] = run({-infinity, 2, 2}, 0);
+  CHECK(never == -infinity);
+  CHECK(gradient[0] == 1);
+  CHECK(near(gradient[1], -0.5, 1e-14L));
+  CHECK(near(gradient[2], -0.5, 1e-14L));
+  // Impossible tokens get no gradient.
+  CHECK(run({0, -infinity, 0}, 0).second == std::vector<double>{0.5, 0, -0.5});
+  // A row of nothing but -inf is no distribution.
+  CHECK(std::isnan(run({-infinity, -infinity}, 0).first));
+}
+
+// ----------------------------------------------------------------- what a row may do to other rows
+
+TEMPLATE_TEST_CASE("NaN or +inf makes its own row NaN and no other", "[tokens]", float, double,
+                   bfloat16, float16) {
+  random_source random{93};
+  CAPTURE(random.seed());
+  const std::int64_t n = 5, vocabulary = 130;
+  const std::vector<std::int64_t> targets{0, 64, 129, 3, 77};
+  const auto d = coefficients<TestType>(n, random);
+  for (const double bad : {not_a_number, infinity}) {
+    for (const bool at_target : {true, false}) {
+      CAPTURE(bad, at_target);
+      logits_matrix<TestType> clean{n, vocabulary};
+      for (std::int64_t t = 0; t < n; ++t) {
+        fill(clean, t, testing::row_kind::ordinary, targets[static_cast<std::size_t>(t)], random);
+      }
+      logits_matrix<TestType> dirty = clean;
+      dirty.at(2, at_target ? 129 : 5) = testing::stored<TestType>(bad);
+      const auto want = forward_backward(clean, targets, d);
+      const auto got = forward_backward(dirty, targets, d);
+      CHECK(std::isnan(got.log_prob[2]));
+      CHECK(std::isnan(prospect::load(dirty.at(2, 129))));
+      for (std::int64_t t = 0; t < n; ++t) {
+        if (t == 2) continue;
+        CHECK(same_bits(got.log_prob[static_cast<std::size_t>(t)],
+                        want.log_prob[static_cast<std::size_t>(t)]));
+        for (std::int64_t j = 0; j < vocabulary; ++j) {
+          REQUIRE(same_bits(dirty.at(t, j), clean.at(t, j)));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("NaN is found wherever it hides", "[tokens]") {
+  const std::vector<std::int32_t> targets{1};
+  for (const std::int64_t place : {0, 1, 2}) {
+    for (const double others : {-infinity, 0.0, -1e30}) {
+      for (const double bad : {not_a_number, infinity}) {
+        CAPTURE(place, others, bad);
+        logits_matrix<float> logits{1, 3};
+        logits.fill_row(0, [&](std::int64_t j) { return j == place ? bad : others; });
+        CHECK(std::isnan(forward(logits, targets).log_prob[0]));
+      }
+    }
+  }
+}
+
+TEMPLATE_TEST_CASE("a masked row is not read, and its gradient is zero", "[tokens]", float, double,
+                   bfloat16, float16) {
+  random_source random{94};
+  CAPTURE(random.seed());
+  const std::vector<std::int64_t> targets{4, ignored_target, 0, ignored_target};
+  const auto d = coefficients<TestType>(4, random);
+  logits_matrix<TestType> clean{4, 33};
+  for (const std::int64_t t : {0, 1, 2, 3}) {
+    fill(clean, t, testing::row_kind::ordinary, 0, random);
+  }
+  for (const double rubbish : {not_a_number, -infinity, infinity}) {
+    logits_matrix<TestType> a = clean, b = clean;
+    b.fill_row(1, [&](std::int64_t) { return rubbish; });
+    b.fill_row(3, [&](std::int64_t) { return rubbish; });
+    const auto want = forward_backward(a, targets, d), got = forward_backward(b, targets, d);
+    CHECK(same_bits(got.log_prob, want.log_prob));
+    CHECK(same_bits(b.elements(), a.elements()));
+    for (const TestType x : {b.at(1, 0), b.at(3, 32)}) {
+      CHECK(same_bits(x, testing::stored<TestType>(0)));
+    }
+  }
+}
+
+TEST_CASE("a row with coefficient 0 gets gradient 0, even where it is NaN", "[tokens]") {
+  logits_matrix<float> logits{1, 4};
+  logits.fill_row(0, [](std::int64_t) { return not_a_number; });
+  const std::vector<std::int32_t> targets{2};
+  forward_backward(logits, targets, {0.0F});
+  for (const float x : logits.elements()) CHECK(x == 0);
+}
+
+TEMPLATE_TEST_CASE("a row gives the same bits at any place in any batch", "[tokens]", float, double,
+                   bfloat16, float16) {
+  random_source random{95};
+  CAPTURE(random.seed());
+  const std::int64_t n = 9, vocabulary = 257;
+  logits_matrix<TestType> together{n, vocabulary, 0, 0};
+  std::vector<std::int64_t> targets;
+  for (std::int64_t t = 0; t < n; ++t) {
+    targets.push_back(random.integer(0, vocabulary - 1));
+    fill(together, t, testing::row_kind::ordinary, targets.back(), random);
+  }
+  const auto d = coefficients<TestType>(n, random);
+  const logits_matrix<TestType> original = together;
+  const auto pass = forward_backward(together, targets, d);
+  for (std::int64_t t = 0; t < n; ++t) {
+    const auto i = static_cast<std::size_t>(t);
+    logits_matrix<TestType> alone{1, vocabulary, 5, 1 + t % 5};
+    auto source = original;
+    for (std::int64_t j = 0; j < vocabulary; ++j) alone.at(0, j) = source.at(t, j);
+    const std::vector<std::int64_t> target{targets[i]};
+    const auto single = forward_backward(alone, target, {d[i]});
+    CHECK(same_bits(single.log_prob[0], pass.log_prob[i]));
+    CHECK(same_bits(single.lse[0], pass.lse[i]));
+    for (std::int64_t j = 0; j < vocabulary; ++j)
+      REQUIRE(same_bits(alone.at(0, j), together.at(t, j)));
+  }
+}
+
+// ------------------------------------------------------------------------------------- the
+// interface
+
+TEST_CASE("targets may be int32 or int64, and strided", "[tokens]") {
+  random_source random{96};
+  CAPTURE(random.seed());
+  logits_matrix<float> logits{3, 12};
+  for (std::int64_t t = 0; t < 3; ++t) fill(logits, t, testing::row_kind::ordinary, 0, random);
+  const std::vector<std::int32_t> narrow{3, ignored_target, 11};
+  const std::vector<std::int64_t> wide{3, ignored_target, 11};
+  const std::vector<std::int32_t> reversed{11, 0, ignored_target, 0, 3};
+  const auto want = forward(logits, narrow).log_prob;
+  CHECK(want[0] < 0);
+  CHECK(want[1] == 0);
+  CHECK(same_bits(forward(logits, wide).log_prob, want));
+  const prospect::strided_span<const std::int32_t> backwards{reversed.data() + 4, 3, -2};
+  CHECK(same_bits(forward(logits, backwards).log_prob, want));
+}
+
+TEST_CASE("an output that is not wanted is not written", "[tokens]") {
+  logits_matrix<float> logits{2, 5};
+  for (const std::int64_t t : {0, 1}) {
+    logits.fill_row(t, [](std::int64_t j) { return static_cast<double>(j); });
+  }
+  const std::vector<std::int32_t> targets{1, 4};
+  const auto both = forward(logits, targets);
+  testing::laid_out_row<double> lse{2, {.offset = 1, .stride = 2}};
+  testing::laid_out_row<float> log_prob{2, {.offset = 0, .stride = -3}};
+  token_log_probs<float>(logits.view(), targets, {.lse = lse.view()});
+  token_log_probs<float>(logits.view(), targets, {.log_prob = log_prob.view()});
+  CHECK(same_bits(lse.elements(), both.lse));
+  CHECK(same_bits(log_prob.elements(), both.log_prob));
+  CHECK(lse.only_elements_written());
+  CHECK(log_prob.only_elements_written());
+}
+
+TEST_CASE("no rows, and nothing but masked rows", "[tokens]") {
+  logits_matrix<float> none{0, 7};
+  forward_backward(none, prospect::index_row{}, {});
+  CHECK(none.padding_untouched());
+  logits_matrix<float> masked{2, 7};
+  masked.fill_row(0, [](std::int64_t) { return 1.0; });
+  masked.fill_row(1, [](std::int64_t) { return 1.0; });
+  const std::vector<std::int32_t> targets{ignored_target, ignored_target};
+  const auto pass = forward_backward(masked, targets, {1.0F, 1.0F});
+  CHECK(pass.log_prob == std::vector<float>{0, 0});
+  for (const float x : masked.elements()) CHECK(x == 0);
+}
+
+TEST_CASE("a target outside the vocabulary is refused with its place and value",
+          "[tokens][errors]") {
+  logits_matrix<float> logits{3, 8};
+  const auto clean = logits.elements();
+  for (const std::int64_t bad :
+       {std::int64_t{8}, std::int64_t{-1}, std::int64_t{-101}, (std::int64_t{1} << 32) + 2}) {
+    const std::vector<std::int64_t> targets{1, 2, bad};
+    std::vector<float> log_prob(3, testing::poison<float>());
+    const auto poisoned = log_prob;
+    const std::vector<float> d(3, 1.0F);
+    const std::vector<double> lse(3);
+    CAPTURE(bad);
+    const auto run_forward = [&] {
+      token_log_probs<float>(logits.view(), targets, {.log_prob = log_prob});
+    };
+    const auto run_backward = [&] {
+      logits_gradient<float>(logits.view(), targets, log_prob, lse, d);
+    };
+    CHECK(testing::refuses("targets[2]", run_forward));
+    CHECK(testing::refuses(std::to_string(bad), run_forward));
+    CHECK(testing::refuses("targets[2]", run_backward));
+    CHECK(same_bits(log_prob, poisoned));
+    CHECK(same_bits(logits.elements(), clean));
+  }
+}
+
+TEST_CASE("rows of the wrong size are refused by name", "[tokens][errors]") {
+  logits_matrix<float> logits{3, 8};
+  const std::vector<std::int32_t> targets{1, 2, 3}, two_targets{1, 2};
+  std::vector<float> three(3), two(2);
+  std::vector<double> lse(3), two_lse(2);
+  using testing::refuses;
+  CHECK(refuses("targets",
+                [&] { token_log_probs<float>(logits.view(), two_targets, {.log_prob = three}); }));
+  CHECK(refuses("log_prob",
+                [&] { token_log_probs<float>(logits.view(), targets, {.log_prob = two}); }));
+  CHECK(refuses("lse", [&] { token_log_probs<float>(logits.view(), targets, {.lse = two_lse}); }));
+  CHECK(refuses("lse", [&] {
+    token_log_probs<float>(logits.view(), targets, {.lse = {lse.data(), 3, 0}});
+  }));
+  auto narrow = logits.view();
+  narrow.pitch = 7;
+  CHECK(refuses("pitch", [&] { token_log_probs<float>(narrow, targets, {.log_prob = three}); }));
+  auto negative = logits.view();
+  negative.columns = -1;
+  CHECK(refuses("logits", [&] { token_log_probs<float>(negative, targets, {.log_prob = three}); }));
+
+  CHECK(refuses("targets",
+                [&] { logits_gradient<float>(logits.view(), two_targets, three, lse, three); }));
+  CHECK(refuses("log_prob",
+                [&] { logits_gradient<float>(logits.view(), targets, two, lse, three); }));
+  CHECK(refuses("lse",
+                [&] { logits_gradient<float>(logits.view(), targets, three, two_lse, three); }));
+  CHECK(
+      refuses("d_token", [&] { logits_gradient<float>(logits.view(), targets, three, lse, two); }));
+}

@@ -1,0 +1,156 @@
+// Which oracle a built-in loss is held against, and the lists of built-in losses from losses.def.
+// A loss without an overload here is still tested against finite differences.
+
+#pragma once
+
+#include <prospect/losses/losses.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <tuple>
+#include <utility>
+
+#include "closeness.hpp"
+#include "oracle/losses.hpp"
+
+namespace testing {
+
+using oracle::real;
+
+/// What the textbook is told about a pair: log-ratios in nats and numbers of scored tokens.
+struct textbook_pair {
+  real chosen, rejected;
+  real chosen_tokens = 1, rejected_tokens = 1;
+};
+
+struct textbook_answer {
+  real log_ratio;
+  bool desirable;
+  real z = 0;
+};
+
+inline oracle::paired_value textbook(const prospect::dpo& l, const textbook_pair& p) {
+  return oracle::dpo(p.chosen, p.rejected, l.beta, l.label_smoothing);
+}
+inline oracle::paired_value textbook(const prospect::robust_dpo& l, const textbook_pair& p) {
+  return oracle::robust_dpo(p.chosen, p.rejected, l.beta, l.label_smoothing);
+}
+inline oracle::paired_value textbook(const prospect::hinge& l, const textbook_pair& p) {
+  return oracle::hinge(p.chosen, p.rejected, l.beta);
+}
+inline oracle::paired_value textbook(const prospect::ipo& l, const textbook_pair& p) {
+  return oracle::ipo(p.chosen, p.rejected, p.chosen_tokens, p.rejected_tokens, l.tau);
+}
+inline oracle::paired_value textbook(const prospect::ipo_sum& l, const textbook_pair& p) {
+  return oracle::ipo_sum(p.chosen, p.rejected, l.tau);
+}
+inline oracle::unpaired_value textbook(const prospect::kto& l, const textbook_answer& a) {
+  return oracle::kto(a.log_ratio, a.desirable, a.z, l.beta, l.desirable_weight,
+                     l.undesirable_weight);
+}
+inline oracle::unpaired_value textbook(const prospect::kto_zero& l, const textbook_answer& a) {
+  return oracle::kto_zero(a.log_ratio, a.desirable, l.beta, l.desirable_weight,
+                          l.undesirable_weight);
+}
+
+template <class L>
+concept in_paired_textbook = requires(const L& loss, const textbook_pair& p) { textbook(loss, p); };
+template <class L>
+concept in_unpaired_textbook =
+    requires(const L& loss, const textbook_answer& a) { textbook(loss, a); };
+
+using paired_losses = decltype(std::tuple_cat(
+#define PROSPECT_PAIRED(name) std::tuple<prospect::name>{},
+#include <prospect/losses/losses.def>
+    std::tuple<>{}));
+
+using unpaired_losses = decltype(std::tuple_cat(
+#define PROSPECT_UNPAIRED(name) std::tuple<prospect::name>{},
+#include <prospect/losses/losses.def>
+    std::tuple<>{}));
+
+using every_loss =
+    decltype(std::tuple_cat(std::declval<paired_losses>(), std::declval<unpaired_losses>()));
+
+/// A pair or an answer as a loss of the library sees it. The policy's sum is a number of its own,
+/// because only reference-free losses may look at it.
+template <class R>
+prospect::pair<R> sample(const textbook_pair& p, R policy = R(-30)) {
+  return {.chosen = {.policy = policy,
+                     .ratio = static_cast<R>(p.chosen),
+                     .tokens = static_cast<R>(p.chosen_tokens)},
+          .rejected = {.policy = policy,
+                       .ratio = static_cast<R>(p.rejected),
+                       .tokens = static_cast<R>(p.rejected_tokens)}};
+}
+template <class R>
+prospect::unpaired<R> sample(const textbook_answer& a, R policy = R(-30)) {
+  return {.answer = {.policy = policy, .ratio = static_cast<R>(a.log_ratio), .tokens = R(1)},
+          .z = static_cast<R>(a.z),
+          .desirable = a.desirable};
+}
+
+/// The same point with its log-ratio higher by `by` nats.
+inline textbook_pair shifted(textbook_pair p, real by) {
+  p.chosen += by;
+  return p;
+}
+inline textbook_answer shifted(textbook_answer a, real by) {
+  a.log_ratio += by;
+  return a;
+}
+
+/// How large the numbers are that the margin is formed from.
+inline real magnitude(const textbook_pair& p) { return std::abs(p.chosen) + std::abs(p.rejected); }
+inline real magnitude(const textbook_answer& a) { return std::abs(a.log_ratio) + std::abs(a.z); }
+
+inline std::array<real, 3> numbers(const oracle::paired_value& v) {
+  return {v.loss, v.d_chosen, v.d_rejected};
+}
+inline std::array<real, 3> numbers(const oracle::unpaired_value& v) {
+  return {v.loss, v.d_policy, v.d_z};
+}
+template <class R>
+std::array<real, 3> numbers(const prospect::paired_value<R>& v) {
+  return {v.loss, v.d_chosen, v.d_rejected};
+}
+template <class R>
+std::array<real, 3> numbers(const prospect::unpaired_value<R>& v) {
+  return {v.loss, v.d_policy, v.d_z};
+}
+
+/// Loss and gradient by the oracle, and how far a computation in R may be off.
+struct expectation {
+  std::array<real, 3> want, tolerance;
+};
+
+/// A few roundings of R. Rounding the log-ratios moves the margin before any formula sees it; how
+/// much that matters is asked of the oracle.
+template <class R, class L, class Point>
+expectation expected(const L& loss, const Point& at) {
+  const real epsilon = 4 * std::numeric_limits<R>::epsilon();
+  const real by = epsilon * (magnitude(at) + 1 / static_cast<real>(prospect::reward_scale(loss)));
+  const auto want = numbers(textbook(loss, at)), low = numbers(textbook(loss, shifted(at, -by))),
+             high = numbers(textbook(loss, shifted(at, by)));
+  expectation result{want, {}};
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    result.tolerance[i] = epsilon * std::abs(want[i]) +
+                          std::max(std::abs(high[i] - want[i]), std::abs(low[i] - want[i])) +
+                          std::numeric_limits<R>::denorm_min();
+  }
+  return result;
+}
+
+template <class R, class L, class Point>
+bool agrees(const L& loss, const Point& at, const auto& got) {
+  const expectation e = expected<R>(loss, at);
+  const auto found = numbers(got);
+  return near(found[0], e.want[0], 0, e.tolerance[0]) &&
+         near(found[1], e.want[1], 0, e.tolerance[1]) &&
+         near(found[2], e.want[2], 0, e.tolerance[2]);
+}
+
+}  // namespace testing
