@@ -1,0 +1,25 @@
+// A training state on disk. A file is bound to the data and settings it was made with, is written
+// whole or not at all, and is checked before any of it is believed.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "train.hpp"
+
+namespace align {
+
+// `settings` is everything that decides what the run computes, as text.
+void save_checkpoint(const std::filesystem::path& path, std::string_view settings,
+                     const training_state& state);
+
+// Throws std::runtime_error with one clear sentence unless the file is whole and was made with
+// these settings and this number of parameters.
+training_state load_checkpoint(const std::filesystem::path& path, std::string_view settings,
+                               std::size_t parameters);
+
+// A file name of its own for every text of settings.
+std::string checkpoint_name(std::string_view stage, std::string_view settings);
+
+}  // namespace align

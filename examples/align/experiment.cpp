@@ -1,0 +1,297 @@
+// See experiment.hpp.
+#include "experiment.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <ostream>
+#include <sstream>
+#include <string>
+#include <thread>
+
+#include "checkpoint.hpp"
+#include "data.hpp"
+#include "evaluate.hpp"
+#include "progress.hpp"
+#include "sha256.hpp"
+#include "train.hpp"
+
+namespace align {
+namespace fs = std::filesystem;
+namespace {
+
+std::string written(double x) {
+  std::ostringstream out;
+  out.precision(17);
+  out << x;
+  return out.str();
+}
+
+std::string rounded(double x) {
+  std::ostringstream out;
+  out.precision(4);
+  out << x;
+  return out.str();
+}
+
+std::string fingerprint(const feedback& data) {
+  std::string bytes;
+  const auto add = [&bytes](std::span<const token> words) {
+    for (const token word : words) bytes.append(reinterpret_cast<const char*>(&word), sizeof word);
+    bytes += '\n';
+  };
+  for (const row& r : data.rows) {
+    add(r.prompt);
+    add(r.completion);
+    bytes += r.desirable ? '+' : '-';
+  }
+  return sha256(bytes);
+}
+
+std::size_t longest(std::span<const row> rows, std::vector<token> row::*part) {
+  std::size_t length = 0;
+  for (const row& r : rows) length = std::max(length, (r.*part).size());
+  return length;
+}
+
+// Any prompt may meet any completion, because the mismatched rows combine them.
+model_shape shape_for(const dataset& data, const feedback& train, const feedback& held_out) {
+  std::size_t prompt = 0, completion = 0;
+  for (const std::span<const row> rows :
+       {std::span{data.corpus}, std::span{train.rows}, std::span{held_out.rows}}) {
+    prompt = std::max(prompt, longest(rows, &row::prompt));
+    completion = std::max(completion, longest(rows, &row::completion));
+  }
+  return {.vocabulary = data.words.size(),
+          .context = static_cast<int>(sequence_length(prompt, completion))};
+}
+
+feedback as_loaded(const split& part) {
+  if (part.rows.empty()) return {split_duels(part.duels), true};
+  return {part.rows, false};
+}
+
+feedback for_loss(const split& part, bool paired, std::uint64_t seed) {
+  if (paired) {
+    return {split_duels(part.rows.empty() ? part.duels : pair_rows(part.rows, seed)), true};
+  }
+  return {part.rows.empty() ? split_duels(part.duels) : part.rows, false};
+}
+
+int steps_in(double epochs, const feedback& data, const options& given, bool balanced) {
+  const auto per_epoch = batches_of_epoch(data, given.batch, balanced, given.seed, 0).size();
+  return static_cast<int>(std::lround(epochs * static_cast<double>(per_epoch)));
+}
+
+// One stage of training, with its checkpoints.
+struct stage {
+  std::string name;
+  std::string label;  // for people
+  const model_shape& shape;
+  const feedback& data;
+  const objective& goal;
+  schedule plan;
+  reference_model reference;
+  std::string settings;  // everything that decides the result
+};
+
+training_state run_stage(const stage& s, aligned_vector<float> start, const options& given,
+                         bool reuse_finished, const std::function<bool()>& stop,
+                         std::ostream& log) {
+  const fs::path path = given.out / checkpoint_name(s.name, s.settings);
+  training_state state{std::move(start)};
+  if (fs::exists(path)) {
+    training_state saved = load_checkpoint(path, s.settings, state.parameters.size());
+    const bool finished = saved.step == s.plan.steps;
+    if (given.resume || (finished && reuse_finished)) {
+      state = std::move(saved);
+      log << s.label << ": step " << state.step << " of " << s.plan.steps << " from "
+          << path.string() << '\n';
+    } else if (!finished) {
+      log << s.label << ": starting again; --resume would continue at step " << saved.step << '\n';
+    }
+  }
+  trainer train(s.shape, s.data, s.goal, s.plan, s.reference, given.threads);
+  progress shown(s.label, s.plan.steps, log);
+  const bool was_finished = state.step == s.plan.steps;
+  const bool finished = train.run(state, stop, [&](const training_state& now) {
+    shown.update(now.records.back());
+    if (now.step % given.checkpoint_every == 0) save_checkpoint(path, s.settings, now);
+  });
+  shown.finish();
+  if (!was_finished) save_checkpoint(path, s.settings, state);
+  if (!finished) {
+    throw interrupted("stopped at step " + std::to_string(state.step) + " of " +
+                      std::to_string(s.plan.steps) + " of " + s.label + "; saved in " +
+                      path.string());
+  }
+  return state;
+}
+
+void note(run_report& report, const std::string& sentence) {
+  if (std::ranges::find(report.notes, sentence) == report.notes.end()) {
+    report.notes.push_back(sentence);
+  }
+}
+
+std::string describe(const loss_choice& choice) {
+  std::string text = choice.loss;
+  for (const auto& [name, value] : choice.parameters) text += " " + name + "=" + written(value);
+  return text + " reference_point=" + choice.reference_point;
+}
+
+void run_seed(const options& given, std::uint64_t seed, const std::function<bool()>& stop,
+              std::ostream& log, run_report& report) {
+  const bool paired = preference_objective(choose_loss(given, 1, 1)).paired;
+  const dataset data = load({.path = given.data,
+                             .seed = seed,
+                             .drop_desirable = given.drop_desirable,
+                             .want_pairs = paired});
+  const feedback corpus{data.corpus, false};
+  const feedback train = for_loss(data.train, paired, seed);
+  const feedback held_out = as_loaded(data.held_out);
+
+  const auto n_desirable =
+      static_cast<std::size_t>(std::ranges::count_if(train.rows, &row::desirable));
+  std::string advice;
+  const loss_choice choice =
+      choose_loss(given, n_desirable, train.rows.size() - n_desirable, &advice);
+  const objective goal = preference_objective(choice);
+
+  const model_shape shape = shape_for(data, train, held_out);
+  const std::string name = "seed " + std::to_string(seed);
+
+  const objective next_token = next_token_objective();
+  const schedule sft_plan{.steps = steps_in(given.sft_epochs, corpus, given, false),
+                          .batch = given.batch,
+                          .learning_rate = given.sft_learning_rate,
+                          .seed = seed};
+  const std::string sft_settings =
+      "data " + fingerprint(corpus) + "\nshape " + std::to_string(shape.vocabulary) + " " +
+      std::to_string(shape.context) + " " + std::to_string(shape.width) + " " +
+      std::to_string(shape.layers) + " " + std::to_string(shape.heads) + "\nseed " +
+      std::to_string(seed) + "\nsteps " + std::to_string(sft_plan.steps) + "\nbatch " +
+      std::to_string(sft_plan.batch) + "\nlr " + written(sft_plan.learning_rate) + "\n";
+  const training_state sft = run_stage(
+      {"sft", name + " next-token", shape, corpus, next_token, sft_plan, {}, sft_settings},
+      initial_parameters(shape, seed), given, true, stop, log);
+  const language_model reference{shape, sft.parameters};
+
+  const std::vector<double> reference_log_probs = log_probs(reference, train.rows, given.threads);
+  const schedule plan{
+      .steps = given.steps > 0 ? given.steps : steps_in(given.epochs, train, given, goal.balanced),
+      .batch = given.batch,
+      .learning_rate = given.learning_rate,
+      .seed = seed};
+  const std::string settings = sft_settings + "feedback " + fingerprint(train) + "\nloss " +
+                               describe(choice) + "\nsteps " + std::to_string(plan.steps) +
+                               "\nlr " + written(plan.learning_rate) + "\n";
+  training_state aligned = run_stage({"align",
+                                      name + " " + choice.loss,
+                                      shape,
+                                      train,
+                                      goal,
+                                      plan,
+                                      {sft.parameters, reference_log_probs},
+                                      settings},
+                                     sft.parameters, given, false, stop, log);
+
+  evaluation found =
+      evaluate(reference, {shape, aligned.parameters}, data, held_out, given.threads);
+  found.outcome.seed = seed;
+  found.outcome.steps = std::move(aligned.records);
+
+  report.data_name = data.name;
+  for (const std::string& sentence : data.notes) note(report, sentence);
+  if (!advice.empty()) note(report, advice);
+  if (goal.balanced) {
+    note(report, "Every batch holds as many desirable as undesirable rows, as " + choice.loss +
+                     " needs; an epoch ends with the smaller class.");
+  }
+  if (held_out.paired) {
+    note(report, name + ": " + rounded(found.pair_accuracy) + " of " +
+                     std::to_string(held_out.units()) +
+                     " held-out pairs are ranked as the human did.");
+  }
+  note(report, "The judge is naive Bayes fitted on the " + std::to_string(held_out.rows.size()) +
+                   " held-out rows; of the train rows, which it never saw, it guesses " +
+                   rounded(found.judge_accuracy) + " of the thumbs.");
+  if (report.seeds.empty()) {
+    report.samples = std::move(found.examples);
+    report.settings = {{"loss", choice.loss}};
+    for (const loss_description& loss : known_losses()) {
+      if (loss.name != choice.loss) continue;
+      for (auto [parameter, value] : loss.parameters) {
+        for (const auto& [set_name, set_value] : choice.parameters) {
+          if (set_name == parameter) value = set_value;
+        }
+        report.settings.emplace_back(parameter, rounded(value));
+      }
+    }
+    report.settings.emplace_back("reference point", goal.reference_point);
+    report.settings.emplace_back("steps", std::to_string(plan.steps));
+    report.settings.emplace_back("batch", std::to_string(plan.batch));
+    report.settings.emplace_back("learning rate", rounded(plan.learning_rate));
+    report.settings.emplace_back("next-token steps", std::to_string(sft_plan.steps));
+    report.settings.emplace_back("next-token learning rate", rounded(sft_plan.learning_rate));
+    report.settings.emplace_back("parameters of the model", std::to_string(sft.parameters.size()));
+    report.settings.emplace_back("train rows", std::to_string(train.rows.size()));
+    report.settings.emplace_back("held-out rows", std::to_string(held_out.rows.size()));
+  }
+  report.seeds.push_back(std::move(found.outcome));
+}
+
+}  // namespace
+
+loss_choice choose_loss(const options& given, std::size_t n_desirable, std::size_t n_undesirable,
+                        std::string* advice) {
+  loss_choice choice{
+      .loss = given.loss, .parameters = {}, .reference_point = given.reference_point};
+  constexpr std::string_view automatic = "auto", up = "desirable_weight",
+                             down = "undesirable_weight";
+  const auto value_of = [&](std::string_view wanted) {
+    std::string value = "1";
+    for (const auto& [name, text] : given.parameters) {
+      if (name == wanted) value = text;
+    }
+    return value;
+  };
+  for (const auto& [name, text] : given.parameters) {
+    if (text != automatic) {
+      choice.parameters.emplace_back(name, std::stod(text));
+      continue;
+    }
+    if (name != up && name != down) {
+      throw std::invalid_argument("only " + std::string{up} + " and " + std::string{down} +
+                                  " can be auto, not " + name);
+    }
+    const weight_advice found = advise_weights(n_desirable, n_undesirable);
+    // Where one weight is given, the advice is about their quotient.
+    const std::string other = value_of(name == up ? down : up);
+    const double own = name == up ? found.desirable : found.undesirable;
+    const double partner = name == up ? found.undesirable : found.desirable;
+    choice.parameters.emplace_back(name,
+                                   other == automatic ? own : std::stod(other) * own / partner);
+    if (advice != nullptr) *advice = found.explanation;
+  }
+  return choice;
+}
+
+run_report run_experiment(const options& given, const std::string& command,
+                          const std::function<bool()>& stop, std::ostream& log) {
+  preference_objective(choose_loss(given, 1, 1));  // refuses what does not exist before any work
+  options settled = given;
+  if (settled.threads == 0) {
+    settled.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  }
+  fs::create_directories(settled.out);
+  run_report report;
+  report.command = command;
+  for (int i = 0; i < settled.seeds; ++i) {
+    run_seed(settled, settled.seed + static_cast<std::uint64_t>(i), stop, log, report);
+  }
+  report.title = settled.loss + " on " + report.data_name;
+  return report;
+}
+
+}  // namespace align

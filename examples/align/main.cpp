@@ -1,0 +1,66 @@
+// The program: arguments in, a table on the terminal, a report in a file. Exit status: 0 done,
+// 1 failed, 2 wrong arguments, 130 interrupted.
+#include <algorithm>
+#include <csignal>
+#include <exception>
+#include <iostream>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "experiment.hpp"
+#include "options.hpp"
+#include "report.hpp"
+
+namespace {
+
+volatile std::sig_atomic_t interrupt_requested = 0;
+
+extern "C" void on_interrupt(int) {
+  interrupt_requested = 1;
+  std::signal(SIGINT, SIG_DFL);  // a second Ctrl-C does not wait for the step to end
+}
+
+std::string joined(std::span<const char* const> words) {
+  std::string line;
+  for (const char* word : words) line += (line.empty() ? "" : " ") + std::string{word};
+  return line;
+}
+
+int run(std::span<const char* const> words) {
+  const align::options given = align::parse_options(words.subspan(1));
+  if (given.help) {
+    std::cout << align::help_text();
+    return 0;
+  }
+  std::signal(SIGINT, on_interrupt);
+  const align::run_report report = align::run_experiment(
+      given, joined(words), [] { return interrupt_requested != 0; }, std::cerr);
+  std::cout << align::table(report);
+  const auto html = given.html.empty() ? given.out / "report.html" : given.html;
+  align::write_html(html, report);
+  std::cout << "\nReport: " << html.string() << '\n';
+  if (!given.json.empty()) align::write_json(given.json, report);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::span<const char* const> words(argv, static_cast<std::size_t>(argc));
+  try {
+    return run(words);
+  } catch (const align::interrupted& stopped) {
+    const bool again = std::ranges::find(words, std::string_view{"--resume"}) != words.end();
+    std::cerr << stopped.what() << "\nContinue with: " << joined(words)
+              << (again ? "\n" : " --resume\n");
+    return 130;
+  } catch (const std::invalid_argument& wrong) {
+    std::cerr << "align: " << wrong.what() << '\n';
+    return 2;
+  } catch (const std::exception& failed) {
+    std::cerr << "align: " << failed.what() << '\n';
+    return 1;
+  }
+}

@@ -1,0 +1,305 @@
+// Prospect in this trainer: log-probabilities, losses and gradients, and the choice of a loss by
+// name. Nothing else in the program knows the library.
+#include "objective.hpp"
+
+#include <charconv>
+#include <optional>
+#include <prospect/prospect.hpp>
+#include <sstream>
+#include <stdexcept>
+
+namespace align {
+
+// ---- tokens: logits <-> sequences ---------------------------------------------------------------
+
+void score(const_matrix<float> logits, const packed_batch& batch, token_scores& scores) {
+  scores.log_prob.resize(batch.targets.size());
+  scores.lse.resize(batch.targets.size());
+  scores.sequence.resize(batch.sequences());
+  prospect::cpu::token_log_probs<float>({logits.data(), logits.rows(), logits.cols()},
+                                        batch.targets, {scores.log_prob, scores.lse});
+  prospect::cpu::sequence_sums<float>(scores.log_prob, batch.targets,
+                                      prospect::sequence_layout::packed(batch.scored_offsets),
+                                      {.log_prob = scores.sequence, .tokens = {}});
+}
+
+namespace {
+
+void backpropagate(matrix<float> logits, const packed_batch& batch, const token_scores& scores,
+                   std::span<const double> coefficients) {
+  std::vector<float> d_token(batch.targets.size());
+  prospect::cpu::spread<float>(coefficients, batch.targets,
+                               prospect::sequence_layout::packed(batch.scored_offsets), d_token);
+  prospect::cpu::logits_gradient<float>({logits.data(), logits.rows(), logits.cols()},
+                                        batch.targets, scores.log_prob, scores.lse, d_token);
+}
+
+// ---- sequences: log-probabilities -> loss and coefficients --------------------------------------
+
+double mean_or_absent(const prospect::sum_count& metric) {
+  return metric.present() ? metric.mean() : not_measured;
+}
+
+template <class Metrics>
+step_record record_of(const Metrics& metrics) {
+  step_record record;
+  record.loss = metrics.total;
+  record.reward_desirable = mean_or_absent(metrics.rewards_chosen);
+  record.reward_undesirable = mean_or_absent(metrics.rewards_rejected);
+  record.margin = record.reward_desirable - record.reward_undesirable;
+  if constexpr (requires { metrics.kl; }) {
+    record.z = mean_or_absent(metrics.kl);
+    record.z_raw = mean_or_absent(metrics.kl_unclamped);
+  }
+  return record;
+}
+
+template <class Loss>
+objective paired_objective(const Loss& loss) {
+  const auto evaluate = [loss](const scored_batch& batch, point_memory&, std::span<double> d) {
+    const prospect::strided_span<const double> policy{batch.policy}, reference{batch.reference};
+    const prospect::strided_span<const std::int32_t> tokens{batch.tokens};
+    const prospect::strided_span<double> d_policy{d};
+    const auto n = policy.size() / 2;
+    return record_of(prospect::cpu::evaluate<double>(loss,
+                                                     {.policy_chosen = policy.slice(0, n),
+                                                      .policy_rejected = policy.slice(n, n),
+                                                      .reference_chosen = reference.slice(0, n),
+                                                      .reference_rejected = reference.slice(n, n),
+                                                      .chosen_tokens = tokens.slice(0, n),
+                                                      .rejected_tokens = tokens.slice(n, n)},
+                                                     {.loss = {},
+                                                      .d_policy_chosen = d_policy.slice(0, n),
+                                                      .d_policy_rejected = d_policy.slice(n, n),
+                                                      .reward_chosen = {},
+                                                      .reward_rejected = {}}));
+  };
+  return {.paired = true,
+          .reward_scale = prospect::reward_scale(loss),
+          .score = score,
+          .evaluate = evaluate,
+          .backpropagate = backpropagate};
+}
+
+// `point` makes of the batch and its memory what the loss is measured against.
+template <class Loss, class Point>
+objective unpaired_objective(const Loss& loss, const Point& point) {
+  const auto evaluate = [loss, point](const scored_batch& batch, point_memory& memory,
+                                      std::span<double> d) {
+    return record_of(prospect::cpu::evaluate<double>(loss,
+                                                     {.policy = batch.policy,
+                                                      .reference = batch.reference,
+                                                      .desirable = batch.desirable,
+                                                      .tokens = batch.tokens},
+                                                     point(batch, memory),
+                                                     {.loss = {}, .d_policy = d, .reward = {}}));
+  };
+  return {.reward_scale = prospect::reward_scale(loss),
+          .score = score,
+          .evaluate = evaluate,
+          .backpropagate = backpropagate};
+}
+
+// ---- reference points ---------------------------------------------------------------------------
+
+prospect::sum_count observe(const scored_batch& batch) {
+  return prospect::cpu::mismatched_kl<double>(batch.mismatched_policy, batch.mismatched_reference);
+}
+
+prospect::reference_point from_batch(const scored_batch& batch, point_memory&) {
+  return prospect::reference_point::from(observe(batch));
+}
+
+prospect::reference_point from_run(const scored_batch& batch, point_memory& memory) {
+  prospect::pooled_point seen;
+  seen.add({memory.sum, memory.count});
+  seen.add(observe(batch));
+  memory = {seen.observed().sum, seen.observed().count};
+  return seen.point();
+}
+
+auto moving_average(double decay) {
+  return [start = prospect::ema_point{decay}](const scored_batch& batch, point_memory& memory) {
+    prospect::ema_point average = start;
+    average.restore({memory.sum, memory.count});
+    average.add(observe(batch));
+    memory = {average.state().sum, average.state().count};
+    return average.point();
+  };
+}
+
+auto fixed(const prospect::reference_point& point) {
+  return [point](const scored_batch&, point_memory&) { return point; };
+}
+
+prospect::cross_class across_classes(const scored_batch&, point_memory&) { return {}; }
+
+// "name" or "name:value".
+struct point_name {
+  std::string_view name;
+  std::optional<double> value;
+};
+
+point_name parse_point(std::string_view text) {
+  const std::size_t colon = text.find(':');
+  if (colon == std::string_view::npos) return {text, {}};
+  const char* const first = text.data() + colon + 1;
+  const char* const last = text.data() + text.size();
+  double value = 0;
+  const auto [end, error] = std::from_chars(first, last, value);
+  if (error != std::errc{} || end != last) return {text, {}};
+  return {text.substr(0, colon), value};
+}
+
+std::string listed(const std::vector<std::string>& names) {
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "" : ", ") + name;
+  return list;
+}
+
+// Without `mismatched` the extra forward passes are not made.
+template <class Loss>
+objective measured_from(const Loss& loss, const std::string& text) {
+  const auto [name, value] = parse_point(text);
+  const auto from = [&](const auto& point, bool mismatched) {
+    objective made = unpaired_objective(loss, point);
+    made.mismatched = mismatched;
+    made.reference_point = text;
+    return made;
+  };
+  if (name == "kl" && !value) return from(from_batch, true);
+  if (name == "pooled" && !value) return from(from_run, true);
+  if (name == "ema" && value) return from(moving_average(*value), true);
+  if (name == "zero" && !value) return from(fixed(prospect::zero_point()), false);
+  if (name == "constant" && value) return from(fixed(prospect::constant_point(*value)), false);
+  if (name == "cross_class" && !value) {
+    objective made = from(across_classes, false);
+    made.balanced = true;
+    return made;
+  }
+  throw std::invalid_argument("there is no reference point '" + text + "'; there are " +
+                              listed(known_reference_points()));
+}
+
+// ---- by name ------------------------------------------------------------------------------------
+
+// SimpleKTO is KTO measured across classes; it is no formula of its own, so losses.def lacks it.
+constexpr std::string_view simple_kto = "simple_kto";
+
+template <class Loss>
+constexpr bool is_paired = prospect::paired_loss<Loss, double>;
+
+// Asks the formula: where z has no slope, no mismatched row need be scored.
+template <class Loss>
+bool reads_reference_point(const Loss& loss) {
+  return prospect::differentiate(
+             loss,
+             prospect::unpaired<double>{
+                 .answer = {.policy = -2, .ratio = 0.5, .tokens = 2}, .z = 0.25, .desirable = true})
+             .d_z != 0;
+}
+
+template <class Loss>
+Loss with_parameters(Loss loss, const loss_choice& choice) {
+  for (const auto& [name, value] : choice.parameters) {
+    if (prospect::set_parameter(loss, name, value)) continue;
+    std::vector<std::string> names;
+    for (const auto& parameter : Loss::parameters) names.emplace_back(parameter.name);
+    throw std::invalid_argument("the loss " + choice.loss + " has no parameter '" + name +
+                                "'; it has " + listed(names));
+  }
+  if (const char* why = prospect::problem(loss)) {
+    throw std::invalid_argument("the loss " + choice.loss + ": " + why);
+  }
+  return loss;
+}
+
+template <class Loss>
+objective make(const Loss& loss, const loss_choice& choice) {
+  if constexpr (is_paired<Loss>) {
+    if (choice.reference_point.empty()) return paired_objective(loss);
+  } else {
+    if (reads_reference_point(loss)) {
+      return measured_from(loss, choice.reference_point.empty() ? "kl" : choice.reference_point);
+    }
+    if (choice.reference_point.empty()) return measured_from(loss, "zero");
+  }
+  throw std::invalid_argument("the loss " + choice.loss + " has no reference point to choose");
+}
+
+}  // namespace
+
+std::optional<std::size_t> mismatched_row(std::size_t i, std::size_t rows) {
+  const std::int64_t other =
+      prospect::mismatched_row(static_cast<std::int64_t>(i), static_cast<std::int64_t>(rows));
+  if (other < 0) return {};
+  return static_cast<std::size_t>(other);
+}
+
+objective next_token_objective() {
+  const auto evaluate = [](const scored_batch& batch, point_memory&, std::span<double> d) {
+    double log_prob = 0, tokens = 0;
+    for (const double p : batch.policy) log_prob += p;
+    for (const std::int32_t n : batch.tokens) tokens += n;
+    for (double& coefficient : d) coefficient = -1 / tokens;
+    step_record record;
+    record.loss = -log_prob / tokens;
+    return record;
+  };
+  return {.score = score, .evaluate = evaluate, .backpropagate = backpropagate};
+}
+
+objective preference_objective(const loss_choice& choice) {
+  if (choice.loss == simple_kto) {
+    if (!choice.reference_point.empty()) {
+      throw std::invalid_argument("the loss simple_kto has no reference point to choose");
+    }
+    return measured_from(with_parameters(prospect::kto{}, choice), "cross_class");
+  }
+  std::optional<objective> made;
+  prospect::for_each_loss([&](const auto& loss) {
+    if (loss.name == choice.loss) made = make(with_parameters(loss, choice), choice);
+  });
+  if (made) return *made;
+  std::vector<std::string> names;
+  for (const loss_description& loss : known_losses()) names.push_back(loss.name);
+  throw std::invalid_argument("there is no loss '" + choice.loss + "'; there are " + listed(names));
+}
+
+std::vector<loss_description> known_losses() {
+  std::vector<loss_description> losses;
+  const auto add = [&losses](std::string_view name, const auto& loss) {
+    using loss_type = std::remove_cvref_t<decltype(loss)>;
+    loss_description one{std::string{name}, is_paired<loss_type>, {}};
+    for (const auto& p : loss_type::parameters) one.parameters.emplace_back(p.name, loss.*p.member);
+    losses.push_back(one);
+  };
+  prospect::for_each_loss([&](const auto& loss) { add(loss.name, loss); });
+  add(simple_kto, prospect::kto{});
+  return losses;
+}
+
+std::vector<std::string> known_reference_points() {
+  return {"kl", "pooled", "ema:DECAY", "zero", "constant:NATS", "cross_class"};
+}
+
+weight_advice advise_weights(std::size_t n_desirable, std::size_t n_undesirable) {
+  const auto n_d = static_cast<double>(n_desirable), n_u = static_cast<double>(n_undesirable);
+  const auto wide = prospect::propose_class_weights(n_d, n_u, prospect::weight_bound::three_halves);
+  const auto narrow =
+      prospect::propose_class_weights(n_d, n_u, prospect::weight_bound::four_thirds);
+  // The upper end of the narrower interval is what the paper ran, and lies inside both intervals.
+  const prospect::class_weights taken = narrow.balanced() ? prospect::class_weights{} : narrow.high;
+  const auto written = [](const prospect::class_weights& w) {
+    std::ostringstream out;
+    out << w.desirable << " : " << w.undesirable;
+    return out.str();
+  };
+  return {taken.desirable, taken.undesirable,
+          "Class weights from " + std::to_string(n_desirable) + " desirable and " +
+              std::to_string(n_undesirable) + " undesirable rows (desirable : undesirable): from " +
+              written(narrow.low) + " to " + written(narrow.high) + " by the bound 4/3, to " +
+              written(wide.high) + " by the bound 3/2; taken: " + written(taken) + "."};
+}
+
+}  // namespace align

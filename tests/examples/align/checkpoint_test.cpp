@@ -1,0 +1,71 @@
+// A checkpoint gives back what was saved, and anything else than that is refused.
+#include "checkpoint.hpp"
+
+#include <limits>
+
+#include "catch.hpp"
+#include "scratch.hpp"
+
+using namespace align;
+
+namespace {
+
+training_state some_state() {
+  training_state state{{1.5f, -2.0f, std::numeric_limits<float>::denorm_min()}};
+  state.optimiser.mean = {0.1f, 0.2f, 0.3f};
+  state.optimiser.variance = {4, 5, 6};
+  state.step = 7;
+  state.memory = {0.25, 3};
+  state.records = {{.step = 7, .loss = 0.5}};
+  return state;
+}
+
+}  // namespace
+
+TEST_CASE("what was saved comes back") {
+  const scratch files;
+  const auto path = files.folder() / "a.checkpoint";
+  save_checkpoint(path, "settings", some_state());
+  const training_state back = load_checkpoint(path, "settings", 3);
+  CHECK(back.parameters == some_state().parameters);
+  CHECK(back.optimiser.mean == some_state().optimiser.mean);
+  CHECK(back.optimiser.variance == some_state().optimiser.variance);
+  CHECK(back.step == 7);
+  CHECK(back.memory.sum == 0.25);
+  CHECK(back.memory.count == 3);
+  REQUIRE(back.records.size() == 1);
+  CHECK(back.records[0].loss == 0.5);
+}
+
+TEST_CASE("a damaged, foreign or unfitting checkpoint is refused in one sentence") {
+  const scratch files;
+  const auto path = files.folder() / "a.checkpoint";
+  save_checkpoint(path, "settings", some_state());
+  const std::string whole = scratch::read(path);
+  const auto refusal = [&](const std::string& content, const char* settings = "settings",
+                           std::size_t parameters = 3) {
+    files.write("b.checkpoint", content);
+    return complaint(
+        [&] { load_checkpoint(files.folder() / "b.checkpoint", settings, parameters); });
+  };
+  CHECK(refusal(whole).empty());
+  CHECK(contains(refusal("GIF89a"), "is not a checkpoint"));
+  CHECK(contains(refusal(""), "is not a checkpoint"));
+  for (std::size_t size = 40; size < whole.size(); size += 7) {
+    REQUIRE(contains(refusal(whole.substr(0, size)), "is damaged or cut off"));
+  }
+  for (std::size_t at = 40; at < whole.size(); at += 11) {
+    std::string flipped = whole;
+    flipped[at] = static_cast<char>(flipped[at] ^ 1);
+    REQUIRE(contains(refusal(flipped), "is damaged or cut off"));
+  }
+  CHECK(contains(refusal(whole, "other"), "was made with other data or settings"));
+  CHECK(contains(refusal(whole, "settings", 4), "a model of another size"));
+  CHECK(contains(refusal(whole, "other"), "b.checkpoint"));
+}
+
+TEST_CASE("other settings have another file") {
+  CHECK(checkpoint_name("sft", "a") == checkpoint_name("sft", "a"));
+  CHECK(checkpoint_name("sft", "a") != checkpoint_name("sft", "b"));
+  CHECK(checkpoint_name("sft", "a") != checkpoint_name("align", "a"));
+}

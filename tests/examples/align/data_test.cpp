@@ -1,0 +1,228 @@
+// Loading, splitting, dropping, pairing.
+#include "data.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <string>
+
+#include "catch.hpp"
+#include "scratch.hpp"
+
+using namespace align;
+
+namespace {
+
+// Row i says "answer <word> <word>", words of its own, to one of three questions.
+std::string own_word(int i) {
+  return {'w', static_cast<char>('a' + i / 26), static_cast<char>('a' + i % 26)};
+}
+
+std::string thumbs_file(int rows, int ups) {
+  std::string out;
+  for (int i = 0; i < rows; ++i) {
+    out += "{\"prompt\": \"question " + own_word(i % 3) + "\", \"completion\": \"answer " +
+           own_word(i) + "\", \"label\": " + (i < ups ? "true" : "false") + "}\n";
+  }
+  return out;
+}
+
+std::string choices_file(int rows) {
+  std::string out;
+  for (int i = 0; i < rows; ++i) {
+    out += "{\"prompt\": \"question\", \"chosen\": \"good " + own_word(i) +
+           "\", \"rejected\": \"bad " + own_word(i) + "\"}\n";
+  }
+  return out;
+}
+
+using row_set = std::multiset<std::vector<token>>;
+
+row_set completions(const std::vector<row>& rows) {
+  row_set out;
+  for (const row& r : rows) out.insert(r.completion);
+  return out;
+}
+
+bool same(const std::vector<row>& a, const std::vector<row>& b) {
+  return std::ranges::equal(a, b, [](const row& x, const row& y) {
+    return x.prompt == y.prompt && x.completion == y.completion && x.desirable == y.desirable;
+  });
+}
+
+feedback_request from(const std::filesystem::path& path) { return {.path = path.string()}; }
+
+}  // namespace
+
+TEST_CASE("the split is disjoint, four to one, and the same for every seed") {
+  const scratch here;
+  const auto path = here.write("mine.jsonl", thumbs_file(100, 50));
+  feedback_request request = from(path);
+  const dataset first = load(request);
+  request.seed = 99;
+  const dataset second = load(request);
+
+  CHECK(first.train.rows.size() == 80);
+  CHECK(first.held_out.rows.size() == 20);
+  CHECK(first.train.duels.empty());
+  CHECK_FALSE(first.paired);
+  CHECK(same(first.train.rows, second.train.rows));
+  CHECK(same(first.held_out.rows, second.held_out.rows));
+  CHECK(first.words == second.words);
+  CHECK(same(first.corpus, first.train.rows));
+  // Every completion holds a word of its own, so one that the train part has is in the vocabulary
+  // and one of the held-out part is not.
+  for (const row& r : first.train.rows) {
+    REQUIRE(std::ranges::count(r.completion, vocabulary::unknown) == 0);
+  }
+  for (const row& r : first.held_out.rows) {
+    const auto unknown = std::ranges::count(r.completion, vocabulary::unknown);
+    const bool question_word = r.completion.back() != vocabulary::unknown;
+    REQUIRE((unknown == 1 || question_word));
+  }
+  CHECK(completions(first.train.rows).size() == 80);
+  // Pinned: published figures are about these held-out rows.
+  CHECK(first.words.decode(first.train.rows.front().completion) == "answer wdj");
+}
+
+TEST_CASE("long prompts keep their end and long completions their beginning") {
+  std::string prompt, completion;
+  for (int i = 0; i < 100; ++i) {
+    prompt += own_word(i) + " ";
+    completion += own_word(i) + " ";
+  }
+  std::string file;
+  for (const char* label : {"true", "false"}) {
+    for (int i = 0; i < 20; ++i) {
+      file += "{\"prompt\": \"" + prompt + "\", \"completion\": \"" + completion +
+              "\", \"label\": " + label + "}\n";
+    }
+  }
+  const scratch here;
+  const dataset data = load(from(here.write("mine.jsonl", file)));
+  const row& r = data.train.rows.front();
+  REQUIRE(r.prompt.size() == 40);
+  REQUIRE(r.completion.size() == 56);
+  CHECK(data.words.word(r.prompt.back()) == own_word(99));
+  CHECK(data.words.word(r.completion.front()) == own_word(0));
+}
+
+TEST_CASE("pairs load as pairs and become rows, all chosen ones first") {
+  const scratch here;
+  const dataset data = load(from(here.write("mine.jsonl", choices_file(50))));
+  CHECK(data.paired);
+  CHECK(data.train.rows.empty());
+  CHECK(data.train.duels.size() == 40);
+  CHECK(data.held_out.duels.size() == 10);
+  CHECK(contains(data.notes.back(), "each pair was split"));
+
+  const std::vector<row> rows = split_duels(data.train.duels);
+  REQUIRE(rows.size() == 80);
+  CHECK(same(rows, data.corpus));
+  for (std::size_t i = 0; i < 40; ++i) {
+    CHECK(rows[i].desirable);
+    CHECK_FALSE(rows[40 + i].desirable);
+    CHECK(rows[i].completion == data.train.duels[i].chosen);
+    CHECK(rows[40 + i].completion == data.train.duels[i].rejected);
+  }
+}
+
+TEST_CASE("dropping takes a share of the desirable train rows and nothing else") {
+  const scratch here;
+  feedback_request request = from(here.write("mine.jsonl", thumbs_file(200, 100)));
+  const dataset all = load(request);
+  request.drop_desirable = 0.9;
+  const dataset some = load(request);
+  const dataset again = load(request);
+  request.seed = 2;
+  const dataset other = load(request);
+
+  const auto ups = std::ranges::count_if(all.train.rows, &row::desirable);
+  const auto left = std::ranges::count_if(some.train.rows, &row::desirable);
+  CHECK(left == ups - static_cast<std::ptrdiff_t>(std::llround(0.9 * static_cast<double>(ups))));
+  CHECK(some.train.rows.size() == all.train.rows.size() - static_cast<std::size_t>(ups - left));
+  CHECK(same(some.held_out.rows, all.held_out.rows));
+  CHECK(same(some.corpus, all.train.rows));
+  CHECK(same(some.train.rows, again.train.rows));
+  CHECK_FALSE(same(some.train.rows, other.train.rows));
+  CHECK(contains(some.notes.back(),
+                 "Dropped " + std::to_string(ups - left) + " of " + std::to_string(ups)));
+}
+
+TEST_CASE("what leaves nothing to learn is refused in one sentence") {
+  const scratch here;
+  const auto path = here.write("mine.jsonl", thumbs_file(20, 10));
+  feedback_request request = from(path);
+  request.drop_desirable = 0.999;
+  CHECK(contains(complaint([&] { load(request); }), "drop_desirable leaves no desirable row"));
+  for (const double share : {1.0, -0.1, std::nan("")}) {
+    request.drop_desirable = share;
+    CHECK(contains(complaint([&] { load(request); }), "drop_desirable must be at least 0"));
+  }
+  request = from(here.write("up.jsonl", thumbs_file(20, 20)));
+  CHECK(contains(complaint([&] { load(request); }), "no undesirable row"));
+  request = from(here.write("down.jsonl", thumbs_file(20, 0)));
+  CHECK(contains(complaint([&] { load(request); }), "no desirable row"));
+  request = from(here.write("one.jsonl", choices_file(1)));
+  CHECK(contains(complaint([&] { load(request); }), "too few usable pairs"));
+  request = from(here.write("pairs.jsonl", choices_file(20)));
+  request.drop_desirable = 0.5;
+  CHECK(contains(complaint([&] { load(request); }), "drop_desirable needs thumbs"));
+}
+
+TEST_CASE("rows are paired by prompt, then by its first token, then somehow") {
+  const token a = 10, b = 11, c = 12, d = 13;
+  const std::vector<row> rows = {{{a, b}, {20}, true},  {{a, c}, {21}, true},
+                                 {{d, d}, {22}, true},  {{b, b}, {30}, false},
+                                 {{a, b}, {31}, false}, {{a, d}, {32}, false}};
+  for (const std::uint64_t seed : {1u, 2u, 3u, 4u, 5u}) {
+    std::vector<duel> duels = pair_rows(rows, seed);
+    REQUIRE(duels.size() == 3);
+    std::ranges::sort(duels, {}, &duel::chosen);
+    CHECK(duels[0].rejected == std::vector<token>{31});
+    CHECK_FALSE(duels[0].rejected_prompt.has_value());
+    CHECK(duels[0].prompt_of_rejected() == std::vector<token>{a, b});
+    CHECK(duels[1].rejected == std::vector<token>{32});
+    CHECK(duels[1].prompt_of_rejected() == std::vector<token>{a, d});
+    CHECK(duels[2].rejected == std::vector<token>{30});
+    CHECK(duels[2].prompt == std::vector<token>{d, d});
+    CHECK(duels[2].prompt_of_rejected() == std::vector<token>{b, b});
+    CHECK(split_duels(duels).back().prompt == std::vector<token>{b, b});
+  }
+}
+
+TEST_CASE("pairing uses every row once, as far as the smaller class reaches") {
+  const scratch here;
+  feedback_request request = from(here.write("mine.jsonl", thumbs_file(100, 30)));
+  request.want_pairs = true;
+  const dataset data = load(request);
+  CHECK_FALSE(data.paired);
+  CHECK(contains(data.notes.back(), "The feedback is unpaired"));
+
+  const auto ups = std::ranges::count_if(data.train.rows, &row::desirable);
+  const std::vector<duel> duels = pair_rows(data.train.rows, 1);
+  CHECK(duels.size() == static_cast<std::size_t>(ups));
+  const std::vector<row> used = split_duels(duels);
+  const row_set used_texts = completions(used), texts = completions(data.train.rows);
+  CHECK(std::ranges::includes(texts, used_texts));
+  for (const row& r : used) {
+    const bool known = std::ranges::any_of(data.train.rows, [&](const row& original) {
+      return original.completion == r.completion && original.prompt == r.prompt &&
+             original.desirable == r.desirable;
+    });
+    REQUIRE(known);
+  }
+  CHECK(same(split_duels(pair_rows(data.train.rows, 1)), used));
+  CHECK_FALSE(same(split_duels(pair_rows(data.train.rows, 2)), used));
+}
+
+TEST_CASE("the synthetic source comes in both forms and has a true reward") {
+  const dataset thumbs = load({});
+  CHECK_FALSE(thumbs.paired);
+  CHECK(thumbs.true_reward);
+  const dataset pairs = load({.want_pairs = true});
+  CHECK(pairs.paired);
+  CHECK(pairs.train.duels.size() == 1500);
+  CHECK(pairs.held_out.duels.size() == 300);
+  CHECK(pairs.true_reward);
+}

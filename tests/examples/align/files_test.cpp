@@ -1,0 +1,65 @@
+// Reading, fingerprints, atomic writing.
+#include "files.hpp"
+
+#include <iterator>
+
+#include "catch.hpp"
+#include "scratch.hpp"
+
+using namespace align;
+
+TEST_CASE("a file is replaced as a whole and leaves no temporary behind") {
+  const scratch here;
+  const auto path = here.folder() / "report.json";
+  write_atomically(path, "old");
+  write_atomically(path, "new content");
+  CHECK(read_file(path) == "new content");
+  const std::filesystem::directory_iterator entries(here.folder());
+  CHECK(std::distance(begin(entries), end(entries)) == 1);
+}
+
+TEST_CASE("what cannot be read or written is named in one sentence") {
+  const scratch here;
+  const auto missing = here.folder() / "missing.txt";
+  CHECK(complaint([&] { read_file(missing); }) == "there is no file " + missing.string());
+  CHECK(contains(complaint([&] { read_file(here.folder()); }), "is a folder, not a file"));
+  const auto nowhere = here.folder() / "no" / "such" / "folder";
+  CHECK(complaint([&] { write_atomically(nowhere, "x"); }) == "cannot write " + nowhere.string());
+}
+
+TEST_CASE("a failed write keeps the old file and removes the temporary one") {
+  const scratch here;
+  const auto folder = here.folder() / "taken";
+  std::filesystem::create_directory(folder);
+  CHECK(contains(complaint([&] { write_atomically(folder, "x"); }), "cannot write"));
+  const std::filesystem::directory_iterator entries(here.folder());
+  CHECK(std::distance(begin(entries), end(entries)) == 1);
+  CHECK(std::filesystem::is_directory(folder));
+}
+
+TEST_CASE("a fingerprint that differs is refused with both digests") {
+  const std::string expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+  CHECK_NOTHROW(require_sha256("abc", expected, "x.pos"));
+  const std::string what = complaint([&] { require_sha256("abd", expected, "x.pos"); });
+  CHECK(contains(what, "x.pos differs from the published file"));
+  CHECK(contains(what, expected));
+  CHECK(contains(what, "a52d159f262b2c6ddb724a61840befc36eb30c88877a4030b65cbe86298449c9"));
+}
+
+TEST_CASE("content without gzip's mark is left as it is") {
+  CHECK(unpack("plain", "x") == "plain");
+  CHECK(unpack("", "x").empty());
+}
+
+TEST_CASE("gzip is unpacked, member after member, and damage is noticed, where there is zlib") {
+  // gzip of "thumb\n", time stamp and file name left out.
+  const std::string packed(
+      "\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\x2b\xc9\x28\xcd\x4d\xe2\x02\x00\x1e\x3a\xc3\x23"
+      "\x06\x00\x00\x00",
+      26);
+  if (contains(complaint([&] { unpack(packed, "x.gz"); }), "built without zlib")) return;
+  CHECK(unpack(packed, "x.gz") == "thumb\n");
+  CHECK(unpack(packed + packed, "x.gz") == "thumb\nthumb\n");
+  CHECK(contains(complaint([&] { unpack(packed.substr(0, 15), "x.gz"); }), "x.gz is a damaged"));
+  CHECK(contains(complaint([&] { unpack(packed + "junk", "x.gz"); }), "x.gz is a damaged"));
+}

@@ -1,0 +1,126 @@
+// The synthetic source: the claimed reward is the real one, and no bag of words.
+#include "grammar.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdint>
+
+#include "catch.hpp"
+
+using namespace align;
+
+namespace {
+
+double reward(const dataset& data, std::string_view prompt, std::string_view completion) {
+  return data.true_reward(data.words.encode(tokenise(prompt)),
+                          data.words.encode(tokenise(completion)));
+}
+
+// FNV-1a over everything the source draws.
+std::uint64_t digest(const dataset& data) {
+  std::uint64_t hash = 0xcbf29ce484222325u;
+  const auto mix = [&](std::uint64_t x) { hash = (hash ^ x) * 0x100000001b3u; };
+  for (const row& r : data.train.rows) {
+    for (const token t : r.prompt) mix(static_cast<std::uint64_t>(t));
+    for (const token t : r.completion) mix(static_cast<std::uint64_t>(t));
+    mix(r.desirable ? 1 : 0);
+  }
+  return hash;
+}
+
+}  // namespace
+
+TEST_CASE("thumbs come as often as the true reward says") {
+  const dataset data = synthetic_feedback(false, {40000, 2});
+  std::array<double, 10> rows{}, ups{}, claimed{};
+  for (const row& r : data.train.rows) {
+    const double p = data.true_reward(r.prompt, r.completion);
+    const auto bin = std::min<std::size_t>(9, static_cast<std::size_t>(p * 10));
+    rows[bin] += 1;
+    ups[bin] += r.desirable ? 1 : 0;
+    claimed[bin] += p;
+  }
+  for (std::size_t bin = 0; bin < 10; ++bin) {
+    CAPTURE(bin);
+    REQUIRE(rows[bin] > 1000);
+    const double p = claimed[bin] / rows[bin];
+    const double deviation = std::sqrt(p * (1 - p) / rows[bin]);
+    CHECK_THAT(ups[bin] / rows[bin], WithinAbs(p, 4 * deviation));
+  }
+}
+
+TEST_CASE("choices follow the odds of the two true rewards") {
+  const dataset data = synthetic_feedback(true, {40000, 2});
+  // Weighted by the margin, which is how a wrong scale of the odds would show most.
+  double surplus = 0, variance = 0;
+  for (const duel& d : data.train.duels) {
+    REQUIRE(d.chosen != d.rejected);
+    const double chosen = data.true_reward(d.prompt, d.chosen);
+    const double rejected = data.true_reward(d.prompt, d.rejected);
+    const double margin =
+        std::abs(std::log(chosen / (1 - chosen)) - std::log(rejected / (1 - rejected)));
+    const double better_wins = 1 / (1 + std::exp(-margin));
+    surplus += margin * ((chosen >= rejected ? 1 : 0) - better_wins);
+    variance += margin * margin * better_wins * (1 - better_wins);
+  }
+  CHECK_THAT(surplus / std::sqrt(variance), WithinAbs(0, 4));
+}
+
+TEST_CASE("the taste is no bag of words") {
+  const dataset data = synthetic_feedback(false);
+  const auto p = [&](std::string_view prompt, std::string_view completion) {
+    return reward(data, prompt, completion);
+  };
+  CHECK(p("the comedy", "is clever .") > 0.7);
+  CHECK(p("the comedy", "is not clever .") < 0.3);
+  CHECK(p("the comedy", "never drags .") > 0.7);
+  // The same words in another order: the negation reaches to the end of its clause only.
+  CHECK(p("the comedy", "is not fresh and it drags .") < 0.2);
+  CHECK(p("the comedy", "is fresh and it not drags .") > 0.8);
+  CHECK(p("the comedy", "is very clever .") > p("the comedy", "is clever ."));
+  CHECK(p("the comedy", "is slightly clever .") < p("the comedy", "is clever ."));
+  // Only the prompt tells whether a tense film is a good one.
+  CHECK(p("the thriller", "is tense .") > 0.8);
+  CHECK(p("the comedy", "is tense .") < 0.3);
+}
+
+TEST_CASE("the taste cannot be fooled by repeating a word or by never ending") {
+  const dataset data = synthetic_feedback(false);
+  CHECK(reward(data, "the farce", "is clever and clever and clever .") ==
+        reward(data, "the farce", "is clever ."));
+  CHECK(reward(data, "the farce", "is clever") < reward(data, "the farce", "is clever ."));
+  CHECK(reward(data, "the farce", "") < 0.2);
+  std::vector<token> ended = data.words.encode(tokenise("is clever ."));
+  const std::vector<token> prompt = data.words.encode(tokenise("the farce"));
+  const double without_end = data.true_reward(prompt, ended);
+  ended.push_back(vocabulary::end);
+  CHECK(data.true_reward(prompt, ended) == without_end);
+}
+
+TEST_CASE("reviews have the promised size and form") {
+  const dataset data = synthetic_feedback(false);
+  CHECK(data.train.rows.size() == 3000);
+  CHECK(data.held_out.rows.size() == 600);
+  CHECK(data.corpus.size() == 3000);
+  CHECK(data.words.size() <= 150);
+  const token full_stop = data.words.id(".");
+  for (const auto* part : {&data.train.rows, &data.held_out.rows}) {
+    for (const row& r : *part) {
+      const std::size_t length = r.prompt.size() + r.completion.size();
+      REQUIRE(r.prompt.size() == 2);
+      REQUIRE(length >= 5);
+      REQUIRE(length <= 14);
+      REQUIRE(r.completion.back() == full_stop);
+      REQUIRE(std::ranges::count(r.completion, vocabulary::unknown) == 0);
+    }
+  }
+  const auto up = std::ranges::count_if(data.train.rows, &row::desirable);
+  CHECK(up > 1350);
+  CHECK(up < 1650);
+}
+
+TEST_CASE("the source draws the same on every platform") {
+  CHECK(digest(synthetic_feedback(false)) == digest(synthetic_feedback(false)));
+  CHECK(digest(synthetic_feedback(false)) == 0xc3822b114b6988a7u);
+}

@@ -1,0 +1,145 @@
+// The transformer's hand-written gradient against finite differences, what a position may see, and
+// the independence of packed sequences.
+#include "model.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "catch.hpp"
+#include "model_arithmetic.hpp"
+#include "random.hpp"
+
+using namespace align;
+
+namespace {
+
+const model_shape tiny{.vocabulary = 9, .context = 7, .width = 8, .layers = 2, .heads = 2};
+
+// Far from the initial state, where gains are 1 and attention is nearly uniform.
+std::vector<double> rough_parameters(const model_shape& shape) {
+  random_source random{7};
+  std::vector<double> parameters(parameter_count(shape));
+  for (double& p : parameters) p = 1.2 * random.uniform() - 0.6;
+  return parameters;
+}
+
+packed_batch two_sequences() {
+  packed_batch batch;
+  batch.append(std::vector<token>{4}, std::vector<token>{5, 6, 7});
+  batch.append(std::vector<token>{8, 4}, std::vector<token>{4, 5});
+  return batch;
+}
+
+row_major<double> logits_of(const model_shape& shape, const std::vector<double>& parameters,
+                            const packed_batch& batch) {
+  activations<double> memory;
+  forward<double>(shape, parameters, batch, memory);
+  return std::as_const(memory.logits).view();
+}
+
+// A function of all logits with a slope of its own in each of them, and some curvature.
+double value(const row_major<double>& logits) {
+  double sum = 0;
+  for (Eigen::Index i = 0; i < logits.size(); ++i) {
+    sum += std::sin(static_cast<double>(i)) * logits.data()[i] + 0.1 * std::cos(logits.data()[i]);
+  }
+  return sum;
+}
+
+void differentiate_value(matrix<double> logits) {
+  for (Eigen::Index i = 0; i < logits.size(); ++i) {
+    logits.data()[i] = std::sin(static_cast<double>(i)) - 0.1 * std::sin(logits.data()[i]);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("the gradient of every parameter agrees with finite differences") {
+  std::vector<double> parameters = rough_parameters(tiny);
+  const packed_batch batch = two_sequences();
+  activations<double> memory;
+  std::vector<double> gradient(parameters.size());
+  forward<double>(tiny, parameters, batch, memory);
+  differentiate_value(memory.logits.view());
+  backward<double>(tiny, parameters, batch, memory, gradient);
+
+  double worst = 0;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    constexpr double h = 1e-5;
+    const double here = parameters[i];
+    parameters[i] = here + h;
+    const double above = value(logits_of(tiny, parameters, batch));
+    parameters[i] = here - h;
+    const double below = value(logits_of(tiny, parameters, batch));
+    parameters[i] = here;
+    const double slope = (above - below) / (2 * h);
+    worst = std::max(worst, std::abs(gradient[i] - slope) / (1 + std::abs(slope)));
+  }
+  CHECK(worst < 1e-8);
+  CHECK(std::ranges::count_if(gradient, [](double g) { return g != 0; }) >
+        static_cast<std::ptrdiff_t>(gradient.size() / 2));
+}
+
+TEST_CASE("backward adds to the gradient it is given") {
+  const std::vector<double> parameters = rough_parameters(tiny);
+  const packed_batch batch = two_sequences();
+  activations<double> memory;
+  std::vector<double> once(parameters.size()), onto_one(parameters.size(), 1.0);
+  for (std::vector<double>* gradient : {&once, &onto_one}) {
+    forward<double>(tiny, parameters, batch, memory);
+    differentiate_value(memory.logits.view());
+    backward<double>(tiny, parameters, batch, memory, *gradient);
+  }
+  for (std::size_t i = 0; i < once.size(); ++i) {
+    REQUIRE_THAT(onto_one[i], WithinAbs(once[i] + 1, 1e-12));
+  }
+}
+
+TEST_CASE("a position sees what lies before it and nothing behind it") {
+  const std::vector<double> parameters = rough_parameters(tiny);
+  const auto with_completion = [&](std::vector<token> completion) {
+    packed_batch batch;
+    batch.append(std::vector<token>{4}, completion);
+    return logits_of(tiny, parameters, batch);
+  };
+  const auto a = with_completion({5, 6, 7}), b = with_completion({5, 6, 8});
+  CHECK((a.topRows(3) - b.topRows(3)).cwiseAbs().maxCoeff() < 1e-14);
+  CHECK((a.row(3) - b.row(3)).cwiseAbs().maxCoeff() > 1e-3);
+}
+
+TEST_CASE("sequences of a batch do not see each other") {
+  const std::vector<double> parameters = rough_parameters(tiny);
+  packed_batch first, second;
+  first.append(std::vector<token>{4}, std::vector<token>{5, 6, 7});
+  second.append(std::vector<token>{8, 4}, std::vector<token>{4, 5});
+  const auto together = logits_of(tiny, parameters, two_sequences());
+  CHECK((together.topRows(4) - logits_of(tiny, parameters, first)).cwiseAbs().maxCoeff() < 1e-13);
+  CHECK((together.bottomRows(3) - logits_of(tiny, parameters, second)).cwiseAbs().maxCoeff() <
+        1e-13);
+}
+
+TEST_CASE("float and double compute the same model") {
+  const aligned_vector<float> narrow = initial_parameters(tiny, 3);
+  const std::vector<double> wide(narrow.begin(), narrow.end());
+  const packed_batch batch = two_sequences();
+  activations<float> memory;
+  forward<float>(tiny, narrow, batch, memory);
+  const auto expected = logits_of(tiny, wide, batch);
+  CHECK((std::as_const(memory.logits).view().cast<double>() - expected).cwiseAbs().maxCoeff() <
+        1e-5 * expected.cwiseAbs().maxCoeff());
+}
+
+TEST_CASE("the initial state depends on the seed and on nothing else") {
+  CHECK((initial_parameters(tiny, 3) == initial_parameters(tiny, 3)));
+  CHECK((initial_parameters(tiny, 3) != initial_parameters(tiny, 4)));
+}
+
+TEST_CASE("a sequence beyond the context is refused") {
+  packed_batch batch;
+  batch.append(std::vector<token>{4, 4, 4}, std::vector<token>{5, 5, 5});
+  activations<float> memory;
+  CHECK_THROWS_AS(forward<float>(tiny, initial_parameters(tiny, 1), batch, memory),
+                  std::invalid_argument);
+}

@@ -1,0 +1,68 @@
+// The command line: what it accepts, and the sentence for what it does not.
+#include "options.hpp"
+
+#include "catch.hpp"
+#include "experiment.hpp"
+#include "scratch.hpp"
+
+using namespace align;
+
+namespace {
+
+options parsed(std::vector<const char*> words) { return parse_options(words); }
+std::string refusal(std::vector<const char*> words) {
+  return complaint([&] { parse_options(words); });
+}
+
+}  // namespace
+
+TEST_CASE("options are read in both spellings") {
+  const options o = parsed({"--loss", "simple-kto", "--beta=0.5", "--desirable-weight", "auto",
+                            "--set", "undesirable_weight=2", "--seeds", "3", "--resume",
+                            "--reference-point", "constant:-0.5"});
+  CHECK(o.loss == "simple_kto");
+  CHECK(o.parameters == std::vector<std::pair<std::string, std::string>>{
+                            {"beta", "0.5"}, {"desirable_weight", "auto"},
+                            {"undesirable_weight", "2"}});
+  CHECK(o.seeds == 3);
+  CHECK(o.resume);
+  CHECK(o.reference_point == "constant:-0.5");
+}
+
+TEST_CASE("every loss and every parameter is an option and in the help") {
+  for (const loss_description& loss : known_losses()) {
+    CHECK(contains(help_text(), "  " + loss.name));
+    for (const auto& [name, value] : loss.parameters) {
+      CHECK(parsed({("--" + name).c_str(), "0.5"}).parameters.front().first == name);
+    }
+  }
+}
+
+TEST_CASE("wrong arguments are refused by name") {
+  CHECK(contains(refusal({"--nonsense", "1"}), "there is no option '--nonsense'"));
+  CHECK(contains(refusal({"file"}), "there is no option 'file'"));
+  CHECK(contains(refusal({"--lr"}), "--lr needs a value"));
+  CHECK(contains(refusal({"--lr", "fast"}), "--lr: 'fast' is not a number from 0 to 1"));
+  CHECK(contains(refusal({"--seeds", "0"}), "--seeds: '0' is not a number from 1"));
+  CHECK(contains(refusal({"--seeds", "1.5"}), "--seeds: '1.5'"));
+  CHECK(contains(refusal({"--drop-desirable", "nan"}), "--drop-desirable: 'nan'"));
+  CHECK(contains(refusal({"--beta", "much"}), "--beta: 'much'"));
+  CHECK(contains(refusal({"--set", "beta"}), "NAME=VALUE"));
+  CHECK(contains(refusal({"--resume=yes"}), "--resume takes no value"));
+}
+
+TEST_CASE("automatic weights come from the counts and respect the weight that is given") {
+  const auto chosen = [](std::vector<const char*> words) {
+    return choose_loss(parsed(words), 100, 1000).parameters;
+  };
+  using parameters = std::vector<std::pair<std::string, double>>;
+  const auto both = chosen({"--desirable-weight", "auto", "--undesirable-weight", "auto"});
+  CHECK_THAT(both[0].second, WithinRel(40.0 / 3, 1e-12));
+  CHECK(both[1].second == 1);
+  const auto scaled = chosen({"--desirable-weight", "auto", "--undesirable-weight", "0.5"});
+  CHECK_THAT(scaled[0].second, WithinRel(20.0 / 3, 1e-12));
+  const auto other_way = chosen({"--undesirable-weight", "auto", "--desirable-weight", "2"});
+  CHECK_THAT(other_way[0].second, WithinRel(2 * 3 / 40.0, 1e-12));
+  CHECK(chosen({"--beta", "0.2"}) == parameters{{"beta", 0.2}});
+  CHECK(contains(complaint([&] { chosen({"--beta", "auto"}); }), "not beta"));
+}
