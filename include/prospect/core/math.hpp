@@ -102,8 +102,9 @@ PROSPECT_HD inline R log1mexp(R x) noexcept {
 /// log1mexp'(x) = -1 / (e^-x - 1).
 template <std::floating_point R>
 PROSPECT_HD inline R log1mexp_slope(R x) noexcept {
-  // Far on the left e^-x overflows while the slope -e^x is still a number.
-  return x < R(-80) ? -std::exp(x) : R(-1) / std::expm1(-x);
+  // Far on the left e^-x overflows while the slope -e^x is still a number. The magnitude, because
+  // expm1(-0) is -0 and the slope at 0 is -inf from where the function lives.
+  return x < R(-80) ? -std::exp(x) : R(-1) / std::abs(std::expm1(-x));
 }
 
 /// max(0, x). The derivative at the kink is 0.

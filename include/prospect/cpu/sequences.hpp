@@ -251,7 +251,7 @@ class_points cross_class_points(const unpaired_batch<S>& in) {
 ///   z_c = max(0, mean of desirable log-ratios), z_r likewise;  desirable rows see z_r, others z_c
 ///   dL/da_i = own term + 1[mean a >= 0] (1 / n_c) sum_j dL_j/dz_c
 ///
-/// In `metrics`, `kl` holds both baselines (count 2).
+/// In `metrics`, `kl` holds the baselines of the classes that are present.
 template <storage S, class Loss>
 unpaired_metrics evaluate(const Loss& loss, const unpaired_batch<S>& in, cross_class,
                           const unpaired_outputs<S>& out, normaliser by = normaliser::mean()) {
@@ -276,10 +276,13 @@ unpaired_metrics evaluate(const Loss& loss, const unpaired_batch<S>& in, cross_c
        .attached = attached(points.desirable, d_z_desirable, points.n_desirable)},
       {.z = points.desirable.z,
        .attached = attached(points.undesirable, d_z_undesirable, points.n_undesirable)});
-  for (const reference_point& point : {points.desirable, points.undesirable}) {
+  const auto report = [&](const reference_point& point, double n) {
+    if (n == 0) return;
     metrics.kl.add(point.z);
     metrics.kl_unclamped.add(point.raw);
-  }
+  };
+  report(points.desirable, points.n_desirable);
+  report(points.undesirable, points.n_undesirable);
   return metrics;
 }
 

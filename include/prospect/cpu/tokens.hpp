@@ -187,12 +187,20 @@ void logits_gradient(matrix_view<std::type_identity_t<S>> logits, index_row targ
 /// Aligns label rows in the Hugging Face manner (the label of position t stands at t) with logits
 /// rows, whose row t predicts position t + 1: targets[t] = labels[t + 1] inside each sequence, and
 /// -100 at its last row.
-/// @throws std::invalid_argument for sizes that differ or a layout that does not cover the rows.
+/// @throws std::invalid_argument for sizes that differ, a layout that does not cover the rows, or a
+///         label that is neither -100 nor an int32 token id.
 inline void shift_targets(index_row labels, const sequence_layout& layout,
                           strided_span<std::int32_t> targets) {
   detail::check_layout(layout, labels);
   detail::require_row("targets", targets, labels.size());
   detail::output_row("targets", targets, labels.size());
+  for (std::int64_t t = 0; t < labels.size(); ++t) {
+    if (labels[t] != ignored_target &&
+        (labels[t] < 0 || labels[t] > std::numeric_limits<std::int32_t>::max())) {
+      detail::reject("labels[" + std::to_string(t) + "]",
+                     "= " + std::to_string(labels[t]) + " is neither -100 nor a token id");
+    }
+  }
   for (std::int64_t i = 0; i < layout.sequences(); ++i) {
     for (std::int64_t t = layout.begin(i); t < layout.end(i); ++t) {
       const bool last = t + 1 == layout.end(i);
