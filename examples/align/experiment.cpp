@@ -128,115 +128,155 @@ training_state run_stage(const stage& s, aligned_vector<float> start, const opti
   return state;
 }
 
+// What a seed's run starts from.
+struct job {
+  dataset data;
+  feedback corpus, train, held_out;
+  loss_choice choice;
+  std::string advice;  // how automatic weights were found
+  objective goal;
+  model_shape shape;
+};
+
+job prepare(const options& given, std::uint64_t seed) {
+  const bool paired = preference_objective(choose_loss(given, 1, 1)).paired;
+  job made;
+  made.data = load({.path = given.data,
+                    .seed = seed,
+                    .drop_desirable = given.drop_desirable,
+                    .want_pairs = paired});
+  made.corpus = {made.data.corpus, false};
+  made.train = for_loss(made.data.train, paired, seed);
+  made.held_out = as_loaded(made.data.held_out);
+  const auto n_desirable =
+      static_cast<std::size_t>(std::ranges::count_if(made.train.rows, &row::desirable));
+  made.choice = choose_loss(given, n_desirable, made.train.rows.size() - n_desirable, &made.advice);
+  made.goal = preference_objective(made.choice);
+  made.shape = shape_for(made.data, made.train, made.held_out);
+  return made;
+}
+
+// A line per fact that decides what a stage computes; another line is another checkpoint.
+std::string settings_of(const feedback& data, const schedule& plan) {
+  return "data " + fingerprint(data) + "\nseed " + std::to_string(plan.seed) + "\nsteps " +
+         std::to_string(plan.steps) + "\nbatch " + std::to_string(plan.batch) + "\nlr " +
+         written(plan.learning_rate) + "\n";
+}
+
+std::string settings_of(const model_shape& shape) {
+  std::string line = "shape";
+  for (const int size : {shape.vocabulary, shape.context, shape.width, shape.layers, shape.heads}) {
+    line += " " + std::to_string(size);
+  }
+  return line + "\n";
+}
+
+std::string settings_of(const loss_choice& choice) {
+  std::string line = "loss " + choice.loss + " " + choice.reference_point;
+  for (const auto& [name, value] : choice.parameters) line += " " + name + "=" + written(value);
+  return line + "\n";
+}
+
 void note(run_report& report, const std::string& sentence) {
   if (std::ranges::find(report.notes, sentence) == report.notes.end()) {
     report.notes.push_back(sentence);
   }
 }
 
-std::string describe(const loss_choice& choice) {
-  std::string text = choice.loss;
-  for (const auto& [name, value] : choice.parameters) text += " " + name + "=" + written(value);
-  return text + " reference_point=" + choice.reference_point;
+void note_findings(const job& from, const evaluation& found, run_report& report) {
+  for (const std::string& sentence : from.data.notes) note(report, sentence);
+  if (!from.advice.empty()) note(report, from.advice);
+  if (from.goal.balanced) {
+    note(report, "Every batch holds as many desirable as undesirable rows, as " + from.choice.loss +
+                     " needs; an epoch ends with the smaller class.");
+  }
+  if (from.held_out.paired) {
+    note(report, "Seed " + std::to_string(found.outcome.seed) + ": " +
+                     rounded(found.pair_accuracy) + " of " + std::to_string(from.held_out.units()) +
+                     " held-out pairs are ranked as the human did.");
+  }
+  note(report, "The judge is naive Bayes fitted on the " +
+                   std::to_string(from.held_out.rows.size()) +
+                   " held-out rows; of the train rows, which it never saw, it guesses " +
+                   rounded(found.judge_accuracy) + " of the thumbs.");
+}
+
+void list_settings(const job& from, const schedule& sft, const schedule& plan, run_report& report) {
+  const auto add = [&](const std::string& name, const std::string& value) {
+    report.settings.emplace_back(name, value);
+  };
+  add("loss", from.choice.loss);
+  for (const loss_description& loss : known_losses()) {
+    if (loss.name != from.choice.loss) continue;
+    for (const auto& [name, standard] : loss.parameters) {
+      double value = standard;
+      for (const auto& [given_name, given_value] : from.choice.parameters) {
+        if (given_name == name) value = given_value;
+      }
+      add(name, rounded(value));
+    }
+  }
+  add("reference point", from.goal.reference_point);
+  add("steps", std::to_string(plan.steps));
+  add("batch", std::to_string(plan.batch));
+  add("learning rate", rounded(plan.learning_rate));
+  add("next-token steps", std::to_string(sft.steps));
+  add("next-token learning rate", rounded(sft.learning_rate));
+  add("parameters of the model", std::to_string(parameter_count(from.shape)));
+  add("train rows", std::to_string(from.train.rows.size()));
+  add("held-out rows", std::to_string(from.held_out.rows.size()));
 }
 
 void run_seed(const options& given, std::uint64_t seed, const std::function<bool()>& stop,
               std::ostream& log, run_report& report) {
-  const bool paired = preference_objective(choose_loss(given, 1, 1)).paired;
-  const dataset data = load({.path = given.data,
-                             .seed = seed,
-                             .drop_desirable = given.drop_desirable,
-                             .want_pairs = paired});
-  const feedback corpus{data.corpus, false};
-  const feedback train = for_loss(data.train, paired, seed);
-  const feedback held_out = as_loaded(data.held_out);
-
-  const auto n_desirable =
-      static_cast<std::size_t>(std::ranges::count_if(train.rows, &row::desirable));
-  std::string advice;
-  const loss_choice choice =
-      choose_loss(given, n_desirable, train.rows.size() - n_desirable, &advice);
-  const objective goal = preference_objective(choice);
-
-  const model_shape shape = shape_for(data, train, held_out);
+  const job from = prepare(given, seed);
+  const model_shape& shape = from.shape;
   const std::string name = "seed " + std::to_string(seed);
 
   const objective next_token = next_token_objective();
-  const schedule sft_plan{.steps = steps_in(given.sft_epochs, corpus, given, false),
+  const schedule sft_plan{.steps = steps_in(given.sft_epochs, from.corpus, given, false),
                           .batch = given.batch,
                           .learning_rate = given.sft_learning_rate,
                           .seed = seed};
-  const std::string sft_settings =
-      "data " + fingerprint(corpus) + "\nshape " + std::to_string(shape.vocabulary) + " " +
-      std::to_string(shape.context) + " " + std::to_string(shape.width) + " " +
-      std::to_string(shape.layers) + " " + std::to_string(shape.heads) + "\nseed " +
-      std::to_string(seed) + "\nsteps " + std::to_string(sft_plan.steps) + "\nbatch " +
-      std::to_string(sft_plan.batch) + "\nlr " + written(sft_plan.learning_rate) + "\n";
+  const std::string sft_settings = settings_of(shape) + settings_of(from.corpus, sft_plan);
+  const fs::path first_file = given.out / checkpoint_name("sft", sft_settings);
+  if (given.resume && report.seeds.empty() && !fs::exists(first_file)) {
+    throw std::runtime_error(
+        "there is nothing to resume: a run with these data and settings would have left " +
+        first_file.string());
+  }
   const training_state sft = run_stage(
-      {"sft", name + " next-token", shape, corpus, next_token, sft_plan, {}, sft_settings},
+      {"sft", name + " next-token", shape, from.corpus, next_token, sft_plan, {}, sft_settings},
       initial_parameters(shape, seed), given, true, stop, log);
   const language_model reference{shape, sft.parameters};
 
-  const std::vector<double> reference_log_probs = log_probs(reference, train.rows, given.threads);
-  const schedule plan{
-      .steps = given.steps > 0 ? given.steps : steps_in(given.epochs, train, given, goal.balanced),
-      .batch = given.batch,
-      .learning_rate = given.learning_rate,
-      .seed = seed};
-  const std::string settings = sft_settings + "feedback " + fingerprint(train) + "\nloss " +
-                               describe(choice) + "\nsteps " + std::to_string(plan.steps) +
-                               "\nlr " + written(plan.learning_rate) + "\n";
-  training_state aligned = run_stage({"align",
-                                      name + " " + choice.loss,
-                                      shape,
-                                      train,
-                                      goal,
-                                      plan,
-                                      {sft.parameters, reference_log_probs},
-                                      settings},
-                                     sft.parameters, given, false, stop, log);
+  const std::vector<double> reference_log_probs =
+      log_probs(reference, from.train.rows, given.threads);
+  const int epoch_steps = steps_in(given.epochs, from.train, given, from.goal.balanced);
+  const schedule plan{.steps = given.steps > 0 ? given.steps : epoch_steps,
+                      .batch = given.batch,
+                      .learning_rate = given.learning_rate,
+                      .seed = seed};
+  training_state aligned =
+      run_stage({"align",
+                 name + " " + from.choice.loss,
+                 shape,
+                 from.train,
+                 from.goal,
+                 plan,
+                 {sft.parameters, reference_log_probs},
+                 sft_settings + settings_of(from.train, plan) + settings_of(from.choice)},
+                sft.parameters, given, false, stop, log);
 
   evaluation found =
-      evaluate(reference, {shape, aligned.parameters}, data, held_out, given.threads);
+      evaluate(reference, {shape, aligned.parameters}, from.data, from.held_out, given.threads);
   found.outcome.seed = seed;
   found.outcome.steps = std::move(aligned.records);
-
-  report.data_name = data.name;
-  for (const std::string& sentence : data.notes) note(report, sentence);
-  if (!advice.empty()) note(report, advice);
-  if (goal.balanced) {
-    note(report, "Every batch holds as many desirable as undesirable rows, as " + choice.loss +
-                     " needs; an epoch ends with the smaller class.");
-  }
-  if (held_out.paired) {
-    note(report, name + ": " + rounded(found.pair_accuracy) + " of " +
-                     std::to_string(held_out.units()) +
-                     " held-out pairs are ranked as the human did.");
-  }
-  note(report, "The judge is naive Bayes fitted on the " + std::to_string(held_out.rows.size()) +
-                   " held-out rows; of the train rows, which it never saw, it guesses " +
-                   rounded(found.judge_accuracy) + " of the thumbs.");
+  note_findings(from, found, report);
   if (report.seeds.empty()) {
+    report.data_name = from.data.name;
     report.samples = std::move(found.examples);
-    report.settings = {{"loss", choice.loss}};
-    for (const loss_description& loss : known_losses()) {
-      if (loss.name != choice.loss) continue;
-      for (auto [parameter, value] : loss.parameters) {
-        for (const auto& [set_name, set_value] : choice.parameters) {
-          if (set_name == parameter) value = set_value;
-        }
-        report.settings.emplace_back(parameter, rounded(value));
-      }
-    }
-    report.settings.emplace_back("reference point", goal.reference_point);
-    report.settings.emplace_back("steps", std::to_string(plan.steps));
-    report.settings.emplace_back("batch", std::to_string(plan.batch));
-    report.settings.emplace_back("learning rate", rounded(plan.learning_rate));
-    report.settings.emplace_back("next-token steps", std::to_string(sft_plan.steps));
-    report.settings.emplace_back("next-token learning rate", rounded(sft_plan.learning_rate));
-    report.settings.emplace_back("parameters of the model", std::to_string(sft.parameters.size()));
-    report.settings.emplace_back("train rows", std::to_string(train.rows.size()));
-    report.settings.emplace_back("held-out rows", std::to_string(held_out.rows.size()));
+    list_settings(from, sft_plan, plan, report);
   }
   report.seeds.push_back(std::move(found.outcome));
 }

@@ -61,24 +61,18 @@ objective paired_objective(const Loss& loss) {
     const prospect::strided_span<const std::int32_t> tokens{batch.tokens};
     const prospect::strided_span<double> d_policy{d};
     const auto n = policy.size() / 2;
-    return record_of(prospect::cpu::evaluate<double>(loss,
-                                                     {.policy_chosen = policy.slice(0, n),
-                                                      .policy_rejected = policy.slice(n, n),
-                                                      .reference_chosen = reference.slice(0, n),
-                                                      .reference_rejected = reference.slice(n, n),
-                                                      .chosen_tokens = tokens.slice(0, n),
-                                                      .rejected_tokens = tokens.slice(n, n)},
-                                                     {.loss = {},
-                                                      .d_policy_chosen = d_policy.slice(0, n),
-                                                      .d_policy_rejected = d_policy.slice(n, n),
-                                                      .reward_chosen = {},
-                                                      .reward_rejected = {}}));
+    const prospect::paired_batch<double> in{.policy_chosen = policy.slice(0, n),
+                                            .policy_rejected = policy.slice(n, n),
+                                            .reference_chosen = reference.slice(0, n),
+                                            .reference_rejected = reference.slice(n, n),
+                                            .chosen_tokens = tokens.slice(0, n),
+                                            .rejected_tokens = tokens.slice(n, n)};
+    prospect::paired_outputs<double> out;
+    out.d_policy_chosen = d_policy.slice(0, n);
+    out.d_policy_rejected = d_policy.slice(n, n);
+    return record_of(prospect::cpu::evaluate(loss, in, out));
   };
-  return {.paired = true,
-          .reward_scale = prospect::reward_scale(loss),
-          .score = score,
-          .evaluate = evaluate,
-          .backpropagate = backpropagate};
+  return {.paired = true, .score = score, .evaluate = evaluate, .backpropagate = backpropagate};
 }
 
 // `point` makes of the batch and its memory what the loss is measured against.
@@ -86,18 +80,15 @@ template <class Loss, class Point>
 objective unpaired_objective(const Loss& loss, const Point& point) {
   const auto evaluate = [loss, point](const scored_batch& batch, point_memory& memory,
                                       std::span<double> d) {
-    return record_of(prospect::cpu::evaluate<double>(loss,
-                                                     {.policy = batch.policy,
-                                                      .reference = batch.reference,
-                                                      .desirable = batch.desirable,
-                                                      .tokens = batch.tokens},
-                                                     point(batch, memory),
-                                                     {.loss = {}, .d_policy = d, .reward = {}}));
+    const prospect::unpaired_batch<double> in{.policy = batch.policy,
+                                              .reference = batch.reference,
+                                              .desirable = batch.desirable,
+                                              .tokens = batch.tokens};
+    prospect::unpaired_outputs<double> out;
+    out.d_policy = d;
+    return record_of(prospect::cpu::evaluate(loss, in, point(batch, memory), out));
   };
-  return {.reward_scale = prospect::reward_scale(loss),
-          .score = score,
-          .evaluate = evaluate,
-          .backpropagate = backpropagate};
+  return {.score = score, .evaluate = evaluate, .backpropagate = backpropagate};
 }
 
 // ---- reference points ---------------------------------------------------------------------------

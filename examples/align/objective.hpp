@@ -44,7 +44,6 @@ struct objective {
   bool paired = false;      // sequences are all chosen ones, then their rejected partners
   bool mismatched = false;  // needs the mismatched rows
   bool balanced = false;    // needs both thumbs, as many of each, in every batch
-  double reward_scale = 1;  // implicit reward per nat of log-ratio
   std::string reference_point = "none";
 
   std::function<void(const_matrix<float> logits, const packed_batch&, token_scores&)> score;

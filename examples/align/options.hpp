@@ -20,7 +20,7 @@ struct options {
 
   double epochs = 1;
   int steps = 0;  // 0: as many as the epochs have
-  double learning_rate = 3e-4;
+  double learning_rate = 4e-4;
   double sft_epochs = 4;
   double sft_learning_rate = 2e-3;
   int batch = 32;

@@ -1,6 +1,6 @@
 // A loss that Prospect does not have, written by its user: the exponential loss of the GPO family
-// (Tang et al. 2024, arXiv:2402.05749), exp(-beta margin). It goes through the same entry point as the
-// built-in losses, and its gradient, which nobody wrote, is compared with the closed form.
+// (Tang et al. 2024, arXiv:2402.05749), exp(-beta margin). It goes through the same entry point as
+// the built-in losses, and its gradient, which nobody wrote, is compared with the closed form.
 #include <prospect/cpu/sequences.hpp>
 
 #include <cmath>

@@ -67,7 +67,9 @@ bool log_prob_in_contract(R got, real want, real largest_logit) {
   if (got > 0) return false;
   if (std::is_same_v<R, double>) return near(got, want, 1e-13L, 1e-15L * (1 + largest_logit));
   const bool near_enough = near(got, want, 0, 4e-6L + largest_logit / (1 << 23));
-  return near_enough && (want < -std::log(2.0L) || near(got, want, 4e-6L));
+  // Below the smallest fp32 number a log-prob is 0, or that number.
+  constexpr real last = std::numeric_limits<R>::denorm_min();
+  return near_enough && (want < -std::log(2.0L) || near(got, want, 4e-6L, last));
 }
 
 /// What rounding to S may cost relatively, and absolutely among subnormals.

@@ -93,9 +93,10 @@ prospect::unpaired<R> sample(const textbook_answer& a, R policy = R(-30)) {
           .desirable = a.desirable};
 }
 
-/// The same point with its log-ratio higher by `by` nats.
+/// The same point with its margin higher: each log-ratio moved by `by` nats.
 inline textbook_pair shifted(textbook_pair p, real by) {
   p.chosen += by;
+  p.rejected -= by;
   return p;
 }
 inline textbook_answer shifted(textbook_answer a, real by) {
@@ -132,7 +133,8 @@ struct expectation {
 template <class R, class L, class Point>
 expectation expected(const L& loss, const Point& at) {
   const real epsilon = 4 * std::numeric_limits<R>::epsilon();
-  const real by = epsilon * (magnitude(at) + 1 / static_cast<real>(prospect::reward_scale(loss)));
+  const real by =
+      epsilon / 2 * (magnitude(at) + 1 / static_cast<real>(prospect::reward_scale(loss)));
   const auto want = numbers(textbook(loss, at)), low = numbers(textbook(loss, shifted(at, -by))),
              high = numbers(textbook(loss, shifted(at, by)));
   expectation result{want, {}};

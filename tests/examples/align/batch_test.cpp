@@ -24,8 +24,7 @@ TEST_CASE("everything behind the separator is scored, the end included") {
 
   batch.clear();
   batch.append_open(std::vector<token>{10}, std::vector<token>{12, 13});
-  CHECK(batch.inputs ==
-        std::vector<token>{vocabulary::begin, 10, vocabulary::separator, 12, 13});
+  CHECK(batch.inputs == std::vector<token>{vocabulary::begin, 10, vocabulary::separator, 12, 13});
   CHECK(batch.scored == std::vector<std::int32_t>{4});
 }
 
@@ -40,9 +39,9 @@ TEST_CASE("cuts cover every sequence once and balance the lengths") {
   const auto total = std::accumulate(lengths.begin(), lengths.end(), std::size_t{0});
   for (std::size_t i = 0; i < 4; ++i) {
     REQUIRE(cuts[i] <= cuts[i + 1]);
-    const auto length = std::accumulate(lengths.begin() + static_cast<std::ptrdiff_t>(cuts[i]),
-                                        lengths.begin() + static_cast<std::ptrdiff_t>(cuts[i + 1]),
-                                        std::size_t{0});
+    const auto length =
+        std::accumulate(lengths.begin() + static_cast<std::ptrdiff_t>(cuts[i]),
+                        lengths.begin() + static_cast<std::ptrdiff_t>(cuts[i + 1]), std::size_t{0});
     // Each end is off by half a sequence at most.
     CHECK(length >= total / 4 - 45);
     CHECK(length <= total / 4 + 45);

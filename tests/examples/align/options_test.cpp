@@ -21,9 +21,9 @@ TEST_CASE("options are read in both spellings") {
                             "--set", "undesirable_weight=2", "--seeds", "3", "--resume",
                             "--reference-point", "constant:-0.5"});
   CHECK(o.loss == "simple_kto");
-  CHECK(o.parameters == std::vector<std::pair<std::string, std::string>>{
-                            {"beta", "0.5"}, {"desirable_weight", "auto"},
-                            {"undesirable_weight", "2"}});
+  CHECK(o.parameters ==
+        std::vector<std::pair<std::string, std::string>>{
+            {"beta", "0.5"}, {"desirable_weight", "auto"}, {"undesirable_weight", "2"}});
   CHECK(o.seeds == 3);
   CHECK(o.resume);
   CHECK(o.reference_point == "constant:-0.5");

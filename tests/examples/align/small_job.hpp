@@ -20,7 +20,8 @@ struct small_job {
 };
 
 inline void run_to_end(trainer& train, training_state& state) {
-  train.run(state, [] { return false; }, [](const training_state&) {});
+  train.run(
+      state, [] { return false; }, [](const training_state&) {});
 }
 
 inline small_job make_small_job(bool paired) {

@@ -148,8 +148,8 @@ double ipo(const scored_batch& batch, std::span<double> d) {
 
 // ---- the comparison -----------------------------------------------------------------------------
 
-// The run of an objective, with the coefficients of every step: Adam and the clipped norm would hide
-// a gradient that is wrong by a factor.
+// The run of an objective, with the coefficients of every step: Adam and the clipped norm would
+// hide a gradient that is wrong by a factor.
 struct trace {
   training_state state;
   std::vector<std::vector<double>> coefficients;
@@ -204,8 +204,8 @@ disagreement compare(const trace& a, const trace& b) {
   for (std::size_t i = 0; i < 20; ++i) {
     const double loss = a.state.records[i].loss / b.state.records[i].loss - 1;
     worst.loss = std::max(worst.loss, std::abs(loss));
-    worst.coefficients = std::max(worst.coefficients,
-                                  relative_difference(a.coefficients[i], b.coefficients[i]));
+    worst.coefficients =
+        std::max(worst.coefficients, relative_difference(a.coefficients[i], b.coefficients[i]));
   }
   worst.parameters = relative_difference(a.state.parameters, b.state.parameters);
   return worst;
@@ -227,8 +227,8 @@ TEST_CASE("KTO: twenty steps agree with the paper's formula") {
   // Mostly thumbs up, so that the reference point rises above its clamp.
   small_job job = make_small_job(false);
   for (std::size_t i = 0; i < job.data.rows.size(); ++i) job.data.rows[i].desirable = i % 5 != 0;
-  const loss_choice choice{
-      .loss = "kto", .parameters = {{"desirable_weight", 1.5}, {"undesirable_weight", 0.75}}};
+  const loss_choice choice{.loss = "kto",
+                           .parameters = {{"desirable_weight", 1.5}, {"undesirable_weight", 0.75}}};
   check_trace(job, choice, [](const scored_batch& batch, std::span<double> d) {
     return kto(batch, 1.5, 0.75, d);
   });
@@ -243,7 +243,18 @@ TEST_CASE("KTO: twenty steps agree where the reference point is clamped") {
 }
 
 TEST_CASE("SimpleKTO: twenty steps agree with HALOs' formula") {
-  check_trace(make_small_job(false), {.loss = "simple_kto"}, simple_kto);
+  // Away from 0, where rounding would decide whether the clamp passes gradient; the undesirable
+  // mean falls through 0 later on.
+  small_job job = make_small_job(false);
+  for (std::size_t i = 0; i < job.data.rows.size(); ++i) {
+    job.reference_log_probs[i] -= job.data.rows[i].desirable ? 0.5 : 0.2;
+  }
+  const loss_choice choice{.loss = "simple_kto"};
+  check_trace(job, choice, simple_kto);
+  const trace ours = run(job, preference_objective(choice));
+  const auto clamped = [](const step_record& r) { return r.z > r.z_raw; };
+  CHECK(std::ranges::any_of(ours.state.records, clamped));
+  CHECK_FALSE(std::ranges::all_of(ours.state.records, clamped));
 }
 
 TEST_CASE("DPO: twenty steps agree with the paper's formula") {
@@ -258,8 +269,8 @@ TEST_CASE("the trace notices a loss that is slightly wrong") {
   const small_job job = make_small_job(false);
   const trace right = run(job, preference_objective({.loss = "kto"}));
   const auto with = [&](const char* parameter, double value) {
-    return compare(run(job, preference_objective({.loss = "kto", .parameters = {{parameter, value}}})),
-                   right);
+    return compare(
+        run(job, preference_objective({.loss = "kto", .parameters = {{parameter, value}}})), right);
   };
   const disagreement beta_off = with("beta", 0.1001), weight_off = with("desirable_weight", 1.01);
   CHECK(beta_off.coefficients > 1e-4);

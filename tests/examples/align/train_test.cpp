@@ -85,8 +85,8 @@ TEST_CASE("an interrupted run continues bit for bit") {
 TEST_CASE("next-token training learns") {
   const small_job job = make_small_job(false);
   const objective goal = next_token_objective();
-  const training_state state = train_on(
-      job, goal, {.steps = 60, .batch = 16, .learning_rate = 5e-3, .seed = 2});
+  const training_state state =
+      train_on(job, goal, {.steps = 60, .batch = 16, .learning_rate = 5e-3, .seed = 2});
   CHECK(state.records.back().loss < 0.8 * state.records.front().loss);
 }
 

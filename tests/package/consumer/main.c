@@ -1,5 +1,5 @@
-/* DPO on two pairs through the C API of the archive. At step 0 policy and reference agree: the loss is
- * log 2 and the coefficient of a chosen completion -beta/2, here over a mean of two. */
+/* DPO on two pairs through the C API of the archive. At step 0 policy and reference agree: the loss
+ * is log 2 and the coefficient of a chosen completion -beta/2, here over a mean of two. */
 #include <prospect/c/prospect.h>
 
 #include <math.h>
