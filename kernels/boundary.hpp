@@ -101,7 +101,12 @@ strided_span<T> out(const char* name, const prospect_row& r) {
   return row(name, static_cast<T*>(r.data), r.size, r.stride);
 }
 
+inline void check_reserved(const char* name, std::int32_t reserved) {
+  if (reserved != 0) fail(PROSPECT_UNSUPPORTED, std::string{name} + ".reserved must be 0");
+}
+
 inline index_row indices(const char* name, const prospect_indices& r) {
+  check_reserved(name, r.reserved);
   switch (r.dtype) {
     case PROSPECT_I32:
       return in<std::int32_t>(name, r.row);

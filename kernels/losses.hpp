@@ -24,7 +24,10 @@ bool with_loss(std::int32_t id, Visitor&& visit) {
 /// The same with the caller's hyper-parameters filled in.
 template <class Visitor>
 void with_loss(const prospect_loss* pointer, Visitor&& visit) {
-  const prospect_loss given = versioned(pointer, "loss");
+  const prospect_loss& given = require(pointer, "loss");
+  if (given.struct_size != sizeof(prospect_loss)) {
+    fail(PROSPECT_INVALID_ARGUMENT, "loss was not made by prospect_loss_init");
+  }
   const bool found = with_loss(given.id, [&](auto loss) {
     static_assert(decltype(loss)::parameters.size() <= PROSPECT_MAX_PARAMETERS);
     std::size_t i = 0;

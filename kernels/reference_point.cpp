@@ -4,6 +4,8 @@
 #include <prospect/class_weights.hpp>
 #include <prospect/cpu/sequences.hpp>
 
+#include <cmath>
+
 namespace pk = prospect::kernels;
 
 namespace {
@@ -50,6 +52,9 @@ prospect_status prospect_ema_add(prospect_ema* ema, prospect_sum_count observed,
                                  prospect_error* error) {
   return pk::guard(error, [&] {
     prospect::ema_point point = from_c(pk::require(ema, "ema"));
+    if (!std::isfinite(observed.sum) || !std::isfinite(observed.count)) {
+      pk::fail(PROSPECT_INVALID_ARGUMENT, "observed must be finite: it would never be forgotten");
+    }
     point.add(from_c(observed));
     const prospect::sum_count state = point.state();
     ema->average = state.sum;

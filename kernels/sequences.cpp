@@ -3,6 +3,9 @@
 
 #include <prospect/cpu/sequences.hpp>
 
+#include <cmath>
+#include <cstddef>
+
 namespace pk = prospect::kernels;
 
 namespace {
@@ -31,7 +34,11 @@ void fill(prospect_metrics* target, const Metrics& source) {
   filled.first_nonfinite = source.first_nonfinite;
   const auto named = source.named();
   static_assert(named.size() <= std::extent_v<decltype(filled.metric)>);
+  constexpr std::size_t before = offsetof(prospect_metrics, metric);
+  const std::size_t room =
+      target->struct_size < before ? 0 : (target->struct_size - before) / sizeof(prospect_metric);
   for (const prospect::named_metric& m : named) {
+    if (static_cast<std::size_t>(filled.size) == room) break;
     filled.metric[filled.size++] = {
         .name = m.name.data(), .sum = m.value.sum, .count = m.value.count};
   }
@@ -87,6 +94,9 @@ prospect::unpaired_metrics evaluate_completions(const L& loss, const prospect_co
   const prospect::normaliser by = normaliser_of(c.normaliser, c.count);
   switch (c.reference_point) {
     case PROSPECT_GIVEN_POINT:
+      if (!std::isfinite(c.z) || !std::isfinite(c.z_raw)) {
+        pk::fail(PROSPECT_INVALID_ARGUMENT, "z and z_raw must be finite");
+      }
       return prospect::cpu::evaluate<S>(loss, batch_of<S>(c),
                                         prospect::reference_point{.z = c.z, .raw = c.z_raw},
                                         outputs_of<S>(c), by);
@@ -104,6 +114,7 @@ prospect_status prospect_pairs_cpu(const prospect_loss* loss, const prospect_pai
                                    prospect_metrics* metrics, prospect_error* error) {
   return pk::guard(error, [&] {
     const prospect_pairs p = pk::versioned(pairs, "pairs");
+    pk::check_reserved("pairs", p.reserved);
     check_metrics(metrics);
     pk::with_loss(loss, [&]<class L>(const L& l) {
       if constexpr (prospect::paired_loss<L>) {

@@ -9,6 +9,7 @@ namespace {
 
 template <class T>
 prospect::matrix_view<T> matrix(const prospect_logits& l) {
+  pk::check_reserved("logits", l.reserved);
   if (l.rows < 0 || l.columns < 0)
     pk::fail(PROSPECT_INVALID_ARGUMENT, "logits have a negative size");
   if (l.rows == 0) return {nullptr, 0, l.columns, l.pitch};
@@ -19,7 +20,7 @@ prospect::matrix_view<T> matrix(const prospect_logits& l) {
 
 prospect::sequence_layout layout_of(const prospect_layout* pointer) {
   const prospect_layout& l = pk::require(pointer, "layout");
-  if (l.offsets.row.size > 0) {
+  if (l.offsets.row.size != 0) {
     return prospect::sequence_layout::packed(pk::indices("layout.offsets", l.offsets));
   }
   return prospect::sequence_layout::padded(l.sequences, l.length);

@@ -83,7 +83,7 @@ void norm_backward(const matrix<T>& x, const weight<const T>& gain, matrix<T> d_
 // ---- GELU (tanh form) ---------------------------------------------------------------------------
 
 template <class T>
-constexpr T gelu_scale = T(std::numbers::sqrt2* std::numbers::inv_sqrtpi);
+constexpr T gelu_scale = T(std::numbers::sqrt2 * std::numbers::inv_sqrtpi);
 template <class T>
 constexpr T gelu_cubic = T(0.044715);
 

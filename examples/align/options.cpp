@@ -18,7 +18,7 @@ namespace {
 struct option {
   std::string_view name;
   std::string_view value;  // what stands for the value in the help; "" for a switch
-  std::string_view help;
+  std::string help;
   std::function<void(options&, const std::string& value)> set;
 };
 
@@ -43,11 +43,15 @@ T number(std::string_view name, const std::string& text, T lowest, T highest) {
   return value;
 }
 
-// An option that sets a number, with its permitted range.
+// An option that sets a number, with its permitted range. A default of 0 stands for what the help
+// says itself.
 template <class T>
 option numeric(std::string_view name, std::string_view value, std::string_view help,
                T options::*member, T lowest, T highest) {
-  return {name, value, help, [=](options& o, const std::string& text) {
+  std::ostringstream with_default;
+  with_default << help;
+  if (options{}.*member != 0) with_default << " (" << options{}.*member << ")";
+  return {name, value, with_default.str(), [=](options& o, const std::string& text) {
             o.*member = number<T>(name, text, lowest, highest);
           }};
 }
@@ -55,11 +59,12 @@ option numeric(std::string_view name, std::string_view value, std::string_view h
 template <class T>
 option text(std::string_view name, std::string_view value, std::string_view help,
             T options::*member) {
-  return {name, value, help, [=](options& o, const std::string& given) { o.*member = given; }};
+  return {name, value, std::string{help},
+          [=](options& o, const std::string& given) { o.*member = given; }};
 }
 
 option toggle(std::string_view name, std::string_view help, bool options::*member) {
-  return {name, "", help, [=](options& o, const std::string&) { o.*member = true; }};
+  return {name, "", std::string{help}, [=](options& o, const std::string&) { o.*member = true; }};
 }
 
 void set_parameter(options& o, const std::string& name, const std::string& value) {
@@ -97,7 +102,7 @@ std::vector<option> all_options() {
       numeric<std::uint64_t>("--seed", "N", "decides everything that is random", &options::seed, 0,
                              std::numeric_limits<std::uint64_t>::max()),
       numeric("--seeds", "N", "run N seeds and report standard errors", &options::seeds, 1, 1000),
-      numeric("--threads", "N", "changes the speed, never the result (default: all cores)",
+      numeric("--threads", "N", "changes the speed, never the result (all cores)",
               &options::threads, 1, 1024),
       text("--out", "DIR", "checkpoints and report go here", &options::out),
       text("--json", "FILE", "write the table as JSON", &options::json),

@@ -46,7 +46,7 @@ class normaliser {
   static constexpr normaliser over(double count) noexcept { return {by::given_count, count}; }
 
   /// False if `over` was given no positive, finite number.
-  constexpr bool valid() const noexcept { return count_ > 0 && count_ < 1e300; }
+  constexpr bool valid() const noexcept { return count_ >= 1e-300 && count_ <= 1e300; }
   /// The factor on losses and coefficients, for a batch with this many counted examples.
   constexpr double factor(double local_count) const noexcept {
     if (by_ == by::local_count) return local_count > 0 ? 1.0 / local_count : 0.0;
@@ -144,7 +144,7 @@ struct unpaired_metrics {
   sum_count rewards_rejected;
   sum_count logps_chosen;
   sum_count logps_rejected;
-  sum_count kl;            ///< the reference point that was used, clamped; nats
+  sum_count kl;            ///< the reference point that was given, clamped; nats
   sum_count kl_unclamped;  ///< the same before clamping: below 0 it silently switches z off
   sum_count nonfinite;
   std::int64_t first_nonfinite = -1;

@@ -47,6 +47,10 @@ inline weight_proposal propose_class_weights(double n_desirable, double n_undesi
     throw std::invalid_argument("prospect: propose_class_weights: n_undesirable must be positive");
   }
   const double ratio = n_desirable / n_undesirable;
+  if (!(ratio >= 1e-30 && ratio <= 1e30)) {
+    throw std::invalid_argument(
+        "prospect: propose_class_weights: n_desirable and n_undesirable are too far apart");
+  }
   // For a target r the two weights must satisfy desirable / undesirable = r / ratio; neither falls
   // below 1.
   const auto weights_for = [ratio](double target) {

@@ -39,9 +39,9 @@ inline reference_point constant_point(double z) {
 /// rotation by one, never a reversal, which would leave the middle of an odd batch matched.
 ///
 /// -1 in a batch of one, where the rotation meets its own row: a matched row measures the reward,
-/// not the divergence, so there is nothing to observe.
+/// not the divergence, so there is nothing to observe. -1 too for a row that does not exist.
 constexpr std::int64_t mismatched_row(std::int64_t i, std::int64_t rows) noexcept {
-  if (rows < 2) return -1;
+  if (rows < 2 || i < 0 || i >= rows) return -1;
   return i + 1 < rows ? i + 1 : 0;
 }
 

@@ -3,7 +3,8 @@
  * Losses and parameters go by name, so a binding does not change when a loss is added. Every
  * function returns a status and, where `error` is not NULL, a sentence that names the argument.
  * Nothing is thrown, printed or kept: there is no global state, and calls are thread-safe as long
- * as their outputs do not overlap.
+ * as their outputs do not overlap. Within a call, outputs
+ * must overlap neither inputs nor each other.
  *
  * Structs that may grow start with `struct_size`: set it to sizeof, zero the rest, fill in what is
  * needed. A newer library reads an older, shorter struct as if its missing fields were zero; an
@@ -71,8 +72,8 @@ PROSPECT_API const char* prospect_status_string(prospect_status status);
 
 typedef enum prospect_kind { PROSPECT_PAIRED_LOSS = 0, PROSPECT_UNPAIRED_LOSS = 1 } prospect_kind;
 
-/* A loss and its hyper-parameters. Plain data: copy it freely. `id` is a position in this version's
- * list; store the name instead. */
+/* A loss and its hyper-parameters. Plain data of a fixed size: copy it freely. `id` is a position
+ * in this version's list; store the name instead. */
 typedef struct prospect_loss {
   uint32_t struct_size;
   int32_t id;

@@ -16,7 +16,8 @@ namespace prospect::inline v0 {
 ///
 /// A default-constructed (empty) span means "not given" for an input and "not wanted" for an
 /// output. The stride may be negative (a reversed row); 0 repeats one element, which is meant for
-/// inputs only.
+/// inputs only. The data must be aligned to its element, as C++ demands of any `T*`, and to nothing
+/// wider.
 template <class T>
 class strided_span {
  public:

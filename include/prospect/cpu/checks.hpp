@@ -57,38 +57,51 @@ inline void valid(const normaliser& by) {
   if (!by.valid()) reject("normaliser", "needs a positive, finite count");
 }
 
-// What a loss reads is found by handing it NaN in that place: every primitive passes NaN on. So a
-// missing row is an error exactly where it matters, and no loss carries flags that could drift
-// from its formula.
 template <class R>
 constexpr R not_a_number = std::numeric_limits<R>::quiet_NaN();
 
+// What a loss reads is found by changing it and looking whether anything else comes out. So a
+// missing row is an error exactly where it matters, and no loss carries flags that could drift from
+// its formula. Several values, because a formula may be flat or branch.
 template <class R>
-bool tainted(const paired_value<R>& v) {
-  return std::isnan(v.loss) || std::isnan(v.d_chosen) || std::isnan(v.d_rejected);
+bool same(const paired_value<R>& a, const paired_value<R>& b) {
+  return a.loss == b.loss && a.d_chosen == b.d_chosen && a.d_rejected == b.d_rejected;
 }
 template <class R>
-bool tainted(const unpaired_value<R>& v) {
-  return std::isnan(v.loss) || std::isnan(v.d_policy);
+bool same(const unpaired_value<R>& a, const unpaired_value<R>& b) {
+  return a.loss == b.loss && a.d_policy == b.d_policy;
 }
 
 template <class R, class L>
-bool reads(const L& loss, const completion<R>& probe) {
+bool tells_apart(const L& loss, const completion<R>& a, const completion<R>& b) {
   if constexpr (paired_loss<L, R>) {
-    return tainted(differentiate(loss, pair<R>{.chosen = probe, .rejected = probe}));
+    const auto value = [&](const completion<R>& chosen, const completion<R>& rejected) {
+      return differentiate(loss, pair<R>{.chosen = chosen, .rejected = rejected});
+    };
+    return !same(value(a, a), value(b, a)) || !same(value(a, a), value(a, b));
   } else {
-    return tainted(differentiate(loss, unpaired<R>{.answer = probe, .z = 0, .desirable = true})) ||
-           tainted(differentiate(loss, unpaired<R>{.answer = probe, .z = 0, .desirable = false}));
+    const auto value = [&](const completion<R>& answer, bool desirable) {
+      return differentiate(loss, unpaired<R>{.answer = answer, .z = 0, .desirable = desirable});
+    };
+    return !same(value(a, true), value(b, true)) || !same(value(a, false), value(b, false));
   }
 }
 
 template <class R, class L>
 bool reads_reference(const L& loss) {
-  return reads<R>(loss, {.policy = R(-2), .ratio = not_a_number<R>, .tokens = R(2)});
+  for (const R ratio : {R(-1000), R(-30), R(-0.5), R(0), R(3), R(30), R(1000)}) {
+    const completion<R> here{.policy = R(-2), .ratio = R(0.5), .tokens = R(2)};
+    if (tells_apart(loss, here, {.policy = R(-2), .ratio = ratio, .tokens = R(2)})) return true;
+  }
+  return false;
 }
 template <class R, class L>
 bool reads_tokens(const L& loss) {
-  return reads<R>(loss, {.policy = R(-2), .ratio = R(0.5), .tokens = not_a_number<R>});
+  for (const R ratio : {R(-30), R(0.5), R(30)}) {
+    const completion<R> here{.policy = R(-20), .ratio = ratio, .tokens = R(2)};
+    if (tells_apart(loss, here, {.policy = R(-20), .ratio = ratio, .tokens = R(7)})) return true;
+  }
+  return false;
 }
 
 /// Refuses a reference row that is missing but read. A missing reference is never a zero one.

@@ -32,9 +32,15 @@ inline bool counted(strided_span<const std::int32_t> tokens, std::int64_t i) {
   return tokens.empty() || tokens[i] > 0;
 }
 
-template <class... X>
+/// Whether each number is finite, also once it is stored as `S`.
+template <storage S, class... X>
 bool all_finite(X... x) {
-  return (std::isfinite(x) && ...);
+  return (std::isfinite(load(store<S>(static_cast<compute_t<S>>(x)))) && ...);
+}
+
+template <class R>
+bool all_finite(const completion<R>& c) {
+  return std::isfinite(c.policy) && std::isfinite(c.ratio);
 }
 
 template <class Metrics>
@@ -113,8 +119,11 @@ paired_metrics evaluate(const Loss& loss, const paired_batch<S>& in, const paire
       metrics.rewards_accuracies.add(reward_chosen > reward_rejected ? 1 : 0);
       metrics.logps_chosen.add(sample.chosen.policy);
       metrics.logps_rejected.add(sample.rejected.policy);
-      detail::note_nonfinite(metrics,
-                             detail::all_finite(value.loss, value.d_chosen, value.d_rejected), i);
+      detail::note_nonfinite(
+          metrics,
+          detail::all_finite(sample.chosen) && detail::all_finite(sample.rejected) &&
+              detail::all_finite<S>(value.loss, factor * value.d_chosen, factor * value.d_rejected),
+          i);
     }
     detail::put(out.loss, i, value.loss);
     detail::put(out.d_policy_chosen, i, factor * value.d_chosen);
@@ -172,6 +181,13 @@ unpaired<compute_t<S>> sample_at(const unpaired_batch<S>& in, std::int64_t i, do
           .desirable = in.desirable[i] != 0};
 }
 
+/// Rows that take part in a class's mean. One that is not finite is left out, so that it spoils its
+/// own results, which are reported, and not those of the other class.
+template <storage S>
+bool in_baseline(const unpaired_batch<S>& in, std::int64_t i) {
+  return counted(in.tokens, i) && all_finite(sample_at(in, i, 0.0).answer);
+}
+
 template <storage S, class Loss>
 unpaired_metrics evaluate_rows(const Loss& loss, const unpaired_batch<S>& in,
                                const unpaired_outputs<S>& out, double factor,
@@ -192,7 +208,8 @@ unpaired_metrics evaluate_rows(const Loss& loss, const unpaired_batch<S>& in,
       metrics.loss.add(value.loss);
       (sample.desirable ? metrics.rewards_chosen : metrics.rewards_rejected).add(reward);
       (sample.desirable ? metrics.logps_chosen : metrics.logps_rejected).add(sample.answer.policy);
-      note_nonfinite(metrics, all_finite(value.loss, coefficient), i);
+      note_nonfinite(metrics, all_finite(sample.answer) && all_finite<S>(value.loss, coefficient),
+                     i);
     }
     put(out.loss, i, value.loss);
     put(out.d_policy, i, coefficient);
@@ -222,7 +239,7 @@ unpaired_metrics evaluate(const Loss& loss, const unpaired_batch<S>& in,
 }
 
 /// The clamped mean log-ratio of each class (nats): what `cross_class` measures the other class
-/// against. An absent class gives 0.
+/// against. An absent class gives 0; rows that are not finite are left out.
 struct class_points {
   reference_point desirable;
   reference_point undesirable;
@@ -235,7 +252,7 @@ class_points cross_class_points(const unpaired_batch<S>& in) {
   sum_count desirable;
   sum_count undesirable;
   for (std::int64_t i = 0; i < in.policy.size(); ++i) {
-    if (!detail::counted(in.tokens, i)) continue;
+    if (!detail::in_baseline(in, i)) continue;
     const double ratio = detail::sample_at(in, i, 0.0).answer.ratio;
     (in.desirable[i] != 0 ? desirable : undesirable).add(ratio);
   }
@@ -261,7 +278,7 @@ unpaired_metrics evaluate(const Loss& loss, const unpaired_batch<S>& in, cross_c
   double d_z_desirable = 0;
   double d_z_undesirable = 0;
   for (std::int64_t i = 0; i < in.policy.size(); ++i) {
-    if (!detail::counted(in.tokens, i)) continue;
+    if (!detail::in_baseline(in, i)) continue;
     const bool desirable = in.desirable[i] != 0;
     const double z = desirable ? points.undesirable.z : points.desirable.z;
     const double d_z = differentiate(loss, detail::sample_at(in, i, z)).d_z;

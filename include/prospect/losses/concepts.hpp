@@ -58,9 +58,10 @@ PROSPECT_HD constexpr double reward_scale(const L& loss) {
 
 namespace detail {
 
-/// Hyper-parameters that must be positive and finite; false for NaN.
-constexpr bool positive(double x) { return x > 0 && x < 1e300; }
-constexpr bool not_negative(double x) { return x >= 0 && x < 1e300; }
+/// Positive, and so far inside the range of fp32 that neither it nor its inverse leaves it; false
+/// for NaN.
+constexpr bool positive(double x) { return x >= 1e-30 && x <= 1e30; }
+constexpr bool not_negative(double x) { return x >= 0 && x <= 1e30; }
 
 }  // namespace detail
 

@@ -16,14 +16,14 @@ namespace prospect::inline v0 {
 /// Unbounded below: as m grows the slope tends to -e / (1 - 2e).
 struct robust_dpo {
   double beta = 0.1;
-  double label_smoothing = 0.1;  ///< flip probability, in [0, 1/2)
+  double label_smoothing = 0.0;  ///< flip probability, in [0, 1/2)
 
   static constexpr std::string_view name = "robust_dpo";
   static constexpr std::array<parameter<robust_dpo>, 2> parameters{
       {{"beta", &robust_dpo::beta}, {"label_smoothing", &robust_dpo::label_smoothing}}};
 
   constexpr const char* problem() const {
-    if (!detail::positive(beta)) return "beta must be positive";
+    if (!detail::positive(beta)) return "beta must be positive (1e-30 to 1e30)";
     if (!(label_smoothing >= 0 && label_smoothing < 0.5)) {
       return "label_smoothing must lie in [0, 1/2)";
     }

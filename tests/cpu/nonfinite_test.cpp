@@ -1,0 +1,277 @@
+// Rows that are no numbers: each is counted and named, and touches no other row, not even where
+// rows are coupled through a class mean. At the end, two ways in which that coupling differs from
+// what looks like it: micro-batches, and the same-class baseline.
+
+#include <prospect/cpu/sequences.hpp>
+#include <prospect/losses/losses.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "catch.hpp"
+#include "cpu/rows.hpp"
+#include "oracle/scalar.hpp"
+#include "random.hpp"
+
+namespace {
+
+using oracle::real;
+using prospect::cross_class;
+using prospect::kto;
+using prospect::normaliser;
+using prospect::cpu::evaluate;
+using testing::same_bits;
+using testing::stored;
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double not_numbers[] = {std::numeric_limits<double>::quiet_NaN(), infinity, -infinity};
+
+template <class S>
+std::vector<S> row(std::initializer_list<double> values) {
+  std::vector<S> r;
+  for (const double x : values) r.push_back(stored<S>(x));
+  return r;
+}
+
+template <class S>
+struct five_pairs {
+  std::vector<S> chosen = row<S>({-10, -25, -3, -8, -31});
+  std::vector<S> rejected = row<S>({-12, -20, -4, -8.5, -30});
+  std::vector<S> reference_chosen = row<S>({-11, -22, -3.5, -9, -28});
+  std::vector<S> reference_rejected = row<S>({-11.5, -24, -3, -7, -29});
+  std::vector<std::int32_t> chosen_tokens{5, 9, 2, 4, 11}, rejected_tokens{4, 8, 3, 5, 12};
+  std::vector<S> loss = std::vector<S>(5), d_chosen = loss, d_rejected = loss;
+
+  std::vector<std::vector<S>*> inputs() {
+    return {&chosen, &rejected, &reference_chosen, &reference_rejected};
+  }
+  std::vector<std::vector<S>*> outputs() { return {&loss, &d_chosen, &d_rejected}; }
+  auto run(const auto& with) {
+    return evaluate<S>(with,
+                       {.policy_chosen = chosen,
+                        .policy_rejected = rejected,
+                        .reference_chosen = reference_chosen,
+                        .reference_rejected = reference_rejected,
+                        .chosen_tokens = chosen_tokens,
+                        .rejected_tokens = rejected_tokens},
+                       {.loss = loss, .d_policy_chosen = d_chosen, .d_policy_rejected = d_rejected},
+                       normaliser::over(7));
+  }
+};
+
+template <class S>
+struct five_completions {
+  std::vector<S> policy = row<S>({-10, -25, -3, -8, -31});
+  std::vector<S> reference = row<S>({-12, -24, -4, -7, -33});
+  std::vector<std::uint8_t> desirable{1, 0, 1, 0, 1};
+  std::vector<std::int32_t> tokens{5, 9, 2, 4, 11};
+  std::vector<S> loss = std::vector<S>(5), d_policy = loss;
+
+  std::vector<std::vector<S>*> inputs() { return {&policy, &reference}; }
+  std::vector<std::vector<S>*> outputs() { return {&loss, &d_policy}; }
+  auto run(const auto& with, const auto& point) {
+    return evaluate<S>(
+        with, {.policy = policy, .reference = reference, .desirable = desirable, .tokens = tokens},
+        point, {.loss = loss, .d_policy = d_policy}, normaliser::over(7));
+  }
+  auto run(const auto& with) { return run(with, prospect::constant_point(0.5)); }
+  void erase(std::size_t i) {
+    const auto at = static_cast<std::ptrdiff_t>(i);
+    for (auto* r : inputs()) r->erase(r->begin() + at);
+    for (auto* r : outputs()) r->erase(r->begin() + at);
+    desirable.erase(desirable.begin() + at);
+    tokens.erase(tokens.begin() + at);
+  }
+};
+
+/// Each input row in turn holds each such value at each place.
+template <class S, template <class> class Batch>
+void check_alone(const auto& loss) {
+  Batch<S> clean;
+  REQUIRE(clean.run(loss).nonfinite.sum == 0);
+  for (std::size_t input = 0; input < clean.inputs().size(); ++input) {
+    for (const double bad : not_numbers) {
+      for (std::size_t at = 0; at < 5; ++at) {
+        CAPTURE(input, bad, at);
+        Batch<S> spoilt;
+        (*spoilt.inputs()[input])[at] = stored<S>(bad);
+        const auto metrics = spoilt.run(loss);
+        CHECK(metrics.nonfinite.sum == 1);
+        CHECK(metrics.nonfinite.count == 5);
+        CHECK(metrics.first_nonfinite == static_cast<std::int64_t>(at));
+        for (std::size_t k = 0; k < spoilt.outputs().size(); ++k) {
+          for (std::size_t i = 0; i < 5; ++i) {
+            if (i == at) continue;
+            CAPTURE(k, i);
+            CHECK(same_bits((*spoilt.outputs()[k])[i], (*clean.outputs()[k])[i]));
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("every loss counts and names a row that is no number, and keeps it alone",
+                   "[nonfinite]", float, double, prospect::float16, prospect::bfloat16) {
+  prospect::for_each_loss([]<class L>(const L& loss) {
+    CAPTURE(std::string{L::name});
+    if constexpr (prospect::paired_loss<L>) {
+      check_alone<TestType, five_pairs>(loss);
+    } else {
+      check_alone<TestType, five_completions>(loss);
+    }
+  });
+}
+
+TEMPLATE_TEST_CASE("a row that is no number is left out of its class mean", "[nonfinite]", float,
+                   double, prospect::float16, prospect::bfloat16) {
+  using S = TestType;
+  for (std::size_t input = 0; input < 2; ++input) {
+    for (const double bad : not_numbers) {
+      for (std::size_t at = 0; at < 5; ++at) {
+        CAPTURE(input, bad, at);
+        five_completions<S> spoilt, without;
+        (*spoilt.inputs()[input])[at] = stored<S>(bad);
+        without.erase(at);
+        const auto metrics = spoilt.run(kto{}, cross_class{});
+        const auto want = without.run(kto{}, cross_class{});
+        REQUIRE(want.nonfinite.sum == 0);
+        CHECK(metrics.nonfinite.sum == 1);
+        CHECK(metrics.first_nonfinite == static_cast<std::int64_t>(at));
+        CHECK(metrics.kl.sum == want.kl.sum);
+        CHECK(metrics.kl_unclamped.sum == want.kl_unclamped.sum);
+        for (std::size_t k = 0; k < 2; ++k) {
+          std::vector<S> others = *spoilt.outputs()[k];
+          others.erase(others.begin() + static_cast<std::ptrdiff_t>(at));
+          CHECK(same_bits(others, *without.outputs()[k]));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("the first of several such rows is named, and all are counted", "[nonfinite]") {
+  five_completions<float> b;
+  b.policy[3] = b.policy[1] = static_cast<float>(-infinity);
+  for (const auto& metrics : {b.run(kto{}), b.run(kto{}, cross_class{})}) {
+    CHECK(metrics.nonfinite.sum == 2);
+    CHECK(metrics.first_nonfinite == 1);
+  }
+}
+
+TEST_CASE("an impossible completion is saturated in KTO, and reported all the same",
+          "[nonfinite]") {
+  // log 0 under the policy: sigmoid saturates to a finite loss that hides the broken row.
+  five_completions<double> b;
+  b.policy[2] = -infinity;
+  const auto metrics = b.run(kto{});
+  CHECK(metrics.nonfinite.sum == 1);
+  CHECK(metrics.first_nonfinite == 2);
+}
+
+TEST_CASE("a result too large for its storage type is counted", "[nonfinite]") {
+  const auto count = []<class S>(S) {
+    const std::vector<S> chosen = row<S>({-1, 0, -1}), rejected = row<S>({-1, -1000, -1});
+    const std::vector<S> reference = row<S>({0, 0, 0});
+    std::vector<S> loss(3), d_chosen(3), d_rejected(3);
+    const auto metrics =
+        evaluate<S>(prospect::ipo_sum{},
+                    {.policy_chosen = chosen,
+                     .policy_rejected = rejected,
+                     .reference_chosen = reference,
+                     .reference_rejected = reference},
+                    {.loss = loss, .d_policy_chosen = d_chosen, .d_policy_rejected = d_rejected});
+    CHECK(metrics.first_nonfinite == (metrics.nonfinite.sum > 0 ? 1 : -1));
+    return metrics.nonfinite.sum;
+  };
+  // (1000 - 5)^2 is beyond 65504.
+  CHECK(count(prospect::float16{}) == 1);
+  CHECK(count(prospect::bfloat16{}) == 0);
+  CHECK(count(float{}) == 0);
+}
+
+// ---- What the coupling is not -------------------------------------------------------------------
+
+TEST_CASE("micro-batches of SimpleKTO are not the whole batch, even with a global count",
+          "[cross_class]") {
+  const std::vector<double> policy{3, -1, 1, -2, 8, 2, 6, 4}, reference(8, 0.0);
+  const std::vector<std::uint8_t> desirable{1, 0, 1, 0, 1, 0, 1, 0};
+  const prospect::unpaired_batch<double> whole{
+      .policy = policy, .reference = reference, .desirable = desirable};
+  const auto slice = [&](std::int64_t first) {
+    return prospect::unpaired_batch<double>{.policy = whole.policy.slice(first, 4),
+                                            .reference = whole.reference.slice(first, 4),
+                                            .desirable = whole.desirable.slice(first, 4)};
+  };
+  const auto largest_difference = [&](const auto& point) {
+    std::vector<double> at_once(8), in_halves(8);
+    const prospect::strided_span<double> halves = in_halves;
+    evaluate<double>(kto{}, whole, point, {.d_policy = at_once}, normaliser::over(8));
+    evaluate<double>(kto{}, slice(0), point, {.d_policy = halves.slice(0, 4)}, normaliser::over(8));
+    evaluate<double>(kto{}, slice(4), point, {.d_policy = halves.slice(4, 4)}, normaliser::over(8));
+    double largest = 0;
+    for (std::size_t i = 0; i < 8; ++i) {
+      largest = std::max(largest, std::abs(at_once[i] - in_halves[i]));
+    }
+    return largest;
+  };
+  CHECK(largest_difference(prospect::constant_point(0.5)) == 0);
+  CHECK(largest_difference(cross_class{}) > 1e-4);
+}
+
+namespace {
+
+/// The tutorial variant of HALOs' README: desirable rows against their OWN class's clamped mean,
+/// attached.
+real same_class_loss(const std::vector<real>& log_ratios, real beta) {
+  real mean = 0;
+  for (const real r : log_ratios) mean += r / static_cast<real>(log_ratios.size());
+  const real z = mean > 0 ? mean : 0;
+  real sum = 0;
+  for (const real r : log_ratios) sum += oracle::sigmoid(-beta * (r - z));
+  return sum;
+}
+
+real slope(std::vector<real> log_ratios, std::size_t i, real beta) {
+  const real step = 1e-4L, at = log_ratios[i];
+  log_ratios[i] = at + step;
+  const real above = same_class_loss(log_ratios, beta);
+  log_ratios[i] = at - step;
+  return (above - same_class_loss(log_ratios, beta)) / (2 * step);
+}
+
+}  // namespace
+
+TEST_CASE("a same-class baseline would push some desirable rows down; SimpleKTO pushes none",
+          "[cross_class]") {
+  testing::random_source random{73};
+  CAPTURE(random.seed());
+  int flipped = 0;
+  for (int trial = 0; trial < 200; ++trial) {
+    std::vector<real> ups;
+    std::vector<double> policy, d(12);
+    const std::vector<double> reference(12, 0.0);
+    std::vector<std::uint8_t> desirable;
+    for (int i = 0; i < 12; ++i) {
+      policy.push_back(random.normal(8));
+      desirable.push_back(i % 2 == 0 ? 1 : 0);
+      if (i % 2 == 0) ups.push_back(policy.back());
+    }
+    evaluate<double>(kto{}, {.policy = policy, .reference = reference, .desirable = desirable},
+                     cross_class{}, {.d_policy = d});
+    for (std::size_t i = 0; i < ups.size(); ++i) {
+      CHECK(d[2 * i] < 0);
+      CHECK(d[2 * i + 1] > 0);
+      // Far beyond the error of the difference quotient.
+      flipped += slope(ups, i, 0.1L) > 1e-5L ? 1 : 0;
+    }
+  }
+  CHECK(flipped > 100);
+}
