@@ -40,6 +40,13 @@ std::string judged_too(outcome s) {
          from_to(s.judged_reference, s.judged_aligned, 2) + ". Never trust the judge alone.";
 }
 
+// Neither close to a coin's AUC nor within two sampling errors of it.
+bool told_from_chance(outcome s) {
+  const bool sure =
+      std::isnan(s.auc_sampling_error) || s.auc_aligned - 2 * s.auc_sampling_error > 0.5;
+  return s.auc_aligned >= near_chance && sure;
+}
+
 // How badly a seed breaks the rule; 0 when it does not.
 struct rule {
   double (*excess)(outcome);
@@ -92,7 +99,7 @@ constexpr rule rules[] = {
               fixed(s.length_reference, 1) + " to " + fixed(s.length_aligned, 1) +
               " tokens: length, not content, may be what was learnt.";
      }},
-    {[](outcome s) { return s.auc_aligned < near_chance ? 1 - s.auc_aligned : 0; },
+    {[](outcome s) { return told_from_chance(s) ? 0 : 1 - s.auc_aligned; },
      [](outcome s) {
        return "CHANCE: the held-out AUC is " + fixed(s.auc_aligned, 3) +
               " and a coin has 0.5: the reward hardly tells held-out thumbs up from thumbs down" +

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <ostream>
 #include <sstream>
@@ -62,9 +63,15 @@ model_shape shape_for(const dataset& data, const feedback& train, const feedback
     prompt = std::max(prompt, longest(rows, &row::prompt));
     completion = std::max(completion, longest(rows, &row::completion));
   }
-  return {.vocabulary = data.words.size(),
-          .context = static_cast<int>(sequence_length(prompt, completion))};
+  const int vocabulary = data.words.size();
+  // About half a million parameters either way: a small vocabulary leaves room for a wider model.
+  return {.vocabulary = vocabulary,
+          .context = static_cast<int>(sequence_length(prompt, completion)),
+          .width = vocabulary < 1000 ? 128 : 64};
 }
+
+// With Adam every weight moves by about the rate, so a wider model changes more at the same rate.
+double alignment_rate(const model_shape& shape) { return 4e-4 * 64 / shape.width; }
 
 feedback as_loaded(const split& part) {
   if (part.rows.empty()) return {split_duels(part.duels), true};
@@ -80,7 +87,9 @@ feedback for_loss(const split& part, bool paired, std::uint64_t seed) {
 
 int steps_in(double epochs, const feedback& data, const options& given, bool balanced) {
   const auto per_epoch = batches_of_epoch(data, given.batch, balanced, given.seed, 0).size();
-  return static_cast<int>(std::lround(epochs * static_cast<double>(per_epoch)));
+  const double steps = epochs * static_cast<double>(per_epoch);
+  if (!(steps < 1e9)) throw std::invalid_argument("that many epochs are more than 1e9 steps");
+  return static_cast<int>(std::lround(steps));
 }
 
 // One stage of training, with its checkpoints.
@@ -107,9 +116,15 @@ training_state run_stage(const stage& s, aligned_vector<float> start, const opti
       state = std::move(saved);
       log << s.label << ": step " << state.step << " of " << s.plan.steps << " from "
           << path.string() << '\n';
-    } else if (!finished) {
-      log << s.label << ": starting again; --resume would continue at step " << saved.step << '\n';
+    } else {
+      fs::path kept = path;
+      kept += ".previous";
+      fs::rename(path, kept);
+      log << s.label << ": starting again; the state of step " << saved.step << " is kept in "
+          << kept.string() << " (--resume would have continued)\n";
     }
+  } else if (given.resume) {
+    log << s.label << ": nothing is saved with these settings, so it starts at step 0\n";
   }
   trainer train(s.shape, s.data, s.goal, s.plan, s.reference, given.threads);
   progress shown(s.label, s.plan.steps, log);
@@ -253,10 +268,11 @@ void run_seed(const options& given, std::uint64_t seed, const std::function<bool
   const std::vector<double> reference_log_probs =
       log_probs(reference, from.train.rows, given.threads);
   const int epoch_steps = steps_in(given.epochs, from.train, given, from.goal.balanced);
-  const schedule plan{.steps = given.steps > 0 ? given.steps : epoch_steps,
-                      .batch = given.batch,
-                      .learning_rate = given.learning_rate,
-                      .seed = seed};
+  const schedule plan{
+      .steps = given.steps > 0 ? given.steps : epoch_steps,
+      .batch = given.batch,
+      .learning_rate = given.learning_rate > 0 ? given.learning_rate : alignment_rate(shape),
+      .seed = seed};
   training_state aligned =
       run_stage({"align",
                  name + " " + from.choice.loss,
@@ -298,7 +314,7 @@ loss_choice choose_loss(const options& given, std::size_t n_desirable, std::size
   };
   for (const auto& [name, text] : given.parameters) {
     if (text != automatic) {
-      choice.parameters.emplace_back(name, std::stod(text));
+      choice.parameters.emplace_back(name, std::strtod(text.c_str(), nullptr));
       continue;
     }
     if (name != up && name != down) {
@@ -310,8 +326,8 @@ loss_choice choose_loss(const options& given, std::size_t n_desirable, std::size
     const std::string other = value_of(name == up ? down : up);
     const double own = name == up ? found.desirable : found.undesirable;
     const double partner = name == up ? found.undesirable : found.desirable;
-    choice.parameters.emplace_back(name,
-                                   other == automatic ? own : std::stod(other) * own / partner);
+    choice.parameters.emplace_back(
+        name, other == automatic ? own : std::strtod(other.c_str(), nullptr) * own / partner);
     if (advice != nullptr) *advice = found.explanation;
   }
   return choice;

@@ -84,7 +84,16 @@ void require_sha256(std::string_view bytes, std::string_view expected, const fs:
   }
 }
 
-void write_atomically(const fs::path& path, std::string_view bytes) {
+void write_atomically(const fs::path& given, std::string_view bytes) {
+  std::error_code absent;
+  // Through a link, not over it; and a device or pipe is written to, never replaced by a file.
+  const fs::path path = fs::is_symlink(given, absent) ? fs::weakly_canonical(given) : given;
+  if (fs::exists(path, absent) && !fs::is_regular_file(path, absent)) {
+    std::ofstream out(path, std::ios::binary);
+    out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    if (!out.flush()) fail("cannot write " + path.string());
+    return;
+  }
   // In the same folder, because rename is atomic only within one file system; with the process
   // number, because two runs may write the same report.
   fs::path temporary = path;

@@ -94,7 +94,9 @@ std::vector<option> all_options() {
        [](options& o, const std::string& name) { o.reference_point = normalised(name); }},
       numeric("--epochs", "N", "passes over the feedback", &options::epochs, 0.0, 1e6),
       numeric("--steps", "N", "optimiser steps instead of --epochs", &options::steps, 1, many),
-      numeric("--lr", "RATE", "learning rate of the alignment", &options::learning_rate, 0.0, 1.0),
+      numeric("--lr", "RATE",
+              "learning rate of the alignment (4e-4, or 2e-4 for a small vocabulary)",
+              &options::learning_rate, 0.0, 1.0),
       numeric("--sft-epochs", "N", "passes of next-token training before it", &options::sft_epochs,
               0.0, 1e6),
       numeric("--sft-lr", "RATE", "its learning rate", &options::sft_learning_rate, 0.0, 1.0),
@@ -135,9 +137,8 @@ options parse_options(std::span<const char* const> arguments) {
       name.resize(equals);
     }
     const auto take_value = [&] {
-      if (attached) return;
-      if (i + 1 == arguments.size()) fail(name + " needs a value");
-      value = arguments[++i];
+      if (!attached && i + 1 < arguments.size()) value = arguments[++i];
+      if (value.empty()) fail(name + " needs a value");
     };
     const auto found = std::ranges::find(table, name, &option::name);
     if (found != table.end()) {

@@ -19,8 +19,8 @@ struct options {
   std::string reference_point;                                  // "": the loss's own
 
   double epochs = 1;
-  int steps = 0;  // 0: as many as the epochs have
-  double learning_rate = 4e-4;
+  int steps = 0;             // 0: as many as the epochs have
+  double learning_rate = 0;  // 0: what suits the width of the model
   double sft_epochs = 4;
   double sft_learning_rate = 2e-3;
   int batch = 32;

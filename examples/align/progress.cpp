@@ -48,8 +48,7 @@ double share_done(const step_record& record, int steps) {
   return steps > 0 ? std::clamp(static_cast<double>(record.step) / steps, 0.0, 1.0) : 1.0;
 }
 
-std::string bar(double share) {
-  constexpr int width = 10;
+std::string bar(double share, int width) {
   const int full = static_cast<int>(share * width);
   std::string out;
   for (int i = 0; i < width; ++i) out += i < full ? "█" : "░";
@@ -64,28 +63,30 @@ std::string duration(double seconds) {
 }
 
 void append(std::string& line, std::string_view label, double value, int decimals) {
-  if (!std::isnan(value)) line += "  " + std::string(label) + " " + fixed(value, decimals);
+  if (!std::isnan(value)) line += std::string(label) + " " + fixed(value, decimals);
 }
 
 // Two values that belong together; a missing one is "-".
 void append_both(std::string& line, std::string_view label, double first, double second) {
   if (std::isnan(first) && std::isnan(second)) return;
-  line += "  " + std::string(label) + " " + fixed(first, 2) + "/" + fixed(second, 2);
+  line += std::string(label) + " " + fixed(first, 2) + "/" + fixed(second, 2);
 }
 
 }  // namespace
 
 std::string progress_line(std::string_view phase, int steps, const step_record& record,
-                          double seconds_left, std::string_view extra) {
+                          double seconds_left, std::string_view extra, bool narrow) {
   const double share = share_done(record, steps);
-  std::string line = std::string(phase) + " " + bar(share) + " " + pad_left(percent(share), 5);
-  // First what is wanted most: a narrow terminal cuts the end.
-  if (!std::isnan(seconds_left)) line += "  " + duration(seconds_left) + " left";
-  append(line, "loss", record.loss, 3);
-  append_both(line, "reward +/-", record.reward_desirable, record.reward_undesirable);
-  append(line, "margin", record.margin, 2);
-  append_both(line, "z/raw", record.z, record.z_raw);
-  append(line, "tok/s", record.tokens_per_second, 0);
+  std::string line = std::string(phase) + " " + bar(share, narrow ? 4 : 10) + " " +
+                     pad_left(percent(share), narrow ? 4 : 5);
+  // First what is wanted most: what does not fit is cut at the end.
+  if (!std::isnan(seconds_left)) line += "  " + duration(seconds_left) + (narrow ? "" : " left");
+  append(line, narrow ? " loss" : "  loss", record.loss, narrow ? 2 : 3);
+  append_both(line, narrow ? " r" : "  reward +/-", record.reward_desirable,
+              record.reward_undesirable);
+  append(line, narrow ? " m" : "  margin", record.margin, 2);
+  append_both(line, narrow ? " z" : "  z/raw", record.z, record.z_raw);
+  append(line, narrow ? " t/s" : "  tok/s", record.tokens_per_second, 0);
   if (!extra.empty()) line += "  " + std::string(extra);
   return line;
 }
@@ -129,12 +130,16 @@ void progress::draw() {
   const std::chrono::duration<double> elapsed = clock::now() - started_;
   const double done_here = last_.step - first_step_ + 1;
   const double left = elapsed.count() / done_here * std::max(0, steps_ - last_.step);
-  const std::string line = progress_line(phase_, steps_, last_, left, extra_);
+  const auto line = [&](bool narrow) {
+    return progress_line(phase_, steps_, last_, left, extra_, narrow);
+  };
   if (terminal_) {
     constexpr std::string_view clear_to_end = "\x1b[K";
-    out_ << '\r' << clipped(line, terminal_columns(out_) - 1) << clear_to_end << std::flush;
+    const std::size_t room = terminal_columns(out_) - 1;
+    const bool narrow = columns(line(false)) > room;
+    out_ << '\r' << clipped(line(narrow), room) << clear_to_end << std::flush;
   } else {
-    out_ << line << '\n' << std::flush;
+    out_ << line(false) << '\n' << std::flush;
   }
   drawn_ = clock::now();
   shown_ = true;

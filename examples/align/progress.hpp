@@ -39,8 +39,9 @@ class progress {
   bool shown_ = false;  // the last record is on the screen
 };
 
-// The text of one line: bar, loss, rewards, margin, z, tokens per second, time left.
+// The text of one line: bar, loss, rewards, margin, z, tokens per second, time left. `narrow`
+// spells the labels so short that all of it fits 80 columns.
 std::string progress_line(std::string_view phase, int steps, const step_record& record,
-                          double seconds_left, std::string_view extra);
+                          double seconds_left, std::string_view extra, bool narrow = false);
 
 }  // namespace align

@@ -72,6 +72,8 @@ json parse_object(std::string_view line, const line_error& fail) {
     object = json::parse(line);
   } catch (const json::parse_error& e) {
     fail("not valid JSON at column " + std::to_string(e.byte));
+  } catch (const json::exception&) {
+    fail("a number is out of range");
   }
   if (!object.is_object()) fail("a JSON object is expected");
   return object;
