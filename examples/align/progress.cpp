@@ -75,19 +75,36 @@ void append_both(std::string& line, std::string_view label, double first, double
 }  // namespace
 
 std::string progress_line(std::string_view phase, int steps, const step_record& record,
-                          double seconds_left, std::string_view extra, bool narrow) {
+                          double seconds_left, std::string_view extra) {
   const double share = share_done(record, steps);
-  std::string line = std::string(phase) + " " + bar(share, narrow ? 4 : 10) + " " +
-                     pad_left(percent(share), narrow ? 4 : 5);
+  std::string line = std::string(phase) + " " + bar(share, 10) + " " + pad_left(percent(share), 5);
   // First what is wanted most: what does not fit is cut at the end.
-  if (!std::isnan(seconds_left)) line += "  " + duration(seconds_left) + (narrow ? "" : " left");
-  append(line, narrow ? " loss" : "  loss", record.loss, narrow ? 2 : 3);
-  append_both(line, narrow ? " r" : "  reward +/-", record.reward_desirable,
-              record.reward_undesirable);
-  append(line, narrow ? " m" : "  margin", record.margin, 2);
-  append_both(line, narrow ? " z" : "  z/raw", record.z, record.z_raw);
-  append(line, narrow ? " t/s" : "  tok/s", record.tokens_per_second, 0);
+  if (!std::isnan(seconds_left)) line += "  " + duration(seconds_left) + " left";
+  append(line, "  loss", record.loss, 3);
+  append_both(line, "  reward +/-", record.reward_desirable, record.reward_undesirable);
+  append(line, "  margin", record.margin, 2);
+  append_both(line, "  z/raw", record.z, record.z_raw);
+  append(line, "  tok/s", record.tokens_per_second, 0);
   if (!extra.empty()) line += "  " + std::string(extra);
+  return line;
+}
+
+std::string narrow_progress_line(std::string_view phase, int steps, const step_record& record,
+                                 double seconds_left) {
+  const double share = share_done(record, steps);
+  const std::size_t last_word = phase.rfind(' ') + 1;  // npos + 1 is 0
+  std::string line = std::string(phase.substr(last_word)) + " " + bar(share, 4) + " " +
+                     pad_left(percent(share), 4);
+  std::string left = duration(seconds_left);
+  std::erase(left, ' ');
+  line += " " + left;
+  append(line, " loss", record.loss, 2);
+  append_both(line, " r", record.reward_desirable, record.reward_undesirable);
+  append(line, " m", record.margin, 2);
+  append_both(line, " z", record.z, record.z_raw);
+  if (!std::isnan(record.tokens_per_second)) {
+    line += " " + fixed(record.tokens_per_second / 1000, 0) + "k/s";
+  }
   return line;
 }
 
@@ -130,16 +147,15 @@ void progress::draw() {
   const std::chrono::duration<double> elapsed = clock::now() - started_;
   const double done_here = last_.step - first_step_ + 1;
   const double left = elapsed.count() / done_here * std::max(0, steps_ - last_.step);
-  const auto line = [&](bool narrow) {
-    return progress_line(phase_, steps_, last_, left, extra_, narrow);
-  };
+  const std::string line = progress_line(phase_, steps_, last_, left, extra_);
   if (terminal_) {
     constexpr std::string_view clear_to_end = "\x1b[K";
     const std::size_t room = terminal_columns(out_) - 1;
-    const bool narrow = columns(line(false)) > room;
-    out_ << '\r' << clipped(line(narrow), room) << clear_to_end << std::flush;
+    const std::string fitting =
+        columns(line) > room ? narrow_progress_line(phase_, steps_, last_, left) : line;
+    out_ << '\r' << clipped(fitting, room) << clear_to_end << std::flush;
   } else {
-    out_ << line(false) << '\n' << std::flush;
+    out_ << line << '\n' << std::flush;
   }
   drawn_ = clock::now();
   shown_ = true;

@@ -39,9 +39,12 @@ class progress {
   bool shown_ = false;  // the last record is on the screen
 };
 
-// The text of one line: bar, loss, rewards, margin, z, tokens per second, time left. `narrow`
-// spells the labels so short that all of it fits 80 columns.
+// The text of one line: bar, loss, rewards, margin, z, tokens per second, time left.
 std::string progress_line(std::string_view phase, int steps, const step_record& record,
-                          double seconds_left, std::string_view extra, bool narrow = false);
+                          double seconds_left, std::string_view extra);
+
+// The same with so short labels that all of it fits a terminal of 80 columns.
+std::string narrow_progress_line(std::string_view phase, int steps, const step_record& record,
+                                 double seconds_left);
 
 }  // namespace align

@@ -34,10 +34,10 @@ struct weight_proposal {
   }
 };
 
-/// Proposes weights for KTO (Ethayarajh et al. 2024, arXiv:2402.01306): the larger
-/// class keeps weight 1, the smaller one is raised.
-/// @throws std::invalid_argument if a count is not positive: a class that is absent cannot be
-///         weighted back.
+/// Proposes weights for KTO (Ethayarajh et al. 2024, arXiv:2402.01306): the larger class keeps
+/// weight 1, the smaller one is raised.
+/// @throws std::invalid_argument if a count is not positive, because a class that is absent cannot
+///         be weighted back, or if one is more than 1e30 times the other.
 inline weight_proposal propose_class_weights(double n_desirable, double n_undesirable,
                                              weight_bound bound = weight_bound::three_halves) {
   if (!(n_desirable > 0) || !std::isfinite(n_desirable)) {

@@ -50,6 +50,7 @@ TEST_CASE("a normaliser over no positive, finite count is not valid", "[batch]")
   CHECK_FALSE(normaliser::over(0).valid());
   CHECK_FALSE(normaliser::over(-0.0).valid());
   CHECK_FALSE(normaliser::over(-4).valid());
+  CHECK_FALSE(normaliser::over(1e-320).valid());  // its inverse is infinite
   CHECK_FALSE(normaliser::over(std::nan("")).valid());
   CHECK_FALSE(normaliser::over(std::numeric_limits<double>::infinity()).valid());
 }

@@ -23,6 +23,8 @@ using testing::near;
 TEST_CASE("the rotation pairs every prompt with another row's completion", "[reference_point]") {
   CHECK(mismatched_row(0, 1) == -1);  // alone: its own completion would be a matched one
   CHECK(mismatched_row(0, 0) == -1);
+  CHECK(mismatched_row(-1, 3) == -1);
+  CHECK(mismatched_row(3, 3) == -1);
   CHECK(mismatched_row(0, 2) == 1);
   CHECK(mismatched_row(1, 2) == 0);
   for (const std::int64_t rows : {2, 3, 4, 7, 32, 33}) {

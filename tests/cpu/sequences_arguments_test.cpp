@@ -185,3 +185,26 @@ TEST_CASE("what is wrong with an unpaired batch is named, before anything is wri
     for (const float x : row->elements()) CHECK(same_bits(x, testing::poison<float>()));
   }
 }
+
+namespace {
+
+// Flat on one side, and so written that a NaN would take the flat side too.
+struct branching_loss {
+  template <class T>
+  T operator()(const prospect::pair<T>& p) const {
+    const T margin = p.log_ratio_margin();
+    if (margin < T(1)) return 1 - margin;
+    return T(0);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a missing reference is noticed even by a loss that branches", "[arguments]") {
+  const std::vector<float> row{-1, -2};
+  const auto run = [&] {
+    prospect::cpu::evaluate<float>(branching_loss{}, {.policy_chosen = row, .policy_rejected = row},
+                                   {});
+  };
+  CHECK(testing::refuses("reference_chosen", run));
+}

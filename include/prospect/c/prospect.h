@@ -3,8 +3,8 @@
  * Losses and parameters go by name, so a binding does not change when a loss is added. Every
  * function returns a status and, where `error` is not NULL, a sentence that names the argument.
  * Nothing is thrown, printed or kept: there is no global state, and calls are thread-safe as long
- * as their outputs do not overlap. Within a call, outputs
- * must overlap neither inputs nor each other.
+ * as their outputs do not overlap. Within a call, outputs must overlap neither inputs nor each
+ * other.
  *
  * Structs that may grow start with `struct_size`: set it to sizeof, zero the rest, fill in what is
  * needed. A newer library reads an older, shorter struct as if its missing fields were zero; an

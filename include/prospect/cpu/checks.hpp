@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -104,18 +105,35 @@ bool reads_tokens(const L& loss) {
   return false;
 }
 
-/// Refuses a reference row that is missing but read. A missing reference is never a zero one.
-template <class R, class L>
-void reference_row(const L& loss, std::string_view name, bool given) {
-  if (!given && reads_reference<R>(loss)) {
-    reject(name, "is missing, and this loss reads the reference (a zero reference must be passed)");
+/// An input by name, and whether the caller gave it.
+struct given_row {
+  std::string_view name;
+  bool given;
+};
+
+/// Refuses a row that is missing but read. The formula is only asked when something is missing.
+template <class Reads>
+void require_if_read(std::initializer_list<given_row> rows, const Reads& reads,
+                     std::string_view why) {
+  for (const given_row& row : rows) {
+    if (row.given) continue;
+    if (reads()) reject(row.name, why);
+    return;  // what is unread is unread in every row
   }
 }
+
+/// A missing reference is never a zero one.
 template <class R, class L>
-void tokens_row(const L& loss, std::string_view name, bool given) {
-  if (!given && reads_tokens<R>(loss)) {
-    reject(name, "is missing, and this loss averages over tokens");
-  }
+void reference_rows(const L& loss, std::initializer_list<given_row> rows) {
+  require_if_read(
+      rows, [&] { return reads_reference<R>(loss); },
+      "is missing, and this loss reads the reference (a zero reference must be passed)");
+}
+template <class R, class L>
+void tokens_rows(const L& loss, std::initializer_list<given_row> rows) {
+  require_if_read(
+      rows, [&] { return reads_tokens<R>(loss); },
+      "is missing, and this loss averages over tokens");
 }
 
 }  // namespace prospect::inline v0::cpu::detail

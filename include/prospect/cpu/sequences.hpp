@@ -85,10 +85,10 @@ paired_metrics evaluate(const Loss& loss, const paired_batch<S>& in, const paire
   detail::output_row("reward_chosen", out.reward_chosen, n);
   detail::output_row("reward_rejected", out.reward_rejected, n);
   if (n == 0) return {};
-  detail::reference_row<R>(loss, "reference_chosen", !in.reference_chosen.empty());
-  detail::reference_row<R>(loss, "reference_rejected", !in.reference_rejected.empty());
-  detail::tokens_row<R>(loss, "chosen_tokens", !in.chosen_tokens.empty());
-  detail::tokens_row<R>(loss, "rejected_tokens", !in.rejected_tokens.empty());
+  detail::reference_rows<R>(loss, {{"reference_chosen", !in.reference_chosen.empty()},
+                                   {"reference_rejected", !in.reference_rejected.empty()}});
+  detail::tokens_rows<R>(loss, {{"chosen_tokens", !in.chosen_tokens.empty()},
+                                {"rejected_tokens", !in.rejected_tokens.empty()}});
 
   const auto counts = [&](std::int64_t i) {
     return detail::counted(in.chosen_tokens, i) && detail::counted(in.rejected_tokens, i);
@@ -163,8 +163,8 @@ void check_unpaired(const Loss& loss, const unpaired_batch<S>& in, const unpaire
   output_row("d_policy", out.d_policy, n);
   output_row("reward", out.reward, n);
   if (n == 0) return;
-  reference_row<R>(loss, "reference", !in.reference.empty());
-  tokens_row<R>(loss, "tokens", !in.tokens.empty());
+  reference_rows<R>(loss, {{"reference", !in.reference.empty()}});
+  tokens_rows<R>(loss, {{"tokens", !in.tokens.empty()}});
 }
 
 template <storage S>

@@ -44,15 +44,11 @@ row_result score_row(const S* x, std::int64_t columns, std::int64_t label) {
   if (x_label == std::numeric_limits<double>::infinity()) {
     return {not_a_number<double>, not_a_number<double>};
   }
+  // Where every other token is impossible there is nothing to be relative to.
+  const double shift = highest > -std::numeric_limits<double>::infinity() ? highest : 0.0;
   double sum = 0;
-  if (highest > -std::numeric_limits<double>::infinity()) {
-    for (std::int64_t j = 0; j < columns; ++j) {
-      if (j != label) sum += std::exp(load(x[j]) - highest);
-    }
-  } else {
-    for (std::int64_t j = 0; j < columns; ++j) {
-      if (j != label && std::isnan(load(x[j]))) sum = not_a_number<double>;
-    }
+  for (std::int64_t j = 0; j < columns; ++j) {
+    if (j != label) sum += std::exp(load(x[j]) - shift);
   }
   if (x_label >= highest) {
     const double log_one_plus_q = std::log1p(sum * std::exp(highest - x_label));
@@ -60,6 +56,17 @@ row_result score_row(const S* x, std::int64_t columns, std::int64_t label) {
   }
   const double log_sum = std::log(sum + std::exp(x_label - highest));
   return {(x_label - highest) - log_sum, highest + log_sum};
+}
+
+/// Refuses an index that is neither -100 nor inside [0, end), by its position and value.
+inline void check_indices(std::string_view name, const index_row& indices, std::int64_t end) {
+  for (std::int64_t t = 0; t < indices.size(); ++t) {
+    const std::int64_t index = indices[t];
+    if (index == ignored_target || (index >= 0 && index < end)) continue;
+    reject(std::string{name} + "[" + std::to_string(t) + "]",
+           "= " + std::to_string(index) + " is neither -100 nor inside [0, " + std::to_string(end) +
+               ")");
+  }
 }
 
 template <class T>
@@ -70,13 +77,7 @@ void check_logits(const matrix_view<T>& logits, const index_row& targets) {
     reject("targets", "has " + std::to_string(targets.size()) + " elements, the logits have " +
                           std::to_string(logits.rows) + " rows");
   }
-  for (std::int64_t t = 0; t < targets.size(); ++t) {
-    if (targets[t] != ignored_target && (targets[t] < 0 || targets[t] >= logits.columns)) {
-      reject("targets[" + std::to_string(t) + "]", "= " + std::to_string(targets[t]) +
-                                                       " is neither -100 nor inside [0, " +
-                                                       std::to_string(logits.columns) + ")");
-    }
-  }
+  check_indices("targets", targets, logits.columns);
 }
 
 inline void check_layout(const sequence_layout& layout, const index_row& targets) {
@@ -194,13 +195,8 @@ inline void shift_targets(index_row labels, const sequence_layout& layout,
   detail::check_layout(layout, labels);
   detail::require_row("targets", targets, labels.size());
   detail::output_row("targets", targets, labels.size());
-  for (std::int64_t t = 0; t < labels.size(); ++t) {
-    if (labels[t] != ignored_target &&
-        (labels[t] < 0 || labels[t] > std::numeric_limits<std::int32_t>::max())) {
-      detail::reject("labels[" + std::to_string(t) + "]",
-                     "= " + std::to_string(labels[t]) + " is neither -100 nor a token id");
-    }
-  }
+  constexpr std::int64_t end = std::int64_t{std::numeric_limits<std::int32_t>::max()} + 1;
+  detail::check_indices("labels", labels, end);
   for (std::int64_t i = 0; i < layout.sequences(); ++i) {
     for (std::int64_t t = layout.begin(i); t < layout.end(i); ++t) {
       const bool last = t + 1 == layout.end(i);

@@ -103,6 +103,15 @@ TEST_CASE("each way to be broken is caught on its own") {
   CHECK(contains(verdict({s})[0], "NOT FINITE: the loss of step 2"));
 }
 
+TEST_CASE("an AUC that so few rows cannot tell from a coin's is called that") {
+  seed_outcome s = healthy;
+  s.auc_sampling_error = 0.012;
+  CHECK(verdict({s}).empty());
+  s.auc_sampling_error = 0.1;
+  REQUIRE(verdict({s}).size() == 1);
+  CHECK(contains(verdict({s})[0], "CHANCE"));
+}
+
 TEST_CASE("a judge that dislikes a broken model is not blamed") {
   seed_outcome s = collapsed;
   s.judged_aligned = 0.2;

@@ -37,6 +37,20 @@ TEST_CASE("a failed write keeps the old file and removes the temporary one") {
   CHECK(std::filesystem::is_directory(folder));
 }
 
+TEST_CASE("a link is written through, and a device is not replaced by a file") {
+  const scratch here;
+  const auto target = here.write("target", "old"), link = here.folder() / "link";
+  std::filesystem::create_symlink(target, link);
+  write_atomically(link, "new");
+  CHECK(std::filesystem::is_symlink(link));
+  CHECK(scratch::read(target) == "new");
+
+  const auto device = here.folder() / "device";
+  std::filesystem::create_symlink("/dev/null", device);
+  write_atomically(device, "gone");
+  CHECK(std::filesystem::is_character_file("/dev/null"));
+}
+
 TEST_CASE("a fingerprint that differs is refused with both digests") {
   const std::string expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
   CHECK_NOTHROW(require_sha256("abc", expected, "x.pos"));

@@ -42,6 +42,8 @@ TEST_CASE("wrong arguments are refused by name") {
   CHECK(contains(refusal({"--nonsense", "1"}), "there is no option '--nonsense'"));
   CHECK(contains(refusal({"file"}), "there is no option 'file'"));
   CHECK(contains(refusal({"--lr"}), "--lr needs a value"));
+  CHECK(contains(refusal({"--data", ""}), "--data needs a value"));
+  CHECK(contains(refusal({"--json="}), "--json needs a value"));
   CHECK(contains(refusal({"--lr", "fast"}), "--lr: 'fast' is not a number from 0 to 1"));
   CHECK(contains(refusal({"--seeds", "0"}), "--seeds: '0' is not a number from 1"));
   CHECK(contains(refusal({"--seeds", "1.5"}), "--seeds: '1.5'"));

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "catch.hpp"
+#include "format.hpp"
 #include "scratch.hpp"
 
 using namespace align;
@@ -70,6 +71,21 @@ TEST_CASE("a line shows what was measured and leaves out what was not") {
   step_record one_class = full;
   one_class.reward_undesirable = not_measured;
   CHECK(contains(progress_line("align", 100, one_class, 1, ""), "reward +/- 0.25/-"));
+}
+
+TEST_CASE("a terminal of 80 columns has room for everything") {
+  const std::string line = narrow_progress_line("seed 1 simple_kto", 100,
+                                                {.step = 50,
+                                                 .loss = 0.4567,
+                                                 .reward_desirable = -1.06,
+                                                 .reward_undesirable = -1.47,
+                                                 .margin = 0.41,
+                                                 .z = 0,
+                                                 .z_raw = -12.34,
+                                                 .tokens_per_second = 26271},
+                                                65);
+  CHECK(line == "simple_kto ██░░ 50 % 1min5s loss 0.46 r -1.06/-1.47 m 0.41 z 0.00/-12.34 26k/s");
+  CHECK(columns(line) < 80);
 }
 
 TEST_CASE("odd step counts do not break the bar") {

@@ -118,6 +118,7 @@ TEST_CASE("a malformed line is named by its number") {
   CHECK(third("{\"prompt\": ") == "mine.jsonl, line 3: not valid JSON at column 12");
   CHECK(contains(third("{\"prompt\": \"\xff\"}"), "mine.jsonl, line 3: not valid JSON"));
   CHECK(contains(third(good.substr(0, good.size() - 1) + "}"), "line 3: not valid JSON"));
+  CHECK(third("{\"prompt\": 1e999}") == "mine.jsonl, line 3: a number is out of range");
   CHECK(third("[1, 2]") == "mine.jsonl, line 3: a JSON object is expected");
   CHECK(third("{\"prompt\": \"p\", \"label\": true}") ==
         "mine.jsonl, line 3: the key \"completion\" is missing");
