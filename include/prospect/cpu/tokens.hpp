@@ -1,21 +1,57 @@
 // Phases 1 and 3 on the CPU: logits to log-probabilities of the target tokens, sums over sequences,
-// and one coefficient per token back into the logits, in place.
+// and one coefficient per token back into the logits. Arguments are checked here; the arithmetic on
+// a row is in detail/row_kernels.hpp, and what follows from a row's sums in vocabulary.hpp.
 #pragma once
 
 #include <prospect/core/matrix_view.hpp>
 #include <prospect/cpu/checks.hpp>
+#include <prospect/cpu/detail/row_kernels.hpp>
+#include <prospect/executor.hpp>
 #include <prospect/layout.hpp>
+#include <prospect/vocabulary.hpp>
 
 #include <algorithm>
 
 namespace prospect::inline v0::cpu {
 
-/// Per-token results of the forward pass; an empty row is not written.
+/// How logits become a distribution, p = softmax(z) with
+///
+///   z = soft_cap tanh(x / soft_cap) / temperature,
+///
+/// and which part of the vocabulary the columns are. Gradients are with respect to x.
+struct token_options {
+  double temperature = 1;
+  double soft_cap = std::numeric_limits<double>::infinity();  ///< of the logits; infinite: none
+  std::int64_t first_token = 0;  ///< the token of column 0, where the vocabulary is split
+  std::int64_t vocabulary = 0;   ///< its whole size; 0: the columns are all of it
+};
+
+/// Per-token results of the forward pass; an empty row is not written. All of them come out of one
+/// pass over the logits; asking for any below `lse` makes it somewhat slower.
 template <std::floating_point R>
 struct token_outputs {
-  strided_span<R> log_prob{};  ///< log p(target), at most 0; 0 where the target is ignored
-  strided_span<double>
-      lse{};  ///< log of the sum of exponentials; fp64, because the gradient needs it
+  strided_span<R> log_prob{};     ///< log p(target), at most 0; 0 where the target is ignored
+  strided_span<double> lse{};     ///< log sum e^z; fp64, because the gradient needs it
+  strided_span<R> entropy{};      ///< of p, nats
+  strided_span<R> sum_squares{};  ///< sum p^2, WPO's normaliser (Zhou et al. 2024, eq. 5)
+  strided_span<R> mean_logit{};   ///< mean of z
+  strided_span<std::uint8_t> target_is_argmax{};  ///< 1 or 0; of equal logits the first counts
+
+  bool statistics() const noexcept {
+    return !entropy.empty() || !sum_squares.empty() || !mean_logit.empty() ||
+           !target_is_argmax.empty();
+  }
+};
+
+/// Two coefficients per token: the gradient of row t is
+/// softmax[t] softmax(z) - onehot[t] onehot(target).
+///
+/// With both equal to -dL/dlogp it is that of a preference loss. Adding 2 c lse to the first is the
+/// gradient of a z-loss c lse^2; adding w to both mixes in a next-token loss of weight w.
+template <std::floating_point R>
+struct token_coefficients {
+  strided_span<const R> softmax;
+  strided_span<const R> onehot;
 };
 
 /// Per-sequence sums; an empty row is not written.
@@ -25,38 +61,6 @@ struct sequence_outputs {
 };
 
 namespace detail {
-
-struct row_result {
-  double log_prob;
-  double lse;
-};
-
-/// The label is kept out of the sum, so that a confident token keeps its digits:
-/// with q = sum_{j != y} e^(x_j - x_y), log p = -log(1 + q) and 1 - p = q / (1 + q).
-template <storage S>
-row_result score_row(const S* x, std::int64_t columns, std::int64_t label) {
-  const double x_label = load(x[label]);
-  double highest = -std::numeric_limits<double>::infinity();
-  for (std::int64_t j = 0; j < columns; ++j) {
-    if (j != label) highest = std::max(highest, static_cast<double>(load(x[j])));
-  }
-  // Not a distribution; the other cases of NaN and +inf come out of the sum by themselves.
-  if (x_label == std::numeric_limits<double>::infinity()) {
-    return {not_a_number<double>, not_a_number<double>};
-  }
-  // Where every other token is impossible there is nothing to be relative to.
-  const double shift = highest > -std::numeric_limits<double>::infinity() ? highest : 0.0;
-  double sum = 0;
-  for (std::int64_t j = 0; j < columns; ++j) {
-    if (j != label) sum += std::exp(load(x[j]) - shift);
-  }
-  if (x_label >= highest) {
-    const double log_one_plus_q = std::log1p(sum * std::exp(highest - x_label));
-    return {0.0 - log_one_plus_q, x_label + log_one_plus_q};
-  }
-  const double log_sum = std::log(sum + std::exp(x_label - highest));
-  return {(x_label - highest) - log_sum, highest + log_sum};
-}
 
 /// Refuses an index that is neither -100 nor inside [0, end), by its position and value.
 inline void check_indices(std::string_view name, const index_row& indices, std::int64_t end) {
@@ -69,15 +73,194 @@ inline void check_indices(std::string_view name, const index_row& indices, std::
   }
 }
 
+/// The kernels for one storage type. The archive fills it with those of the instruction set it
+/// finds, header-only users have those of the one they compile for.
+template <storage S>
+struct row_kernels {
+  vocabulary_partial (*sum)(const S* x, std::int64_t count, std::int64_t target, bool statistics,
+                            const logit_map& map);
+  void (*gradient)(const S* x, S* out, std::int64_t count, std::int64_t target, double log_prob,
+                   double lse, compute_t<S> a, compute_t<S> b, const logit_map& map);
+};
+
+template <storage S>
+constexpr row_kernels<S> compiled_kernels() noexcept {
+  return {sum_row<S>, gradient_row<S>};
+}
+
+inline logit_map map_of(const token_options& options) {
+  if (!(options.temperature > 0) || !std::isfinite(options.temperature)) {
+    reject("temperature", "must be positive and finite");
+  }
+  if (!(options.soft_cap > 0)) reject("soft_cap", "must be positive");
+  return {.inverse_temperature = 1 / options.temperature, .soft_cap = options.soft_cap};
+}
+
 template <class T>
-void check_logits(const matrix_view<T>& logits, const index_row& targets) {
-  if (logits.rows < 0 || logits.columns < 0) reject("logits", "have a negative size");
-  if (logits.pitch < logits.columns) reject("logits.pitch", "is smaller than the columns");
+void check_matrix(std::string_view name, const matrix_view<T>& m) {
+  if (m.rows < 0 || m.columns < 0) reject(name, "have a negative size");
+  if (m.pitch < m.columns) reject(std::string{name} + ".pitch", "is smaller than the columns");
+}
+
+template <class T>
+void check_logits(const matrix_view<T>& logits, const index_row& targets,
+                  const token_options& options) {
+  check_matrix("logits", logits);
   if (targets.size() != logits.rows) {
     reject("targets", "has " + std::to_string(targets.size()) + " elements, the logits have " +
                           std::to_string(logits.rows) + " rows");
   }
-  check_indices("targets", targets, logits.columns);
+  const std::int64_t vocabulary = options.vocabulary == 0 ? logits.columns : options.vocabulary;
+  if (options.first_token < 0 || vocabulary < logits.columns ||
+      options.first_token > vocabulary - logits.columns) {
+    reject("first_token", "and the columns reach beyond the vocabulary");
+  }
+  check_indices("targets", targets, vocabulary);
+}
+
+/// The whole vocabulary must be in the columns.
+inline void check_whole(const token_options& options, std::int64_t columns) {
+  if (options.first_token != 0 || (options.vocabulary != 0 && options.vocabulary != columns)) {
+    reject("vocabulary", "is split here: use vocabulary_partials and combine");
+  }
+}
+
+template <std::floating_point R>
+void check_outputs(const token_outputs<R>& out, std::int64_t rows) {
+  output_row("log_prob", out.log_prob, rows);
+  output_row("lse", out.lse, rows);
+  output_row("entropy", out.entropy, rows);
+  output_row("sum_squares", out.sum_squares, rows);
+  output_row("mean_logit", out.mean_logit, rows);
+  output_row("target_is_argmax", out.target_is_argmax, rows);
+}
+
+template <std::floating_point R>
+void put_scores(const token_outputs<R>& out, std::int64_t t, const token_scores& scores) {
+  const auto put = [t](const auto& row, auto x) {
+    using T = typename std::remove_cvref_t<decltype(row)>::value_type;
+    if (!row.empty()) row[t] = static_cast<T>(x);
+  };
+  put(out.log_prob, scores.log_prob);
+  put(out.lse, scores.lse);
+  put(out.entropy, scores.entropy);
+  put(out.sum_squares, scores.sum_squares);
+  put(out.mean_logit, scores.mean_logit);
+  put(out.target_is_argmax, scores.target_is_argmax ? 1 : 0);
+}
+
+/// The target's column in this part of the vocabulary, or -1.
+inline std::int64_t column_of(std::int64_t target, const token_options& options,
+                              std::int64_t columns) noexcept {
+  const std::int64_t column = target - options.first_token;
+  return column >= 0 && column < columns ? column : -1;
+}
+
+/// Calls body(t) for every row, in pieces big enough to be worth a thread's while. Rows are
+/// independent, so that the pieces do not show in the results.
+template <executor E, class Body>
+void for_each_row(std::int64_t rows, std::int64_t row_bytes, E& on, const Body& body) {
+  constexpr std::int64_t piece_bytes = std::int64_t{1} << 19;
+  const std::int64_t piece =
+      std::max<std::int64_t>(1, piece_bytes / std::max<std::int64_t>(1, row_bytes));
+  const std::int64_t pieces = (rows + piece - 1) / piece;
+  const auto run = [&](std::int64_t i) {
+    const std::int64_t end = std::min(rows, (i + 1) * piece);
+    for (std::int64_t t = i * piece; t < end; ++t) body(t);
+  };
+  // Waking threads costs about as much as half a megabyte of logits.
+  if (pieces <= 2) return serial_executor{}.run(pieces, run);
+  on.run(pieces, run);
+}
+
+template <storage S, executor E>
+void token_log_probs(const row_kernels<S>& kernels, matrix_view<const S> logits, index_row targets,
+                     const token_outputs<compute_t<S>>& out, const token_options& options, E& on) {
+  const logit_map map = map_of(options);
+  check_logits(logits, targets, options);
+  check_whole(options, logits.columns);
+  check_outputs(out, logits.rows);
+  const bool statistics = out.statistics();
+  for_each_row(logits.rows, logits.columns * std::int64_t{sizeof(S)}, on, [&](std::int64_t t) {
+    token_scores scores{};
+    if (targets[t] != ignored_target) {
+      scores = finish(kernels.sum(logits.row(t), logits.columns, targets[t], statistics, map));
+    }
+    put_scores(out, t, scores);
+  });
+}
+
+template <class R>
+struct row_coefficients {
+  R softmax, onehot;
+};
+
+/// `coefficients(t)` gives a row's two coefficients.
+template <storage S, class Coefficients, executor E>
+void logits_gradient(const row_kernels<S>& kernels, matrix_view<const S> logits,
+                     matrix_view<S> gradient, index_row targets,
+                     strided_span<const compute_t<S>> log_prob, strided_span<const double> lse,
+                     const Coefficients& coefficients, const token_options& options, E& on) {
+  using R = compute_t<S>;
+  const logit_map map = map_of(options);
+  check_logits(logits, targets, options);
+  check_matrix("gradient", gradient);
+  if (gradient.rows != logits.rows || gradient.columns != logits.columns) {
+    reject("gradient", "differs in size from the logits");
+  }
+  require_row("log_prob", log_prob, logits.rows);
+  require_row("lse", lse, logits.rows);
+  for_each_row(logits.rows, 2 * logits.columns * std::int64_t{sizeof(S)}, on, [&](std::int64_t t) {
+    S* const out = gradient.row(t);
+    const row_coefficients<R> c = coefficients(t);
+    if (targets[t] == ignored_target || (c.softmax == 0 && c.onehot == 0)) {
+      std::fill(out, out + logits.columns, store<S>(R(0)));
+    } else {
+      kernels.gradient(logits.row(t), out, logits.columns,
+                       column_of(targets[t], options, logits.columns), log_prob[t], lse[t],
+                       c.softmax, c.onehot, map);
+    }
+  });
+}
+
+template <storage S, executor E>
+void token_log_probs_and_gradient(const row_kernels<S>& kernels, matrix_view<S> logits,
+                                  index_row targets, const token_outputs<compute_t<S>>& out,
+                                  const token_options& options, E& on) {
+  using R = compute_t<S>;
+  const logit_map map = map_of(options);
+  check_logits(logits, targets, options);
+  check_whole(options, logits.columns);
+  check_outputs(out, logits.rows);
+  const bool statistics = out.statistics();
+  for_each_row(logits.rows, 2 * logits.columns * std::int64_t{sizeof(S)}, on, [&](std::int64_t t) {
+    S* const x = logits.row(t);
+    token_scores scores{};
+    if (targets[t] == ignored_target) {
+      std::fill(x, x + logits.columns, store<S>(R(0)));
+    } else {
+      scores = finish(kernels.sum(x, logits.columns, targets[t], statistics, map));
+      kernels.gradient(x, x, logits.columns, targets[t], scores.log_prob, scores.lse, R(-1), R(-1),
+                       map);
+    }
+    put_scores(out, t, scores);
+  });
+}
+
+template <storage S, executor E>
+void vocabulary_partials(const row_kernels<S>& kernels, matrix_view<const S> logits,
+                         index_row targets, strided_span<vocabulary_partial> out,
+                         const token_options& options, bool statistics, E& on) {
+  const logit_map map = map_of(options);
+  check_logits(logits, targets, options);
+  require_row("partials", out, logits.rows);
+  output_row("partials", out, logits.rows);
+  for_each_row(logits.rows, logits.columns * std::int64_t{sizeof(S)}, on, [&](std::int64_t t) {
+    out[t] = targets[t] == ignored_target
+                 ? vocabulary_partial{}
+                 : kernels.sum(logits.row(t), logits.columns,
+                               column_of(targets[t], options, logits.columns), statistics, map);
+  });
 }
 
 inline void check_layout(const sequence_layout& layout, const index_row& targets) {
@@ -86,28 +269,22 @@ inline void check_layout(const sequence_layout& layout, const index_row& targets
 
 }  // namespace detail
 
-/// Log-probabilities of the target tokens.
+/// Log-probabilities of the target tokens, and what else `out` asks for, in one pass over memory.
 ///
-/// Row t of `logits` ([tokens, vocabulary], any pitch) is scored against `targets[t]`, which is
-/// aligned with it (`shift_targets` aligns label rows). A row whose target is -100 is not read and
-/// yields 0. -inf logits are impossible tokens; NaN or +inf makes that row NaN and no other.
+/// Row t of `logits` ([tokens, vocabulary], any pitch and alignment) is scored against
+/// `targets[t]`, which is aligned with it (`shift_targets` aligns label rows). A row whose target
+/// is -100 is not read and yields 0. -inf logits are impossible tokens; NaN or +inf makes that row
+/// NaN and no other.
 ///
 /// @tparam S storage type of the logits; outputs are `compute_t<S>`.
-/// @throws std::invalid_argument for sizes that differ or a target outside the vocabulary.
-template <storage S>
+/// @param on runs the loop over rows; the results do not depend on it.
+/// @throws std::invalid_argument for sizes that differ, a target outside the vocabulary, a
+///         temperature or soft cap that is not positive.
+template <storage S, executor E = thread_pool>
 void token_log_probs(matrix_view<const std::type_identity_t<S>> logits, index_row targets,
-                     const token_outputs<compute_t<S>>& out) {
-  detail::check_logits(logits, targets);
-  detail::output_row("log_prob", out.log_prob, logits.rows);
-  detail::output_row("lse", out.lse, logits.rows);
-  for (std::int64_t t = 0; t < logits.rows; ++t) {
-    detail::row_result result{};
-    if (targets[t] != ignored_target) {
-      result = detail::score_row<S>(logits.row(t), logits.columns, targets[t]);
-    }
-    if (!out.log_prob.empty()) out.log_prob[t] = static_cast<compute_t<S>>(result.log_prob);
-    if (!out.lse.empty()) out.lse[t] = result.lse;
-  }
+                     const token_outputs<compute_t<S>>& out, const token_options& options = {},
+                     E& on = thread_pool::shared()) {
+  detail::token_log_probs<S>(detail::compiled_kernels<S>(), logits, targets, out, options, on);
 }
 
 /// Sums token log-probabilities over the scored tokens of each sequence, in fp64.
@@ -153,35 +330,109 @@ void spread(strided_span<const double> d_sequence, index_row targets, const sequ
 }
 
 /// Replaces every row of logits by the gradient of the loss in it:
-/// row t becomes d_token[t] (onehot(targets[t]) - softmax(row t)).
+/// row t becomes d_token[t] (onehot(targets[t]) - softmax(z)) dz/dx.
 ///
 /// Rows whose target is -100 or whose coefficient is 0 become 0 without being read. `log_prob` and
-/// `lse` are those `token_log_probs` gave for the same logits.
+/// `lse` are those `token_log_probs` gave for the same logits and options. Of a split vocabulary
+/// each part is handled alone, with the `log_prob` and `lse` of the whole.
 ///
 /// @throws std::invalid_argument for sizes that differ or a target outside the vocabulary.
-template <storage S>
+template <storage S, executor E = thread_pool>
 void logits_gradient(matrix_view<std::type_identity_t<S>> logits, index_row targets,
                      strided_span<const compute_t<S>> log_prob, strided_span<const double> lse,
-                     strided_span<const compute_t<S>> d_token) {
+                     strided_span<const compute_t<S>> d_token, const token_options& options = {},
+                     E& on = thread_pool::shared()) {
   using R = compute_t<S>;
-  detail::check_logits(logits, targets);
-  detail::require_row("log_prob", log_prob, logits.rows);
-  detail::require_row("lse", lse, logits.rows);
   detail::require_row("d_token", d_token, logits.rows);
-  for (std::int64_t t = 0; t < logits.rows; ++t) {
-    S* const x = logits.row(t);
-    const std::int64_t label = targets[t];
-    const double d = d_token[t];
-    if (label == ignored_target || d == 0) {
-      std::fill(x, x + logits.columns, store<S>(R(0)));
-      continue;
-    }
-    for (std::int64_t j = 0; j < logits.columns; ++j) {
-      // 1 - p from log p: at the label the difference would lose a confident token's digits.
-      const double onehot_minus_p = j == label ? -std::expm1(static_cast<double>(log_prob[t]))
-                                               : -std::exp(load(x[j]) - lse[t]);
-      x[j] = store<S>(static_cast<R>(d * onehot_minus_p));
-    }
+  const auto coefficients = [&](std::int64_t t) {
+    return detail::row_coefficients<R>{.softmax = -d_token[t], .onehot = -d_token[t]};
+  };
+  detail::logits_gradient<S>(detail::compiled_kernels<S>(), logits, logits, targets, log_prob, lse,
+                             coefficients, options, on);
+}
+
+/// The same with two coefficients per token, into `gradient`, which may be the logits themselves
+/// (in place, and twice as fast: the memory is touched once) or a matrix of its own.
+template <storage S, executor E = thread_pool>
+void logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
+                     matrix_view<std::type_identity_t<S>> gradient, index_row targets,
+                     strided_span<const compute_t<S>> log_prob, strided_span<const double> lse,
+                     const token_coefficients<compute_t<S>>& coefficients,
+                     const token_options& options = {}, E& on = thread_pool::shared()) {
+  detail::require_row("coefficients.softmax", coefficients.softmax, logits.rows);
+  detail::require_row("coefficients.onehot", coefficients.onehot, logits.rows);
+  const auto both = [&](std::int64_t t) {
+    return detail::row_coefficients<compute_t<S>>{.softmax = coefficients.softmax[t],
+                                                  .onehot = coefficients.onehot[t]};
+  };
+  detail::logits_gradient<S>(detail::compiled_kernels<S>(), logits, gradient, targets, log_prob,
+                             lse, both, options, on);
+}
+
+/// The deferred schedule: log-probabilities as `token_log_probs`, and in the same pass over memory
+/// row t of the logits becomes (onehot(targets[t]) - softmax(z)) dz/dx, the gradient of its
+/// log-prob.
+///
+/// The coefficients come later and cost nothing extra where they are folded into the rows of the
+/// product that follows; `scale_rows` applies them to the logits' gradient itself. 16-bit storage
+/// then rounds twice. Rows whose target is -100 become 0 unread.
+template <storage S, executor E = thread_pool>
+void token_log_probs_and_gradient(matrix_view<std::type_identity_t<S>> logits, index_row targets,
+                                  const token_outputs<compute_t<S>>& out,
+                                  const token_options& options = {},
+                                  E& on = thread_pool::shared()) {
+  detail::token_log_probs_and_gradient<S>(detail::compiled_kernels<S>(), logits, targets, out,
+                                          options, on);
+}
+
+/// Multiplies row t of a matrix by `factors[t]`. A row of factor 0 becomes 0 unread.
+template <storage S, executor E = thread_pool>
+void scale_rows(matrix_view<std::type_identity_t<S>> matrix,
+                strided_span<const compute_t<S>> factors, E& on = thread_pool::shared()) {
+  using R = compute_t<S>;
+  detail::check_matrix("matrix", matrix);
+  detail::require_row("factors", factors, matrix.rows);
+  detail::for_each_row(matrix.rows, matrix.columns * std::int64_t{sizeof(S)}, on,
+                       [&](std::int64_t t) {
+                         S* const x = matrix.row(t);
+                         const R factor = factors[t];
+                         if (factor == 0) {
+                           std::fill(x, x + matrix.columns, store<S>(R(0)));
+                           return;
+                         }
+                         detail::scale_row(x, matrix.columns, factor);
+                       });
+}
+
+/// What each row of a part of the vocabulary contributes, where the columns are tokens
+/// [options.first_token, first_token + columns) of options.vocabulary. Targets are tokens of the
+/// whole vocabulary.
+///
+/// Gather the partials of all parts, `combine` them from the first part to the last, and `finish`;
+/// or let `token_log_probs` of partials do both.
+/// @param statistics whether entropy, sum of squares and mean logit will be asked for.
+template <storage S, executor E = thread_pool>
+void vocabulary_partials(matrix_view<const std::type_identity_t<S>> logits, index_row targets,
+                         strided_span<vocabulary_partial> out, const token_options& options,
+                         bool statistics = false, E& on = thread_pool::shared()) {
+  detail::vocabulary_partials<S>(detail::compiled_kernels<S>(), logits, targets, out, options,
+                                 statistics, on);
+}
+
+/// From gathered partials ([parts, tokens], in the order of the vocabulary) to the results of
+/// `token_log_probs`. Parts are combined from the first to the last, ((p0 + p1) + p2) + ..., so
+/// that every rank that does this gets the same bits.
+template <std::floating_point R>
+void token_log_probs(matrix_view<const vocabulary_partial> parts, index_row targets,
+                     const token_outputs<std::type_identity_t<R>>& out) {
+  detail::check_matrix("parts", parts);
+  if (parts.rows == 0) detail::reject("parts", "are none");
+  if (parts.columns != targets.size()) detail::reject("targets", "differ in number from the parts");
+  detail::check_outputs(out, targets.size());
+  for (std::int64_t t = 0; t < targets.size(); ++t) {
+    vocabulary_partial whole = parts.row(0)[t];
+    for (std::int64_t i = 1; i < parts.rows; ++i) whole = combine(whole, parts.row(i)[t]);
+    detail::put_scores(out, t, targets[t] == ignored_target ? token_scores{} : finish(whole));
   }
 }
 

@@ -1,0 +1,380 @@
+// A few numbers at once: the compiler's own vector types, as wide as the instruction set it
+// compiles for, loaded from and stored to every storage type, and the exponentials that the row
+// kernels live on. Plain operators; the two things GCC 12 does not find by itself are the x86
+// instructions for the larger of two numbers (it takes two for AVX-512) and for binary16 (it takes
+// ten). The inline namespace carries the instruction set's name, so that an archive may hold
+// several builds and the linker never takes one for another.
+#pragma once
+
+#include <prospect/core/dtype.hpp>
+
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#if defined(__AVX512F__) || defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__)
+#define PROSPECT_CPU_ISA avx512
+#define PROSPECT_CPU_VECTOR_BYTES 64
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#define PROSPECT_CPU_ISA avx2
+#define PROSPECT_CPU_VECTOR_BYTES 32
+#else
+#define PROSPECT_CPU_ISA baseline
+#define PROSPECT_CPU_VECTOR_BYTES 16
+#endif
+
+// Small functions of vectors that only make sense inside their caller's loop.
+#define PROSPECT_INLINE __attribute__((always_inline)) inline
+
+namespace prospect::inline v0::cpu::detail::inline PROSPECT_CPU_ISA {
+
+using floats = float __attribute__((vector_size(PROSPECT_CPU_VECTOR_BYTES)));
+using doubles = double __attribute__((vector_size(PROSPECT_CPU_VECTOR_BYTES)));
+using words = std::uint32_t __attribute__((vector_size(PROSPECT_CPU_VECTOR_BYTES)));
+using long_words = std::uint64_t __attribute__((vector_size(PROSPECT_CPU_VECTOR_BYTES)));
+/// As many floats as there are doubles in a vector.
+using half_floats = float __attribute__((vector_size(PROSPECT_CPU_VECTOR_BYTES / 2)));
+
+template <std::floating_point R>
+struct lane_types;
+template <>
+struct lane_types<float> {
+  using numbers = floats;
+  using bits = words;
+};
+template <>
+struct lane_types<double> {
+  using numbers = doubles;
+  using bits = long_words;
+};
+template <class R>
+using numbers = typename lane_types<R>::numbers;
+template <class R>
+inline constexpr int lanes = PROSPECT_CPU_VECTOR_BYTES / sizeof(R);
+
+/// Vectors worked on side by side: enough to hide the latency of a multiply-add, few enough to stay
+/// in registers.
+inline constexpr int ways = 4;
+template <class R>
+inline constexpr int tile_size = ways * lanes<R>;
+template <class R>
+struct tile {
+  numbers<R> way[ways];
+};
+
+/// Calls f(0) ... f(n - 1), unrolled whatever the compiler thinks of it.
+template <int n, class F>
+PROSPECT_INLINE void unrolled(const F& f) {
+  [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) { (f(i), ...); }
+  (std::make_integer_sequence<int, n>{});
+}
+
+template <class Numbers, class R>
+PROSPECT_INLINE Numbers every_lane(R x) {
+  return x - Numbers{};  // x - 0 is x, -0 included
+}
+
+/// The larger number; `b` where either is NaN.
+template <class Numbers>
+PROSPECT_INLINE Numbers larger(Numbers a, Numbers b) {
+#if defined(__AVX512F__)
+  if constexpr (std::same_as<Numbers, floats>)
+    return (floats)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+  if constexpr (std::same_as<Numbers, doubles>) {
+    return (doubles)_mm512_maskz_max_pd(0xff, (__m512d)a, (__m512d)b);
+  }
+#endif
+  return a > b ? a : b;
+}
+
+template <class R>
+PROSPECT_INLINE numbers<R> sum_of_ways(const tile<R>& t) {
+  return (t.way[0] + t.way[1]) + (t.way[2] + t.way[3]);
+}
+template <class Numbers>
+PROSPECT_INLINE double sum_of_lanes(Numbers x) {
+  double sum = 0;
+  for (int i = 0; i < static_cast<int>(sizeof(x) / sizeof(x[0])); ++i) {
+    sum += static_cast<double>(x[i]);
+  }
+  return sum;
+}
+template <class R>
+PROSPECT_INLINE R highest_of(const tile<R>& t) {
+  const numbers<R> x = larger(larger(t.way[0], t.way[1]), larger(t.way[2], t.way[3]));
+  R highest = x[0];
+  for (int i = 1; i < lanes<R>; ++i) highest = x[i] > highest ? x[i] : highest;
+  return highest;
+}
+
+struct double_pair {
+  doubles first, second;
+};
+PROSPECT_INLINE double_pair widened(floats x) {
+  half_floats half[2];
+  std::memcpy(half, &x, sizeof(x));
+  return {__builtin_convertvector(half[0], doubles), __builtin_convertvector(half[1], doubles)};
+}
+PROSPECT_INLINE floats narrowed(double_pair x) {
+  const half_floats half[2] = {__builtin_convertvector(x.first, half_floats),
+                               __builtin_convertvector(x.second, half_floats)};
+  floats y;
+  std::memcpy(&y, half, sizeof(y));
+  return y;
+}
+
+// ---- storage ------------------------------------------------------------------------------------
+
+template <class Vector, class T>
+PROSPECT_INLINE Vector load_vector(const T* p) {
+  Vector x;
+  std::memcpy(&x, p, sizeof(x));
+  return x;
+}
+template <class Vector, class T>
+PROSPECT_INLINE void store_vector(T* p, Vector x) {
+  std::memcpy(static_cast<void*>(p), &x, sizeof(x));
+}
+
+// Without an instruction for it, two 16-bit numbers are read as one word: the even ones go to one
+// vector, the odd ones to the next. The order inside a tile means nothing to a sum, and the store
+// restores it.
+PROSPECT_INLINE words even_halves(words u) { return u << 16; }
+PROSPECT_INLINE words odd_halves(words u) { return u & 0xffff0000U; }
+
+/// From the bits in the upper half of each word.
+PROSPECT_INLINE floats widen(bfloat16, words upper) { return (floats)upper; }
+/// The exponent is rebased by an exact multiplication, which also makes subnormals normal floats.
+PROSPECT_INLINE floats widen(float16, words upper) {
+  const floats x = (floats)((upper & 0x7fff0000U) >> 3) * 0x1p112F;
+  // Infinity and NaN come out as 65536 and more: force their exponent.
+  const words special = (words)(x >= 65536.0F) & 0x7f800000U;
+  return (floats)((words)x | special | (upper & 0x80000000U));
+}
+
+/// To bits in the upper half of each word, rounded to nearest even. x is a number or infinity: what
+/// becomes of NaN depends on its payload.
+PROSPECT_INLINE words narrow(bfloat16, floats x) {
+  const words u = (words)x;
+  return u + 0x7fffU + ((u >> 16) & 1U);
+}
+/// The same arithmetic as float16's conversion, all branches at once.
+PROSPECT_INLINE words narrow(float16, floats x) {
+  const words u = (words)x;
+  const words magnitude = u & 0x7fffffffU;
+  const words rebased = magnitude - 0x38000000U;
+  const words normal = (rebased + 0xfffU + ((rebased >> 13) & 1U)) >> 13;
+  const words subnormal = (words)((floats)magnitude + 0.5F) - 0x3f000000U;
+  words h = magnitude < 0x38800000U ? subnormal : normal;
+  h = magnitude >= 0x477ff000U ? words{} + 0x7c00U : h;
+  return (h << 16) | (u & 0x80000000U);
+}
+
+#if defined(__AVX512F__)
+using binary16_block = __m256i;
+PROSPECT_INLINE floats widen(binary16_block h) { return (floats)_mm512_maskz_cvtph_ps(0xffff, h); }
+PROSPECT_INLINE binary16_block narrow(floats x) {
+  return _mm512_maskz_cvtps_ph(0xffff, (__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+#elif defined(__F16C__) && PROSPECT_CPU_VECTOR_BYTES == 32
+using binary16_block = __m128i;
+PROSPECT_INLINE floats widen(binary16_block h) { return (floats)_mm256_cvtph_ps(h); }
+PROSPECT_INLINE binary16_block narrow(floats x) {
+  return _mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+#endif
+
+template <storage S>
+PROSPECT_INLINE tile<compute_t<S>> load_tile(const S* p) {
+  using R = compute_t<S>;
+  tile<R> t;
+#if defined(__F16C__) && PROSPECT_CPU_VECTOR_BYTES > 16
+  if constexpr (std::same_as<S, float16>) {
+    unrolled<ways>([&](int w) __attribute__((always_inline)) {
+      t.way[w] = widen(load_vector<binary16_block>(p + w * lanes<R>));
+    });
+    return t;
+  }
+#endif
+  if constexpr (sizeof(S) == 2) {
+    unrolled<ways / 2>([&](int w) __attribute__((always_inline)) {
+      const words u = load_vector<words>(p + 2 * w * lanes<R>);
+      t.way[2 * w] = widen(S{}, even_halves(u));
+      t.way[2 * w + 1] = widen(S{}, odd_halves(u));
+    });
+  } else {
+    unrolled<ways>([&](int w) __attribute__((always_inline)) {
+      t.way[w] = load_vector<numbers<R>>(p + w * lanes<R>);
+    });
+  }
+  return t;
+}
+
+template <storage S>
+PROSPECT_INLINE void store_tile(S* p, const tile<compute_t<S>>& t) {
+  using R = compute_t<S>;
+#if defined(__F16C__) && PROSPECT_CPU_VECTOR_BYTES > 16
+  if constexpr (std::same_as<S, float16>) {
+    unrolled<ways>([&](int w) __attribute__((always_inline)) {
+      store_vector(p + w * lanes<R>, narrow(t.way[w]));
+    });
+    return;
+  }
+#endif
+  if constexpr (sizeof(S) == 2) {
+    unrolled<ways / 2>([&](int w) __attribute__((always_inline)) {
+      const words even = narrow(S{}, t.way[2 * w]) >> 16;
+      const words odd = odd_halves(narrow(S{}, t.way[2 * w + 1]));
+      store_vector(p + 2 * w * lanes<R>, even | odd);
+    });
+  } else {
+    unrolled<ways>([&](int w) __attribute__((always_inline)) {
+      store_vector(p + w * lanes<R>, t.way[w]);
+    });
+  }
+}
+
+/// The last, partial tile of a row goes through a buffer, so that it takes the same arithmetic.
+template <storage S>
+PROSPECT_INLINE tile<compute_t<S>> load_part(const S* p, std::int64_t count, compute_t<S> filler) {
+  S buffer[tile_size<compute_t<S>>];
+  for (int i = 0; i < tile_size<compute_t<S>>; ++i) {
+    buffer[i] = i < count ? p[i] : store<S>(filler);
+  }
+  return load_tile(buffer);
+}
+template <storage S>
+PROSPECT_INLINE void store_part(S* p, const tile<compute_t<S>>& t, std::int64_t count) {
+  S buffer[tile_size<compute_t<S>>];
+  store_tile(buffer, t);
+  for (int i = 0; i < count; ++i) p[i] = buffer[i];
+}
+
+/// Asks for the cache lines 4 KiB ahead of a tile: left alone, the hardware leaves half of a core's
+/// bandwidth unused. Never faults, so it may run past the end.
+template <storage S>
+PROSPECT_INLINE void prefetch_ahead(const S* p) {
+  constexpr int lines = (tile_size<compute_t<S>> * static_cast<int>(sizeof(S)) + 63) / 64;
+  unrolled<lines>([&](int i) __attribute__((always_inline)) {
+    __builtin_prefetch(reinterpret_cast<const char*>(p) + 4096 + 64 * i);
+  });
+}
+
+// ---- exponentials -------------------------------------------------------------------------------
+
+template <class R>
+struct exp_constants;
+template <>
+struct exp_constants<float> {
+  /// Adding it leaves round(t) in the low bits, with the bias of the exponent on top.
+  static constexpr float magic = 0x1.8p23F + 127;
+  static constexpr int mantissa_bits = 23;
+  static constexpr float lowest_power =
+      -127;  ///< whose biased exponent is 0: 2^-127 comes out as 0
+  /// e^x is computed as 2^-24 e^x times a power that is 24 higher, which reaches the last subnormal.
+  static constexpr int headroom = 24;
+  static constexpr float lowest = -104.6F;  ///< from here on 0
+  // log 2 in two parts, the first with so few bits that its multiples are exact without FMA.
+  static constexpr float log2_high = 0.693359375F;
+  static constexpr float log2_low = -2.12194440e-4F;
+  static constexpr int degree = 5;
+  /// Minimax polynomials through 1 at 0: e^r for |r| <= log(2) / 2 and 2^f for |f| <= 1/2, relative
+  /// error 9.1e-8.
+  static constexpr float natural[] = {
+      1, 0.9999997072F, 0.4999914953F, 0.166676362F, 0.04189792929F, 0.008290314691F};
+  static constexpr float binary[] = {
+      1, 0.6931469776F, 0.2402224209F, 0.05550733743F, 0.009671512638F, 0.001326472716F};
+};
+template <>
+struct exp_constants<double> {
+  static constexpr double magic = 0x1.8p52 + 1023;
+  static constexpr int mantissa_bits = 52;
+  static constexpr int headroom = 0;
+  static constexpr double lowest = -709;
+  static constexpr double log2_high = 0x1.62e42feep-1;
+  static constexpr double log2_low = 0x1.a39ef35793c76p-33;
+  static constexpr int degree = 13;
+  /// The Taylor series: what it leaves out is below 1e-17.
+  static constexpr double natural[] = {1,
+                                       1,
+                                       1 / 2.0,
+                                       1 / 6.0,
+                                       1 / 24.0,
+                                       1 / 120.0,
+                                       1 / 720.0,
+                                       1 / 5040.0,
+                                       1 / 40320.0,
+                                       1 / 362880.0,
+                                       1 / 3628800.0,
+                                       1 / 39916800.0,
+                                       1 / 479001600.0,
+                                       1 / 6227020800.0};
+};
+
+/// 2^n for the n that adding `magic` left in the low bits; 0 for the lowest one.
+template <class R>
+PROSPECT_INLINE numbers<R> power_of_two(numbers<R> shifted) {
+  using bits = typename lane_types<R>::bits;
+  return (numbers<R>)((bits)shifted << exp_constants<R>::mantissa_bits);
+}
+
+template <int degree, class Numbers, class Coefficients>
+PROSPECT_INLINE Numbers polynomial(Numbers x, const Coefficients& c) {
+  Numbers y = x * c[degree] + c[degree - 1];
+  unrolled<degree - 1>([&](int k)
+                           __attribute__((always_inline)) { y = y * x + c[degree - 2 - k]; });
+  return y;
+}
+
+/// A number as mantissa times power of two, for the caller to multiply into whatever it needs.
+template <class Numbers>
+struct scaled {
+  Numbers mantissa, power;
+};
+
+/// 2^t in fp32 for t in [-inf, 127]; 0 below -126.5; NaN stays NaN. Relative error below 1.6e-7.
+PROSPECT_INLINE scaled<floats> power_parts(floats t) {
+  using c = exp_constants<float>;
+  t = larger(every_lane<floats>(c::lowest_power), t);  // the order of operands keeps NaN
+  const floats shifted = t + c::magic;
+  const floats f = t - (shifted - c::magic);
+  return {polynomial<c::degree>(f, c::binary), power_of_two<float>(shifted)};
+}
+
+/// factor e^(x + lost), the factor being part of the polynomial's coefficients.
+/// x in [-inf, 88] ([-inf, 709] in fp64); 0 where only subnormal numbers are left. `lost` is small:
+/// what rounded away when x was computed.
+template <class R>
+struct exponential {
+  using c = exp_constants<R>;
+  numbers<R> coefficients[c::degree + 1];
+
+  explicit exponential(R factor) {
+    for (int k = 0; k <= c::degree; ++k) {
+      coefficients[k] = every_lane<numbers<R>>(std::ldexp(factor * c::natural[k], -c::headroom));
+    }
+  }
+  template <class... Lost>
+  PROSPECT_INLINE scaled<numbers<R>> parts(numbers<R> x, Lost... lost) const {
+    x = larger(every_lane<numbers<R>>(c::lowest), x);
+    constexpr R magic = c::magic + c::headroom;
+    const numbers<R> shifted = x * R(1.442695040888963407) + magic;
+    const numbers<R> n = shifted - magic;
+    numbers<R> r = (x - n * c::log2_high) - n * c::log2_low;
+    ((r += lost), ...);
+    return {polynomial<c::degree>(r, coefficients), power_of_two<R>(shifted)};
+  }
+  template <class... Lost>
+  PROSPECT_INLINE numbers<R> operator()(numbers<R> x, Lost... lost) const {
+    const scaled<numbers<R>> p = parts(x, lost...);
+    return p.mantissa * p.power;
+  }
+};
+
+}  // namespace prospect::inline v0::cpu::detail::inline PROSPECT_CPU_ISA

@@ -1,0 +1,156 @@
+// Who runs the loops: the one interface between the library and threads. Every function of the CPU
+// back end takes an executor as its last argument and gives the same bits whatever it is, because
+// work is divided by the shape of the problem alone.
+#pragma once
+
+#include <prospect/config.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <concepts>
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace prospect::inline v0 {
+
+/// A loop body, by reference: `task(i)` does the i-th piece of the work. Valid during the call it
+/// is passed to; called from several threads at once.
+class task {
+ public:
+  template <class Body>
+    requires(!std::same_as<std::remove_cvref_t<Body>, task> &&
+             std::invocable<const Body&, std::int64_t>)
+  task(const Body& body) noexcept
+      : body_{&body},
+        call_{[](const void* b, std::int64_t i) { (*static_cast<const Body*>(b))(i); }} {}
+
+  void operator()(std::int64_t i) const { call_(body_, i); }
+
+ private:
+  const void* body_;
+  void (*call_)(const void*, std::int64_t);
+};
+
+/// `on.run(n, t)` calls `t(i)` once for every i in [0, n), in any order, on any threads, and
+/// returns when all are done. If one of them throws, one of the exceptions comes out. A trainer's
+/// own pool needs this one function to take the place of ours.
+template <class E>
+concept executor = requires(E& on, std::int64_t n, task t) { on.run(n, t); };
+
+/// The calling thread alone.
+struct serial_executor {
+  void run(std::int64_t n, task t) const {
+    for (std::int64_t i = 0; i < n; ++i) t(i);
+  }
+};
+
+/// A fixed number of threads, the calling one included, that take pieces as they become free.
+///
+/// May be used from several threads: who finds it busy, or runs inside one of its tasks, works
+/// alone. After fork() the child must not use a pool its parent started: give it one of its own.
+class thread_pool {
+ public:
+  /// @param threads how many, the caller included; 0 is one for each core.
+  explicit thread_pool(int threads = 0) {
+    if (threads <= 0) threads = static_cast<int>(std::thread::hardware_concurrency());
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  }
+  ~thread_pool() {
+    {
+      const std::scoped_lock lock{mutex_};
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+  }
+  thread_pool(const thread_pool&) = delete;
+  thread_pool& operator=(const thread_pool&) = delete;
+
+  int threads() const noexcept { return static_cast<int>(workers_.size()) + 1; }
+
+  void run(std::int64_t n, task t) {
+    const std::unique_lock user{in_use_, std::try_to_lock};
+    if (n < 2 || workers_.empty() || inside() || !user) return serial_executor{}.run(n, t);
+    job here{t, n};
+    {
+      const std::scoped_lock lock{mutex_};
+      job_ = &here;
+    }
+    if (n == 2) {
+      wake_.notify_one();
+    } else {
+      wake_.notify_all();
+    }
+    take_pieces(here);
+    std::unique_lock lock{mutex_};
+    job_ = nullptr;  // who has not joined yet has nothing left to do
+    done_.wait(lock, [&] { return here.helpers == 0; });
+    if (here.error) std::rethrow_exception(here.error);
+  }
+
+  /// The pool that every function uses unless it is told otherwise: one thread for each core,
+  /// started at the first use.
+  static thread_pool& shared() {
+    static thread_pool pool;
+    return pool;
+  }
+
+ private:
+  struct job {
+    task body;
+    std::int64_t size;
+    std::atomic<std::int64_t> next{0};
+    int helpers = 0;  ///< guarded by the pool's mutex, as is the next
+    std::exception_ptr error{};
+  };
+
+  static bool& inside() noexcept {
+    thread_local bool value = false;
+    return value;
+  }
+
+  void take_pieces(job& j) {
+    inside() = true;
+    for (std::int64_t i = j.next++; i < j.size; i = j.next++) {
+      try {
+        j.body(i);
+      } catch (...) {
+        const std::scoped_lock lock{mutex_};
+        if (!j.error) j.error = std::current_exception();
+        j.next = j.size;
+      }
+    }
+    inside() = false;
+  }
+
+  void work() {
+    std::unique_lock lock{mutex_};
+    while (true) {
+      wake_.wait(lock, [&] { return stopping_ || (job_ != nullptr && job_->next < job_->size); });
+      if (stopping_) return;
+      job& mine = *job_;
+      ++mine.helpers;
+      lock.unlock();
+      take_pieces(mine);
+      lock.lock();
+      if (--mine.helpers == 0) done_.notify_one();
+    }
+  }
+
+  std::mutex in_use_;
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  job* job_ = nullptr;
+  bool stopping_ = false;
+  std::vector<std::thread> workers_;
+};
+
+static_assert(executor<thread_pool> && executor<serial_executor> &&
+              executor<const serial_executor>);
+
+}  // namespace prospect::inline v0
