@@ -277,7 +277,8 @@ struct exp_constants<float> {
   static constexpr int mantissa_bits = 23;
   static constexpr float lowest_power =
       -127;  ///< whose biased exponent is 0: 2^-127 comes out as 0
-  /// e^x is computed as 2^-24 e^x times a power that is 24 higher, which reaches the last subnormal.
+  /// e^x is computed as 2^-24 e^x times a power that is 24 higher, which reaches the last
+  /// subnormal.
   static constexpr int headroom = 24;
   static constexpr float lowest = -104.6F;  ///< from here on 0
   // log 2 in two parts, the first with so few bits that its multiples are exact without FMA.

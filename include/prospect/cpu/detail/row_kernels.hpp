@@ -321,39 +321,60 @@ vocabulary_partial sum_row(const S* x, std::int64_t count, std::int64_t target, 
                     : sum_row_mapped<false>(x, count, target, map, mapped);
 }
 
+/// Close to a shift or lse, with so few digits that what z - near loses to rounding can be had
+/// exactly: it is z - ((z - near) + near).
+template <class R>
+double few_digits(double x) {
+  if (std::same_as<R, double>) return x;
+  return std::abs(x) < 65536 ? std::nearbyint(256 * x) / 256
+                             : static_cast<double>(static_cast<float>(x));
+}
+
+/// factor e^(z - near). 16-bit results do not show what the difference loses, fp64 has digits to
+/// spare.
+template <storage S>
+class exact_exponential {
+  using R = compute_t<S>;
+
+ public:
+  exact_exponential(R factor, double near)
+      : exponential_{factor}, near_{every_lane<numbers<R>>(static_cast<R>(near))} {}
+
+  PROSPECT_INLINE numbers<R> operator()(numbers<R> z) const {
+    if constexpr (std::same_as<S, float>) {
+      z = larger(every_lane<numbers<R>>(-1e38F), z);  // -inf - -inf would be NaN
+      const numbers<R> d = z - near_;
+      return exponential_(d, z - (d + near_));
+    } else {
+      return exponential_(z - near_);
+    }
+  }
+  PROSPECT_INLINE numbers<R> operator()(const mapped<R>& z) const {
+    const numbers<R> d = z.high - near_;
+    return z.slope * exponential_(d, z.low + (z.high - (d + near_)));
+  }
+
+ private:
+  exponential<R> exponential_;
+  numbers<R> near_;
+};
+
 /// Writes factor softmax(z) dz/dx over a row, or into another one.
 template <storage S, class Map>
 void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t<S> factor,
                    const Map& map) {
   using R = compute_t<S>;
-  // e^(z - lse) = e^(z - near) e^(near - lse), where `near` has so few digits that what z - near
-  // loses to rounding is z - (z - near + near), exactly.
-  double near = lse;
-  if constexpr (!std::same_as<R, double>) {
-    near = std::abs(lse) < 65536 ? std::nearbyint(256 * lse) / 256 : static_cast<R>(lse);
-  }
-  const exponential<R> e{static_cast<R>(factor * std::exp(near - lse))};
-  const numbers<R> reference = every_lane<numbers<R>>(static_cast<R>(near));
-
-  const auto softmax = [&](const tile<R>& logits) __attribute__((always_inline)) {
-    tile<R> p;
+  const double near = few_digits<R>(lse);
+  const exact_exponential<S> e{static_cast<R>(factor * std::exp(near - lse)), near};
+  const auto softmax = [&](tile<R> t) __attribute__((always_inline)) {
     unrolled<ways>([&](int w) __attribute__((always_inline)) {
       if constexpr (Map::identity) {
-        // 16-bit results do not show what is lost, fp64 has digits to spare.
-        if constexpr (std::same_as<S, float>) {
-          const numbers<R> z = larger(every_lane<numbers<R>>(-1e38F), logits.way[w]);  // no -inf
-          const numbers<R> d = z - reference;
-          p.way[w] = e(d, z - (d + reference));
-        } else {
-          p.way[w] = e(logits.way[w] - reference);
-        }
+        t.way[w] = e(t.way[w]);
       } else {
-        const mapped<R> z = map.template operator()<R>(logits.way[w]);
-        const numbers<R> d = z.high - reference;
-        p.way[w] = z.slope * e(d, z.low + (z.high - (d + reference)));
+        t.way[w] = e(map.template operator()<R>(t.way[w]));
       }
     });
-    return p;
+    return t;
   };
   std::int64_t i = 0;
   for (; i + tile_size<R> <= count; i += tile_size<R>) {
@@ -361,6 +382,12 @@ void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t
     store_tile(out + i, softmax(load_tile(x + i)));
   }
   if (i < count) store_part(out + i, softmax(load_part(x + i, count - i, R(0))), count - i);
+}
+
+/// a softmax - b onehot at the target itself: from 1 - p where the model is confident, because as a
+/// difference it would lose its digits.
+inline double gradient_at_target(double log_prob, double a, double b) {
+  return log_prob < -0.5 ? a * std::exp(log_prob) - b : (a - b) + a * std::expm1(log_prob);
 }
 
 /// Writes (a softmax(z) - b onehot(target)) dz/dx over a row or into another one.
@@ -379,11 +406,7 @@ void gradient_row(const S* x, S* out, std::int64_t count, std::int64_t target, d
     write_softmax(x, out, count, lse, a, mapped_logits{map});
   }
   if (target >= 0) {
-    // From 1 - p where the model is confident: as a difference it would lose its digits.
-    const double wide_a = a, wide_b = b;
-    const double at_target = log_prob < -0.5 ? wide_a * std::exp(log_prob) - wide_b
-                                             : (wide_a - wide_b) + wide_a * std::expm1(log_prob);
-    out[target] = store<S>(static_cast<R>(slope * at_target));
+    out[target] = store<S>(static_cast<R>(slope * gradient_at_target(log_prob, a, b)));
   }
 }
 
