@@ -1,0 +1,717 @@
+// Phases 1 and 3 from hidden states: log-probabilities and gradients through the LM head, without
+// ever holding the logits. Chunks of tokens meet tiles of the vocabulary; the products are a
+// GEMM's, what happens to a row of logits is the token functions'. Needs Eigen, and is therefore
+// not part of prospect.hpp.
+//
+// Matrix products per call, in units of tokens x hidden x vocabulary multiply-adds:
+//
+//   head_log_probs                 1
+//   head_log_probs_and_gradient    2      frozen head: coefficients are applied afterwards
+//   head_gradient                  3      trained head, after head_log_probs: 4 in all, or
+//                                         4 - f where a share f of the gradients was kept
+//   head_step                      3      trained head, coefficients known as soon as the log-probs
+//   of
+//                                         a few sequences are
+//
+// Tokens that are not scored take no part in any product.
+#pragma once
+
+#include <prospect/cpu/gemm.hpp>
+#include <prospect/cpu/tokens.hpp>
+
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <span>
+#include <vector>
+
+namespace prospect::inline v0::cpu {
+
+/// The last layer of a language model: logits = hidden weight^T + bias.
+template <storage S>
+struct lm_head {
+  matrix_view<const S> weight;   ///< [vocabulary, hidden], any pitch
+  strided_span<const S> bias{};  ///< [vocabulary]; empty: none
+};
+
+/// As in `token_options`.
+struct head_options {
+  double temperature = 1;
+  double soft_cap = std::numeric_limits<double>::infinity();
+};
+
+/// What a backward pass leaves; a part that is empty is neither written nor computed.
+template <storage S>
+struct head_gradients {
+  matrix_view<S> hidden{};             ///< [tokens, hidden]
+  matrix_view<compute_t<S>> weight{};  ///< [vocabulary, hidden]
+  strided_span<compute_t<S>> bias{};   ///< [vocabulary]
+  bool accumulate = false;             ///< add to weight and bias instead of overwriting them
+};
+
+/// Memory for the head path, allocated at its first use and never more than `bytes` (beside it only
+/// the GEMM's own packing buffers and 8 bytes per token). Keep it from step to step; one call at a
+/// time. Between a forward and a backward pass it holds the gradients that were kept.
+template <std::floating_point R>
+class head_workspace {
+ public:
+  explicit head_workspace(std::int64_t bytes) : bytes_{bytes} {}
+  std::int64_t bytes() const noexcept { return bytes_; }
+  /// How many tokens' gradients the last `head_log_probs` kept.
+  std::int64_t kept() const noexcept { return kept_; }
+
+  /// The first `bytes` bytes, on a cache line.
+  std::byte* memory(std::int64_t bytes) {
+    if (bytes > allocated_) {
+      memory_.reset();  // before the new one, so that there are never two
+      memory_.reset(static_cast<std::byte*>(
+          ::operator new(static_cast<std::size_t>(bytes), std::align_val_t{line})));
+      allocated_ = bytes;
+      kept_ = 0;
+    }
+    return memory_.get();
+  }
+  void keep(std::int64_t tokens) noexcept { kept_ = tokens; }
+
+  static constexpr std::int64_t line = 64;
+
+ private:
+  struct release {
+    void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t{line}); }
+  };
+  std::int64_t bytes_;
+  std::int64_t allocated_ = 0;
+  std::int64_t kept_ = 0;
+  std::unique_ptr<std::byte, release> memory_;
+};
+
+namespace detail {
+
+constexpr std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
+
+/// Columns of one GEMM that makes logits. Fixed, because the sums of a row are combined tile by
+/// tile: whatever the workspace, the log-probs are the same bits.
+inline constexpr std::int64_t tile_columns = 1024;
+/// Rows are padded with zeros to a multiple of this, so that every row takes the GEMM's main path
+/// and its result does not depend on its neighbours.
+inline constexpr std::int64_t row_multiple = 8;
+/// Tiles that are worked on before the threads meet.
+inline constexpr std::int64_t wave_tiles = 16;
+/// The part of the hidden gradient that one thread works on.
+inline constexpr std::int64_t block_rows = 512;
+inline constexpr std::int64_t block_columns = 512;
+
+/// Which tokens a pass is about, and in how large chunks it goes through them.
+struct head_plan {
+  std::int64_t rows;    ///< in a chunk, a multiple of row_multiple
+  std::int64_t window;  ///< columns of logits held at once
+};
+
+template <storage S, gemm<compute_t<S>> Gemm, executor E>
+class head_pass {
+ public:
+  using R = compute_t<S>;
+
+  head_pass(matrix_view<const S> hidden, const lm_head<S>& head, index_row targets,
+            const head_options& options, head_workspace<R>& workspace, const Gemm& multiply, E& on)
+      : hidden_{hidden},
+        head_{head},
+        targets_{targets},
+        map_{map_of({.temperature = options.temperature, .soft_cap = options.soft_cap})},
+        workspace_{workspace},
+        multiply_{multiply},
+        on_{on} {
+    check_matrix("hidden", hidden);
+    check_matrix("head.weight", head.weight);
+    if (head.weight.columns != hidden.columns) {
+      reject("head.weight", "has " + std::to_string(head.weight.columns) + " columns, hidden has " +
+                                std::to_string(hidden.columns));
+    }
+    optional_row("head.bias", head.bias, vocabulary());
+    if (targets.size() != hidden.rows) {
+      reject("targets", "has " + std::to_string(targets.size()) + " elements, hidden has " +
+                            std::to_string(hidden.rows) + " rows");
+    }
+    check_indices("targets", targets, vocabulary());
+  }
+
+  void check_gradients(const head_gradients<S>& g) const {
+    if (wanted(g.hidden)) {
+      check_matrix("gradients.hidden", g.hidden);
+      if (g.hidden.rows != hidden_.rows || g.hidden.columns != width()) {
+        reject("gradients.hidden", "differs in size from hidden");
+      }
+    }
+    if (wanted(g.weight)) {
+      check_matrix("gradients.weight", g.weight);
+      if (g.weight.rows != vocabulary() || g.weight.columns != width()) {
+        reject("gradients.weight", "differs in size from head.weight");
+      }
+    }
+    output_row("gradients.bias", g.bias, vocabulary());
+  }
+
+  /// Chunks of `tokens` tokens that fit into what is left of the workspace beside `kept` bytes.
+  /// Whole rows of logits, or as many tiles as keep the threads busy, but rather more rows than
+  /// more tiles.
+  head_plan plan(std::int64_t tokens, bool whole_rows, std::int64_t kept = 0) const {
+    const std::int64_t all = round_up(std::max<std::int64_t>(tokens, 1), row_multiple);
+    const std::int64_t most = whole_rows ? all : std::min(max_rows, all);
+    const std::int64_t room = workspace_.bytes() - kept;
+    const auto rows_that_fit = [&](std::int64_t window) {
+      std::int64_t rows = most;
+      while (rows > 0 && bytes({rows, window}) > room) {
+        rows -= std::max(row_multiple, round_up(rows / 8, row_multiple));
+      }
+      return rows;
+    };
+    if (!whole_rows) {
+      for (std::int64_t tiles = wave_tiles; tiles > 1; tiles /= 2) {
+        const std::int64_t window = std::min(tiles * tile_columns, vocabulary());
+        const std::int64_t rows = rows_that_fit(window);
+        if (rows >= std::min(most, good_rows)) return {rows, window};
+      }
+    }
+    const std::int64_t window = whole_rows ? vocabulary() : std::min(tile_columns, vocabulary());
+    const std::int64_t rows = rows_that_fit(window);
+    if (rows <= 0) {
+      reject("workspace", "of " + std::to_string(workspace_.bytes()) + " bytes is too small: " +
+                              std::to_string(kept + bytes({row_multiple, window})) +
+                              " are needed at least");
+    }
+    return {rows, window};
+  }
+
+  /// Bytes of everything a chunk needs.
+  std::int64_t bytes(const head_plan& p) const { return carve(p, nullptr).bytes; }
+
+  /// Bytes of one row of logits that stays.
+  std::int64_t row_bytes() const {
+    return pitch(vocabulary()) * static_cast<std::int64_t>(sizeof(R));
+  }
+
+  /// Starts on a chunk: hidden states gathered and widened. `logits`: where they are to lie, if not
+  /// in `memory`.
+  void begin(const head_plan& p, std::span<const std::int64_t> tokens, std::byte* memory,
+             R* logits = nullptr) {
+    buffers_ = carve(p, memory, logits == nullptr);
+    if (logits != nullptr) buffers_.logits = logits;
+    tokens_ = tokens;
+    window_ = p.window;
+    rows_ = round_up(static_cast<std::int64_t>(tokens.size()), row_multiple);
+    for_each_row(rows_, width() * std::int64_t{sizeof(R)}, on_, [&](std::int64_t i) {
+      R* const to = buffers_.hidden + i * width();
+      if (i >= count()) {
+        std::fill(to, to + width(), R(0));
+        return;
+      }
+      const S* const from = hidden_.row(tokens_[static_cast<std::size_t>(i)]);
+      for (std::int64_t j = 0; j < width(); ++j) to[j] = load(from[j]);
+    });
+  }
+
+  /// The chunk's log-probs. Where the window holds whole rows, the logits stay in it.
+  void scores(const token_outputs<R>& out) {
+    const bool statistics = out.statistics();
+    std::vector<vocabulary_partial>& whole = whole_;
+    whole.assign(static_cast<std::size_t>(count()), {});
+    for_each_wave([&](std::int64_t first, std::int64_t last) {
+      on_.run(last - first, [&](std::int64_t k) {
+        const std::int64_t tile = first + k;
+        const matrix_view<R> logits = make_logits(tile, k);
+        for (std::int64_t i = 0; i < count(); ++i) {
+          buffers_.partials[k * rows_ + i] =
+              sum_row(logits.row(i), logits.columns, column(i, tile), statistics, map_);
+        }
+      });
+      for (std::int64_t k = 0; k < last - first; ++k) {
+        for (std::int64_t i = 0; i < count(); ++i) {
+          auto& w = whole[static_cast<std::size_t>(i)];
+          const vocabulary_partial& p = buffers_.partials[k * rows_ + i];
+          w = first + k == 0 ? p : combine(w, p);
+        }
+      }
+    });
+    for (std::int64_t i = 0; i < count(); ++i) {
+      put_scores(out, token(i), finish(whole[static_cast<std::size_t>(i)]));
+    }
+  }
+
+  /// dL/dlogits of the chunk times the head, and times the hidden states. `source` says what the
+  /// window holds.
+  enum class source {
+    nothing,   ///< the logits are computed again, wave by wave
+    logits,    ///< of the chunk, whole rows
+    gradients  ///< of the log-probs, whole rows
+  };
+  void gradients(source from, strided_span<const R> log_prob, strided_span<const double> lse,
+                 strided_span<const R> d_token, const head_gradients<S>& g, bool accumulate) {
+    for_each_wave([&](std::int64_t first, std::int64_t last) {
+      on_.run(last - first, [&](std::int64_t k) {
+        const std::int64_t tile = first + k;
+        const matrix_view<R> logits =
+            from == source::nothing ? make_logits(tile, k) : tile_of_window(tile);
+        for (std::int64_t i = 0; i < rows_; ++i) {
+          R* const x = logits.row(i);
+          const R d = i < count() ? d_token[token(i)] : R(0);
+          if (d == 0) {
+            std::fill(x, x + logits.columns, R(0));
+          } else if (from == source::gradients) {
+            scale_row(x, logits.columns, d);
+          } else {
+            gradient_row(x, x, logits.columns, column(i, tile), log_prob[token(i)], lse[token(i)],
+                         -d, -d, map_);
+          }
+        }
+        if (wanted(g.weight)) {
+          product({.matrix = logits, .transposed = true}, {.matrix = hidden_chunk()},
+                  rows_of(g.weight, tile), accumulate);
+        }
+        if (!g.bias.empty()) add_bias(logits, g.bias, tile, accumulate);
+        if (from != source::nothing && wanted(g.hidden)) weight_tile(tile, k);  // widened for below
+      });
+      if (wanted(g.hidden)) add_hidden(first, last);
+    });
+    if (!wanted(g.hidden)) return;
+    for (std::int64_t i = 0; i < count(); ++i) {
+      S* const to = g.hidden.row(token(i));
+      const R* const from_row = buffers_.d_hidden + i * width();
+      for (std::int64_t j = 0; j < width(); ++j) to[j] = store<S>(from_row[j]);
+    }
+  }
+
+  /// Makes the chunk's whole rows of logits the gradients of their log-probs.
+  void gradients_in_place(strided_span<const R> log_prob, strided_span<const double> lse) {
+    for_each_row(rows_, row_bytes(), on_, [&](std::int64_t i) {
+      R* const x = buffers_.logits + i * pitch(window_);
+      if (i >= count()) {
+        std::fill(x, x + vocabulary(), R(0));
+      } else {
+        gradient_row(x, x, vocabulary(), targets_[token(i)], log_prob[token(i)], lse[token(i)],
+                     R(-1), R(-1), map_);
+      }
+    });
+  }
+
+  /// How many tokens' gradients the workspace can keep beside what a chunk needs.
+  std::int64_t tokens_to_keep(std::int64_t tokens) const {
+    const std::int64_t smallest = bytes({row_multiple, std::min(tile_columns, vocabulary())});
+    const head_plan comfortable{std::min(good_rows, round_up(tokens, row_multiple)),
+                                std::min(4 * tile_columns, vocabulary())};
+    const std::int64_t chunk =
+        std::max(smallest, std::min(bytes(comfortable), workspace_.bytes() / 4));
+    const std::int64_t rows = (workspace_.bytes() - chunk) / row_bytes();
+    return std::clamp<std::int64_t>(rows / row_multiple * row_multiple, 0, tokens);
+  }
+  std::int64_t kept_bytes(std::int64_t tokens) const {
+    return round_up(round_up(tokens, row_multiple) * row_bytes(), head_workspace<R>::line);
+  }
+  R* kept_row(std::byte* memory, std::int64_t i) const {
+    return reinterpret_cast<R*>(memory + i * row_bytes());
+  }
+
+  /// What tokens without a gradient, and a batch without tokens, leave.
+  void clear(const head_gradients<S>& g, bool any_tokens) const {
+    if (wanted(g.hidden)) {
+      for (std::int64_t t = 0; t < hidden_.rows; ++t) {
+        std::fill(g.hidden.row(t), g.hidden.row(t) + width(), store<S>(R(0)));
+      }
+    }
+    if (any_tokens || g.accumulate) return;
+    if (wanted(g.weight)) {
+      for (std::int64_t v = 0; v < vocabulary(); ++v) {
+        std::fill(g.weight.row(v), g.weight.row(v) + width(), R(0));
+      }
+    }
+    for (std::int64_t v = 0; v < g.bias.size(); ++v) g.bias[v] = 0;
+  }
+
+  std::vector<std::int64_t> scored() const {
+    std::vector<std::int64_t> tokens;
+    for (std::int64_t t = 0; t < targets_.size(); ++t) {
+      if (targets_[t] != ignored_target) tokens.push_back(t);
+    }
+    return tokens;
+  }
+
+  std::int64_t vocabulary() const { return head_.weight.rows; }
+
+ private:
+  static constexpr std::int64_t max_rows = 4096;
+  static constexpr std::int64_t good_rows = 512;
+  static constexpr bool widens = !std::same_as<S, R>;
+
+  struct buffers {
+    R* hidden = nullptr;                     ///< [rows, width]
+    R* d_hidden = nullptr;                   ///< [rows, width]
+    R* logits = nullptr;                     ///< [rows, window]
+    R* weight = nullptr;                     ///< [wave, width], where storage has to be widened
+    vocabulary_partial* partials = nullptr;  ///< [wave, rows]
+    std::int64_t bytes = 0;
+  };
+
+  /// The same code counts and hands out.
+  buffers carve(const head_plan& p, std::byte* memory, bool own_logits = true) const {
+    buffers b;
+    const auto take = [&]<class T>(T*& pointer, std::int64_t n) {
+      if (memory != nullptr) pointer = reinterpret_cast<T*>(memory + b.bytes);
+      b.bytes = round_up(b.bytes + n * std::int64_t{sizeof(T)}, head_workspace<R>::line);
+    };
+    const std::int64_t wave = std::min(wave_tiles, (p.window + tile_columns - 1) / tile_columns);
+    take(b.hidden, p.rows * width());
+    take(b.d_hidden, p.rows * width());
+    if (own_logits) take(b.logits, p.rows * pitch(p.window));
+    if (widens) take(b.weight, wave * tile_columns * width());
+    take(b.partials, wave * p.rows);
+    return b;
+  }
+
+  template <class T>
+  static bool wanted(const matrix_view<T>& m) {
+    return m.data != nullptr;
+  }
+  std::int64_t width() const { return hidden_.columns; }
+  /// Between rows of logits: not a multiple of a page, which would put all rows in the same cache
+  /// set.
+  static std::int64_t pitch(std::int64_t columns) { return round_up(columns, 16) + 16; }
+  std::int64_t tiles() const { return (vocabulary() + tile_columns - 1) / tile_columns; }
+  std::int64_t count() const { return static_cast<std::int64_t>(tokens_.size()); }
+  std::int64_t token(std::int64_t i) const { return tokens_[static_cast<std::size_t>(i)]; }
+  std::int64_t columns(std::int64_t tile) const {
+    return std::min(tile_columns, vocabulary() - tile * tile_columns);
+  }
+  /// Row i's target as a column of a tile, or -1.
+  std::int64_t column(std::int64_t i, std::int64_t tile) const {
+    const std::int64_t c = targets_[token(i)] - tile * tile_columns;
+    return c >= 0 && c < columns(tile) ? c : -1;
+  }
+  matrix_view<R> hidden_chunk() const { return {buffers_.hidden, rows_, width(), width()}; }
+  template <class T>
+  matrix_view<T> rows_of(const matrix_view<T>& m, std::int64_t tile) const {
+    return {m.row(tile * tile_columns), columns(tile), m.columns, m.pitch};
+  }
+
+  /// The window holds all tiles, or a wave of them.
+  matrix_view<R> tile_of_window(std::int64_t tile) const {
+    const std::int64_t first = (tile * tile_columns) % round_up(window_, tile_columns);
+    return {buffers_.logits + first, rows_, columns(tile), pitch(window_)};
+  }
+
+  /// body(first, last) for tiles [first, last) at a time.
+  template <class Body>
+  void for_each_wave(const Body& body) const {
+    const std::int64_t wave = std::min(wave_tiles, (window_ + tile_columns - 1) / tile_columns);
+    for (std::int64_t first = 0; first < tiles(); first += wave) {
+      body(first, std::min(tiles(), first + wave));
+    }
+  }
+
+  /// A tile of the weight in the type of arithmetic: where it is, or widened into the k-th place.
+  matrix_view<const R> weight_tile(std::int64_t tile, std::int64_t k) const {
+    const matrix_view<const S> w = rows_of(head_.weight, tile);
+    if constexpr (!widens) {
+      static_cast<void>(k);
+      return w;
+    } else {
+      R* const place = buffers_.weight + k * tile_columns * width();
+      for (std::int64_t v = 0; v < w.rows; ++v) {
+        for (std::int64_t j = 0; j < width(); ++j) place[v * width() + j] = load(w.row(v)[j]);
+      }
+      return {place, w.rows, width(), width()};
+    }
+  }
+
+  matrix_view<R> make_logits(std::int64_t tile, std::int64_t k) const {
+    const matrix_view<R> logits = tile_of_window(tile);
+    product({.matrix = hidden_chunk()}, {.matrix = weight_tile(tile, k), .transposed = true},
+            logits, false);
+    if (!head_.bias.empty()) {
+      for (std::int64_t i = 0; i < count(); ++i) {
+        for (std::int64_t j = 0; j < logits.columns; ++j) {
+          logits.row(i)[j] += load(head_.bias[tile * tile_columns + j]);
+        }
+      }
+    }
+    return logits;
+  }
+
+  static void add_bias(const matrix_view<R>& gradient, const strided_span<R>& bias,
+                       std::int64_t tile, bool accumulate) {
+    double sums[tile_columns] = {};
+    for (std::int64_t i = 0; i < gradient.rows; ++i) {
+      for (std::int64_t j = 0; j < gradient.columns; ++j) sums[j] += gradient.row(i)[j];
+    }
+    for (std::int64_t j = 0; j < gradient.columns; ++j) {
+      R& to = bias[tile * tile_columns + j];
+      to = static_cast<R>((accumulate ? to : R(0)) + sums[j]);
+    }
+  }
+
+  /// d_hidden += gradient of tiles [first, last) times their weights.
+  void add_hidden(std::int64_t first, std::int64_t last) const {
+    const std::int64_t begin = first * tile_columns;
+    const std::int64_t end = std::min(vocabulary(), last * tile_columns);
+    const matrix_view<R> gradient = tile_of_window(first);
+    matrix_view<const R> weight{buffers_.weight, end - begin, width(), width()};
+    if constexpr (!widens) {
+      weight = {head_.weight.row(begin), end - begin, width(), head_.weight.pitch};
+    }
+    const std::int64_t down = (rows_ + block_rows - 1) / block_rows;
+    const std::int64_t across = (width() + block_columns - 1) / block_columns;
+    on_.run(down * across, [&](std::int64_t i) {
+      const std::int64_t row = i / across * block_rows;
+      const std::int64_t column = i % across * block_columns;
+      const std::int64_t rows = std::min(block_rows, rows_ - row);
+      const std::int64_t columns = std::min(block_columns, width() - column);
+      product({.matrix = {gradient.row(row), rows, end - begin, gradient.pitch}},
+              {.matrix = {weight.data + column, end - begin, columns, weight.pitch}},
+              {buffers_.d_hidden + row * width() + column, rows, columns, width()}, first != 0);
+    });
+  }
+
+  void product(gemm_operand<R> a, gemm_operand<R> b, matrix_view<R> c, bool accumulate) const {
+    multiply_(a, b, c, accumulate);
+  }
+
+  matrix_view<const S> hidden_;
+  lm_head<S> head_;
+  index_row targets_;
+  logit_map map_;
+  head_workspace<R>& workspace_;
+  const Gemm& multiply_;
+  E& on_;
+
+  buffers buffers_;
+  std::span<const std::int64_t> tokens_;
+  std::int64_t rows_ = 0;
+  std::int64_t window_ = 0;
+  std::vector<vocabulary_partial> whole_;
+};
+
+template <class F>
+void for_each_chunk(std::span<const std::int64_t> tokens, std::int64_t rows, const F& f) {
+  const auto step = static_cast<std::size_t>(rows);
+  for (std::size_t first = 0; first < tokens.size(); first += step) {
+    f(tokens.subspan(first, std::min(step, tokens.size() - first)), first);
+  }
+}
+
+template <std::floating_point R>
+void zero_scores(const token_outputs<R>& out, index_row targets) {
+  for (std::int64_t t = 0; t < targets.size(); ++t) {
+    if (targets[t] == ignored_target) put_scores(out, t, {});
+  }
+}
+
+template <storage S, class Coefficients, class Gemm, class E>
+void head_rows_once(matrix_view<const S> hidden, const lm_head<S>& head, index_row targets,
+                    const sequence_layout& layout, std::int64_t group,
+                    const token_outputs<compute_t<S>>& out, const Coefficients& coefficients,
+                    strided_span<const compute_t<S>> d_token, const head_gradients<S>& gradients,
+                    head_workspace<compute_t<S>>& workspace, const head_options& options,
+                    const Gemm& multiply, E& on) {
+  using R = compute_t<S>;
+  using source = typename head_pass<S, Gemm, E>::source;
+  head_pass<S, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
+  check_outputs(out, hidden.rows);
+  check_layout(layout, targets);
+  if (group < 1 || layout.sequences() % group != 0) {
+    reject("group", "must divide the number of sequences");
+  }
+  pass.check_gradients(gradients);
+  const std::vector<std::int64_t> scored = pass.scored();
+  const auto n = static_cast<std::int64_t>(scored.size());
+  zero_scores(out, targets);
+  workspace.keep(0);
+  pass.clear(gradients, n > 0);
+  const head_plan plan = pass.plan(n, true);
+  std::byte* const memory = workspace.memory(pass.bytes(plan));
+
+  std::vector<R> log_prob;
+  std::vector<double> lse;
+  token_outputs<R> needed = out;
+  if (out.log_prob.empty()) needed.log_prob = log_prob = std::vector<R>(std::size_t(hidden.rows));
+  if (out.lse.empty()) needed.lse = lse = std::vector<double>(std::size_t(hidden.rows));
+
+  bool accumulate = gradients.accumulate;
+  std::int64_t taken = 0;  // of the scored tokens
+  for (std::int64_t first = 0; first < layout.sequences();) {
+    // As many groups as fit.
+    std::int64_t last = first, next = taken;
+    while (last < layout.sequences()) {
+      std::int64_t end = next;
+      while (end < n && scored[std::size_t(end)] < layout.end(last + group - 1)) ++end;
+      if (end - taken > plan.rows) break;
+      next = end;
+      last += group;
+    }
+    if (last == first) {
+      reject("workspace", "is too small for the tokens of sequences " + std::to_string(first) +
+                              " to " + std::to_string(first + group - 1));
+    }
+    if (next > taken) {
+      pass.begin(plan,
+                 std::span<const std::int64_t>{scored}.subspan(std::size_t(taken),
+                                                               std::size_t(next - taken)),
+                 memory);
+      pass.scores(needed);
+    }
+    coefficients(first, last);
+    if (next > taken) {
+      pass.gradients(source::logits, needed.log_prob, needed.lse, d_token, gradients, accumulate);
+      accumulate = true;
+    }
+    first = last;
+    taken = next;
+  }
+}
+
+}  // namespace detail
+
+/// Log-probabilities of the target tokens from hidden states ([tokens, hidden]), as
+/// `token_log_probs` gives them from logits.
+///
+/// @param keep_gradients whether `head_gradient` for the same tokens follows: as many tokens as the
+///        workspace holds then need no second product with the head.
+/// @throws std::invalid_argument for sizes that differ, a target outside the vocabulary, a
+/// workspace
+///         too small for eight tokens (the message says how large it must be).
+template <storage S, gemm<compute_t<S>> Gemm = eigen_gemm, executor E = thread_pool>
+void head_log_probs(matrix_view<const std::type_identity_t<S>> hidden, const lm_head<S>& head,
+                    index_row targets, const token_outputs<compute_t<S>>& out,
+                    head_workspace<compute_t<S>>& workspace, bool keep_gradients = false,
+                    const head_options& options = {}, const Gemm& multiply = {},
+                    E& on = thread_pool::shared()) {
+  using R = compute_t<S>;
+  detail::head_pass<S, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
+  detail::check_outputs(out, hidden.rows);
+  const std::vector<std::int64_t> scored = pass.scored();
+  const auto n = static_cast<std::int64_t>(scored.size());
+  detail::zero_scores(out, targets);
+  workspace.keep(0);
+  if (n == 0) return;
+
+  std::int64_t kept = 0;
+  if (keep_gradients) kept = pass.tokens_to_keep(n);
+  const std::int64_t kept_bytes = pass.kept_bytes(kept);
+  std::byte* const memory =
+      workspace.memory(keep_gradients ? workspace.bytes() : pass.bytes(pass.plan(n, false)));
+  const std::span<const std::int64_t> all{scored};
+  if (kept > 0) {
+    // lse and log-prob are needed for the gradients even if the caller does not want them.
+    std::vector<R> log_prob;
+    std::vector<double> lse;
+    token_outputs<R> needed = out;
+    if (out.log_prob.empty()) needed.log_prob = log_prob = std::vector<R>(std::size_t(hidden.rows));
+    if (out.lse.empty()) needed.lse = lse = std::vector<double>(std::size_t(hidden.rows));
+    const detail::head_plan plan = pass.plan(kept, false, kept_bytes);
+    detail::for_each_chunk(all.first(std::size_t(kept)), plan.rows, [&](auto chunk, auto first) {
+      pass.begin({plan.rows, pass.vocabulary()}, chunk, memory + kept_bytes,
+                 pass.kept_row(memory, std::int64_t(first)));
+      pass.scores(needed);
+      pass.gradients_in_place(needed.log_prob, needed.lse);
+    });
+  }
+  if (kept < n) {
+    const detail::head_plan plan = pass.plan(n - kept, false, kept_bytes);
+    detail::for_each_chunk(all.subspan(std::size_t(kept)), plan.rows, [&](auto chunk, auto) {
+      pass.begin(plan, chunk, memory + kept_bytes);
+      pass.scores(out);
+    });
+  }
+  workspace.keep(kept);
+}
+
+/// The frozen head: log-probabilities, and in `d_hidden` ([tokens, hidden]) the gradient of each
+/// token's log-prob by its hidden state, to be multiplied by the coefficients once they are known
+/// (`scale_rows`). Rows whose target is -100 become 0.
+template <storage S, gemm<compute_t<S>> Gemm = eigen_gemm, executor E = thread_pool>
+void head_log_probs_and_gradient(matrix_view<const std::type_identity_t<S>> hidden,
+                                 const lm_head<S>& head, index_row targets,
+                                 const token_outputs<compute_t<S>>& out,
+                                 matrix_view<std::type_identity_t<S>> d_hidden,
+                                 head_workspace<compute_t<S>>& workspace,
+                                 const head_options& options = {}, const Gemm& multiply = {},
+                                 E& on = thread_pool::shared()) {
+  using R = compute_t<S>;
+  const auto once = [](std::int64_t, std::int64_t) {};
+  const std::vector<R> ones(static_cast<std::size_t>(hidden.rows), R(1));
+  detail::head_rows_once<S>(hidden, head, targets, sequence_layout::padded(hidden.rows, 1), 1, out,
+                            once, strided_span<const R>{ones},
+                            head_gradients<S>{.hidden = d_hidden}, workspace, options, multiply,
+                            on);
+}
+
+/// A trained head, backward: the gradient of the loss by hidden states, weight and bias, from one
+/// coefficient per token. `log_prob` and `lse` are what `head_log_probs` gave for the same
+/// arguments. Logits are computed again, but for the tokens whose gradients `workspace` kept.
+template <storage S, gemm<compute_t<S>> Gemm = eigen_gemm, executor E = thread_pool>
+void head_gradient(matrix_view<const std::type_identity_t<S>> hidden, const lm_head<S>& head,
+                   index_row targets, strided_span<const compute_t<S>> log_prob,
+                   strided_span<const double> lse, strided_span<const compute_t<S>> d_token,
+                   const head_gradients<S>& gradients, head_workspace<compute_t<S>>& workspace,
+                   const head_options& options = {}, const Gemm& multiply = {},
+                   E& on = thread_pool::shared()) {
+  using source = typename detail::head_pass<S, Gemm, E>::source;
+  detail::head_pass<S, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
+  detail::require_row("log_prob", log_prob, hidden.rows);
+  detail::require_row("lse", lse, hidden.rows);
+  detail::require_row("d_token", d_token, hidden.rows);
+  pass.check_gradients(gradients);
+
+  std::vector<std::int64_t> kept = pass.scored();
+  if (workspace.kept() > std::int64_t(kept.size())) {
+    detail::reject("workspace", "keeps the gradients of other tokens than these");
+  }
+  std::vector<std::int64_t> others;
+  for (std::size_t i = std::size_t(workspace.kept()); i < kept.size(); ++i) {
+    if (d_token[kept[i]] != 0) others.push_back(kept[i]);
+  }
+  kept.resize(std::size_t(workspace.kept()));
+  const std::int64_t kept_bytes = pass.kept_bytes(workspace.kept());
+  pass.clear(gradients, !kept.empty() || !others.empty());
+
+  bool accumulate = gradients.accumulate;
+  const auto run = [&](const std::vector<std::int64_t>& tokens, source from) {
+    if (tokens.empty()) return;
+    detail::head_plan plan = pass.plan(std::int64_t(tokens.size()), false, kept_bytes);
+    std::byte* const memory = workspace.memory(kept_bytes + pass.bytes(plan));
+    if (from == source::gradients) plan.window = pass.vocabulary();
+    detail::for_each_chunk(
+        std::span<const std::int64_t>{tokens}, plan.rows, [&](auto chunk, auto first) {
+          pass.begin(
+              plan, chunk, memory + kept_bytes,
+              from == source::gradients ? pass.kept_row(memory, std::int64_t(first)) : nullptr);
+          pass.gradients(from, log_prob, lse, d_token, gradients, accumulate);
+          accumulate = true;
+        });
+  };
+  run(kept, source::gradients);
+  run(others, source::nothing);
+  workspace.keep(0);
+}
+
+/// A trained head in one go, for losses whose coefficients are known as soon as the log-probs of a
+/// few sequences are: a KL reference point given beforehand, a normaliser that is a number.
+///
+/// Goes through the batch in chunks of whole sequences, `group` of them at a time (2 for pairs that
+/// stand next to each other): once the chunk's results are in `out`, which must take log_prob and
+/// lse, `coefficients(first, last)` is called and writes what stands in `d_token` for the tokens of
+/// sequences [first, last); then the chunk's gradients follow, its logits still in memory.
+template <storage S, class Coefficients, gemm<compute_t<S>> Gemm = eigen_gemm,
+          executor E = thread_pool>
+  requires std::invocable<const Coefficients&, std::int64_t, std::int64_t>
+void head_step(matrix_view<const std::type_identity_t<S>> hidden, const lm_head<S>& head,
+               index_row targets, const sequence_layout& layout, std::int64_t group,
+               const token_outputs<compute_t<S>>& out, const Coefficients& coefficients,
+               strided_span<const compute_t<S>> d_token, const head_gradients<S>& gradients,
+               head_workspace<compute_t<S>>& workspace, const head_options& options = {},
+               const Gemm& multiply = {}, E& on = thread_pool::shared()) {
+  detail::require_row("log_prob", out.log_prob, hidden.rows);
+  detail::require_row("lse", out.lse, hidden.rows);
+  detail::require_row("d_token", d_token, hidden.rows);
+  detail::head_rows_once<S>(hidden, head, targets, layout, group, out, coefficients, d_token,
+                            gradients, workspace, options, multiply, on);
+}
+
+}  // namespace prospect::inline v0::cpu
