@@ -1,10 +1,13 @@
-// The whole host side of Prospect in one include. Each header also stands alone.
+// The whole host side of Prospect in one include, but for what needs another library: the head path
+// (cpu/head.hpp, Eigen) and the adapters. Each header also stands alone.
 #pragma once
 
 #include <prospect/batch.hpp>
 #include <prospect/class_weights.hpp>
 #include <prospect/cpu/sequences.hpp>
 #include <prospect/cpu/tokens.hpp>
+#include <prospect/executor.hpp>
 #include <prospect/layout.hpp>
 #include <prospect/losses/losses.hpp>
 #include <prospect/reference_point.hpp>
+#include <prospect/vocabulary.hpp>

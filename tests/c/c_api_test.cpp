@@ -456,7 +456,8 @@ TEST_CASE("tokens: targets, layouts and dtypes are checked at the border") {
   prospect_indices targets{in(target), PROSPECT_I32, 0};
   prospect_error error{};
   const auto run = [&] {
-    return prospect_token_log_probs_cpu(&view, &targets, out(log_prob), {}, &error);
+    return prospect_token_log_probs_cpu(&view, &targets, nullptr, out(log_prob), {}, nullptr,
+                                        &error);
   };
   CHECK(run() == PROSPECT_INVALID_ARGUMENT);
   CHECK(std::string{error.message}.find("targets[1] = 3") != std::string::npos);
@@ -465,7 +466,7 @@ TEST_CASE("tokens: targets, layouts and dtypes are checked at the border") {
   targets.dtype = PROSPECT_I32;
   view.pitch = 2;
   CHECK(run() == PROSPECT_INVALID_ARGUMENT);
-  CHECK(prospect_token_log_probs_cpu(nullptr, &targets, {}, {}, &error) ==
+  CHECK(prospect_token_log_probs_cpu(nullptr, &targets, nullptr, {}, {}, nullptr, &error) ==
         PROSPECT_INVALID_ARGUMENT);
   prospect_layout layout{.sequences = 2, .length = 2, .offsets = {}};
   std::vector<double> sums(2);
@@ -477,6 +478,30 @@ TEST_CASE("tokens: targets, layouts and dtypes are checked at the border") {
 }
 
 // ---- Tokens against the C++ functions -----------------------------------------------------------
+
+template <class T>
+double number(T x) {
+  if constexpr (prospect::storage<T>) {
+    return static_cast<double>(prospect::load(x));
+  } else {
+    return static_cast<double>(x);
+  }
+}
+template <class T>
+constexpr double last_place = sizeof(T) == 2 ? 0x1p-8 : 1e-6;
+
+/// The archive may have chosen a wider instruction set than this test was compiled for.
+template <class T>
+bool close(const std::vector<T>& a, const std::vector<T>& b) {
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double x = number(a[i]), y = number(b[i]);
+    if (std::isnan(x) != std::isnan(y)) return false;
+    if (!std::isnan(x) && x != y && !(std::abs(x - y) <= 1e-6 + last_place<T> * std::abs(y))) {
+      return false;
+    }
+  }
+  return a.size() == b.size();
+}
 
 namespace {
 
@@ -501,10 +526,10 @@ void check_tokens(const std::vector<I>& target, const prospect_layout& layout,
   std::vector<double> lse(rows, 7), lse_of_cpp(rows);
   prospect::cpu::token_log_probs<S>(matrix, target,
                                     {.log_prob = log_prob_of_cpp, .lse = lse_of_cpp});
-  REQUIRE(prospect_token_log_probs_cpu(&view, &targets, out(log_prob), out(lse), nullptr) ==
-          PROSPECT_OK);
-  CHECK(same_bits(log_prob, log_prob_of_cpp));
-  CHECK(same_bits(lse, lse_of_cpp));
+  REQUIRE(prospect_token_log_probs_cpu(&view, &targets, nullptr, out(log_prob), out(lse), nullptr,
+                                       nullptr) == PROSPECT_OK);
+  CHECK(close(log_prob, log_prob_of_cpp));
+  CHECK(close(lse, lse_of_cpp));
   CHECK(same_bits(logits, before));
 
   std::vector<double> sums(2, 7), sums_of_cpp(2);
@@ -524,9 +549,9 @@ void check_tokens(const std::vector<I>& target, const prospect_layout& layout,
   CHECK(same_bits(d_token, d_token_of_cpp));
 
   prospect::cpu::logits_gradient<S>(matrix, target, log_prob, lse, d_token);
-  REQUIRE(prospect_logits_gradient_cpu(&view, &targets, in(log_prob), in(lse), in(d_token),
+  REQUIRE(prospect_logits_gradient_cpu(&view, &targets, nullptr, in(log_prob), in(lse), in(d_token),
                                        nullptr) == PROSPECT_OK);
-  CHECK(same_bits(logits, logits_of_cpp));
+  CHECK(close(logits, logits_of_cpp));
   CHECK_FALSE(same_bits(logits, before));
   for (std::int64_t t = 0; t < rows; ++t) {
     for (std::int64_t j = columns; j < pitch; ++j) {
@@ -575,11 +600,11 @@ TEST_CASE("tokens: reserved fields and negative offsets are refused, and nothing
   prospect_error error{};
 
   const auto forward = [&] {
-    return prospect_token_log_probs_cpu(&view, &targets, out(row), {}, &error);
+    return prospect_token_log_probs_cpu(&view, &targets, nullptr, out(row), {}, nullptr, &error);
   };
   const auto gradient = [&] {
-    return prospect_logits_gradient_cpu(&view, &targets, in(log_prob), in(lse), in(log_prob),
-                                        &error);
+    return prospect_logits_gradient_cpu(&view, &targets, nullptr, in(log_prob), in(lse),
+                                        in(log_prob), &error);
   };
   const auto sum = [&] {
     return prospect_sequence_sums_cpu(PROSPECT_F32, in(log_prob), &targets, &layout, out(one_sum),

@@ -103,8 +103,8 @@ static void kto_from_logits(void) {
   float log_prob[tokens], d_token[tokens];
   double lse[tokens], policy[sequences], d_policy[sequences];
   int32_t n[sequences];
-  check(prospect_token_log_probs_cpu(&view, &targets, out(log_prob, tokens), out(lse, tokens),
-                                     NULL) == PROSPECT_OK,
+  check(prospect_token_log_probs_cpu(&view, &targets, NULL, out(log_prob, tokens), out(lse, tokens),
+                                     NULL, NULL) == PROSPECT_OK,
         "log-probs");
   check(prospect_sequence_sums_cpu(PROSPECT_F32, in(log_prob, tokens), &targets, &layout,
                                    out(policy, sequences), out(n, sequences), NULL) == PROSPECT_OK,
@@ -143,7 +143,7 @@ static void kto_from_logits(void) {
   check(prospect_spread_cpu(PROSPECT_F32, in(d_policy, sequences), &targets, &layout,
                             out(d_token, tokens), NULL) == PROSPECT_OK,
         "spread");
-  check(prospect_logits_gradient_cpu(&view, &targets, in(log_prob, tokens), in(lse, tokens),
+  check(prospect_logits_gradient_cpu(&view, &targets, NULL, in(log_prob, tokens), in(lse, tokens),
                                      in(d_token, tokens), NULL) == PROSPECT_OK,
         "gradient");
   for (int t = 0; t < tokens; ++t) {

@@ -240,12 +240,42 @@ typedef struct prospect_layout {
   prospect_indices offsets;
 } prospect_layout;
 
+/* Who runs the loops over rows: run(context, n, body, argument) calls body(argument, i) once for
+ * every i in [0, n), on any threads, and returns when all are done. Results do not depend on it. */
+typedef struct prospect_executor {
+  void* context;
+  void (*run)(void* context, int64_t n, void (*body)(void* argument, int64_t i), void* argument);
+} prospect_executor;
+
+/* p = softmax(soft_cap tanh(x / soft_cap) / temperature). A field that is 0 or NULL is not used:
+ * temperature 1, no cap, the whole vocabulary, the library's own threads (one for each core). */
+typedef struct prospect_token_options {
+  size_t struct_size;
+  double temperature;
+  double soft_cap;
+  int64_t first_token; /* token of column 0, where the vocabulary is split */
+  int64_t vocabulary;  /* its whole size */
+  const prospect_executor* executor;
+} prospect_token_options;
+
+/* What else the forward pass may give, in the same pass over the logits; see
+ * prospect/cpu/tokens.hpp. Types as `log_prob`'s, but for target_is_argmax, which is uint8. */
+typedef struct prospect_token_statistics {
+  size_t struct_size;
+  prospect_row entropy, sum_squares, mean_logit, target_is_argmax;
+} prospect_token_statistics;
+
 /* `log_prob` is double for PROSPECT_F64 logits and float otherwise; `lse` is always double. Logits
- * are not written. */
-PROSPECT_API prospect_status prospect_token_log_probs_cpu(const prospect_logits* logits,
-                                                          const prospect_indices* targets,
-                                                          prospect_row log_prob, prospect_row lse,
-                                                          prospect_error* error);
+ * are not written. `options` and `statistics` may be NULL. */
+PROSPECT_API prospect_status prospect_token_log_probs_cpu(
+    const prospect_logits* logits, const prospect_indices* targets,
+    const prospect_token_options* options, prospect_row log_prob, prospect_row lse,
+    const prospect_token_statistics* statistics, prospect_error* error);
+/* The same, and row t of the logits becomes onehot - softmax, the gradient of its log-prob. */
+PROSPECT_API prospect_status prospect_token_log_probs_and_gradient_cpu(
+    const prospect_logits* logits, const prospect_indices* targets,
+    const prospect_token_options* options, prospect_row log_prob, prospect_row lse,
+    const prospect_token_statistics* statistics, prospect_error* error);
 /* `dtype` is that of `token_log_prob` (F32 or F64). Sums are double, token counts int32. */
 PROSPECT_API prospect_status prospect_sequence_sums_cpu(prospect_dtype dtype,
                                                         prospect_const_row token_log_prob,
@@ -259,10 +289,12 @@ PROSPECT_API prospect_status prospect_spread_cpu(prospect_dtype dtype,
                                                  const prospect_indices* targets,
                                                  const prospect_layout* layout,
                                                  prospect_row d_token, prospect_error* error);
-/* In place: row t becomes d_token[t] (onehot - softmax). `log_prob` and `d_token` as above. */
+/* In place: row t becomes d_token[t] (onehot - softmax). `log_prob` and `d_token` as above,
+ * `options` those of the forward pass. */
 PROSPECT_API prospect_status prospect_logits_gradient_cpu(
-    const prospect_logits* logits, const prospect_indices* targets, prospect_const_row log_prob,
-    prospect_const_row lse, prospect_const_row d_token, prospect_error* error);
+    const prospect_logits* logits, const prospect_indices* targets,
+    const prospect_token_options* options, prospect_const_row log_prob, prospect_const_row lse,
+    prospect_const_row d_token, prospect_error* error);
 /* `targets` is int32: targets[t] = labels[t + 1] inside each sequence, -100 at its end. */
 PROSPECT_API prospect_status prospect_shift_targets(const prospect_indices* labels,
                                                     const prospect_layout* layout,

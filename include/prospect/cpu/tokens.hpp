@@ -73,21 +73,6 @@ inline void check_indices(std::string_view name, const index_row& indices, std::
   }
 }
 
-/// The kernels for one storage type. The archive fills it with those of the instruction set it
-/// finds, header-only users have those of the one they compile for.
-template <storage S>
-struct row_kernels {
-  vocabulary_partial (*sum)(const S* x, std::int64_t count, std::int64_t target, bool statistics,
-                            const logit_map& map);
-  void (*gradient)(const S* x, S* out, std::int64_t count, std::int64_t target, double log_prob,
-                   double lse, compute_t<S> a, compute_t<S> b, const logit_map& map);
-};
-
-template <storage S>
-constexpr row_kernels<S> compiled_kernels() noexcept {
-  return {sum_row<S>, gradient_row<S>};
-}
-
 inline logit_map map_of(const token_options& options) {
   if (!(options.temperature > 0) || !std::isfinite(options.temperature)) {
     reject("temperature", "must be positive and finite");

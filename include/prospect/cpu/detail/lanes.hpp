@@ -8,7 +8,6 @@
 
 #include <prospect/core/dtype.hpp>
 
-#include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <cstring>
@@ -117,16 +116,21 @@ struct double_pair {
   doubles first, second;
 };
 PROSPECT_INLINE double_pair widened(floats x) {
-  half_floats half[2];
-  std::memcpy(half, &x, sizeof(x));
-  return {__builtin_convertvector(half[0], doubles), __builtin_convertvector(half[1], doubles)};
+  return [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
+    constexpr int half = sizeof...(i);
+    return double_pair{
+        __builtin_convertvector(__builtin_shufflevector(x, x, i...), doubles),
+        __builtin_convertvector(__builtin_shufflevector(x, x, (half + i)...), doubles)};
+  }
+  (std::make_integer_sequence<int, lanes<double>>{});
 }
 PROSPECT_INLINE floats narrowed(double_pair x) {
-  const half_floats half[2] = {__builtin_convertvector(x.first, half_floats),
-                               __builtin_convertvector(x.second, half_floats)};
-  floats y;
-  std::memcpy(&y, half, sizeof(y));
-  return y;
+  const half_floats first = __builtin_convertvector(x.first, half_floats);
+  const half_floats second = __builtin_convertvector(x.second, half_floats);
+  return [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
+    return __builtin_shufflevector(first, second, i...);
+  }
+  (std::make_integer_sequence<int, lanes<float>>{});
 }
 
 // ---- storage ------------------------------------------------------------------------------------
@@ -280,6 +284,7 @@ struct exp_constants<float> {
   /// e^x is computed as 2^-24 e^x times a power that is 24 higher, which reaches the last
   /// subnormal.
   static constexpr int headroom = 24;
+  static constexpr float underneath = 0x1p-24F;
   static constexpr float lowest = -104.6F;  ///< from here on 0
   // log 2 in two parts, the first with so few bits that its multiples are exact without FMA.
   static constexpr float log2_high = 0.693359375F;
@@ -297,6 +302,7 @@ struct exp_constants<double> {
   static constexpr double magic = 0x1.8p52 + 1023;
   static constexpr int mantissa_bits = 52;
   static constexpr int headroom = 0;
+  static constexpr double underneath = 1;
   static constexpr double lowest = -709;
   static constexpr double log2_high = 0x1.62e42feep-1;
   static constexpr double log2_low = 0x1.a39ef35793c76p-33;
@@ -358,7 +364,7 @@ struct exponential {
 
   explicit exponential(R factor) {
     for (int k = 0; k <= c::degree; ++k) {
-      coefficients[k] = every_lane<numbers<R>>(std::ldexp(factor * c::natural[k], -c::headroom));
+      coefficients[k] = every_lane<numbers<R>>(factor * c::natural[k] * c::underneath);
     }
   }
   template <class... Lost>

@@ -34,6 +34,16 @@ struct logit_map {
   }
 };
 
+/// The kernels for one storage type. The archive fills it with those of the instruction set it
+/// finds, header-only users have those of the one they compile for.
+template <storage S>
+struct row_kernels {
+  vocabulary_partial (*sum)(const S* x, std::int64_t count, std::int64_t target, bool statistics,
+                            const logit_map& map);
+  void (*gradient)(const S* x, S* out, std::int64_t count, std::int64_t target, double log_prob,
+                   double lse, compute_t<S> a, compute_t<S> b, const logit_map& map);
+};
+
 inline namespace PROSPECT_CPU_ISA {
 
 /// What a map makes of one vector of logits. z = high + low.
@@ -424,6 +434,12 @@ void scale_row(S* x, std::int64_t count, compute_t<S> factor) {
     store_tile(x + i, scale(load_tile(x + i)));
   }
   if (i < count) store_part(x + i, scale(load_part(x + i, count - i, R(0))), count - i);
+}
+
+/// Those of the instruction set this is compiled for.
+template <storage S>
+constexpr row_kernels<S> compiled_kernels() noexcept {
+  return {sum_row<S>, gradient_row<S>};
 }
 
 }  // namespace PROSPECT_CPU_ISA

@@ -1,0 +1,81 @@
+// The row kernels of every instruction set this machine has, and the choice among them: each within
+// the numeric contract, all of one mind.
+
+#include <kernels/rows.hpp>
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "closeness.hpp"
+#include "cpu/logits.hpp"
+#include "oracle/softmax.hpp"
+#include "random.hpp"
+
+namespace {
+
+namespace pk = prospect::kernels;
+using prospect::bfloat16;
+using prospect::compute_t;
+using prospect::float16;
+using prospect::cpu::detail::row_kernels;
+
+struct named_set {
+  std::string name;
+  pk::row_kernel_set rows;
+};
+
+std::vector<named_set> sets_of_this_machine() {
+  std::vector<named_set> sets{{"baseline", pk::baseline_rows()}, {"best", pk::best_rows()}};
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    sets.push_back({"avx2", pk::avx2_rows()});
+  }
+#endif
+  return sets;
+}
+
+template <class S>
+row_kernels<S> of(const pk::row_kernel_set& set) {
+  if constexpr (std::is_same_v<S, float>) return set.f32;
+  if constexpr (std::is_same_v<S, double>) return set.f64;
+  if constexpr (std::is_same_v<S, bfloat16>) return set.bf16;
+  if constexpr (std::is_same_v<S, float16>) return set.f16;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("every instruction set keeps the contract", "[rows]", float, double, bfloat16,
+                   float16) {
+  testing::random_source random{301};
+  CAPTURE(random.seed());
+  for (const auto& [name, rows] : sets_of_this_machine()) {
+    const row_kernels<TestType> kernels = of<TestType>(rows);
+    for (const std::int64_t vocabulary : {1, 63, 1025, 9001}) {
+      CAPTURE(name, vocabulary);
+      testing::logits_matrix<TestType> logits{1, vocabulary};
+      logits.fill_row(0, [&](std::int64_t) { return random.normal(4); });
+      const std::int64_t target = random.integer(0, vocabulary - 1);
+      const auto want = oracle::softmax(logits.row(0), target);
+      const auto got =
+          prospect::finish(kernels.sum(logits.view().row(0), vocabulary, target, true, {}));
+      CHECK(testing::near(got.log_prob, want.log_prob, 4e-6L, 4e-6L));
+      CHECK(testing::near(got.lse, want.lse, 0, 3e-7L));
+      using R = compute_t<TestType>;
+      TestType* const x = logits.view().row(0);
+      kernels.gradient(x, x, vocabulary, target, got.log_prob, got.lse, R(-1), R(-1), {});
+      std::int64_t wrong = 0;
+      for (std::int64_t j = 0; j < vocabulary; ++j) {
+        const auto w = want.gradient[static_cast<std::size_t>(j)];
+        const bool ok = sizeof(TestType) == 2
+                            ? testing::stored_near<TestType>(x[j], w, 4e-6L * std::abs(w))
+                            : testing::near(prospect::load(x[j]), w, 1e-6L);
+        wrong += ok ? 0 : 1;
+      }
+      CHECK(wrong == 0);
+      CHECK(logits.padding_untouched());
+    }
+  }
+}
