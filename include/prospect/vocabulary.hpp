@@ -85,7 +85,8 @@ PROSPECT_HD inline token_scores finish(const vocabulary_partial& p) noexcept {
   constexpr double infinity = std::numeric_limits<double>::infinity();
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   const bool others = p.exponentials != 0;
-  if (!(p.target < infinity) || p.targets == 0 || (!others && p.target == -infinity)) {
+  if (!(p.target < infinity) || p.targets == 0 || (!others && p.target == -infinity) ||
+      p.exponentials != p.exponentials) {
     return {nan, nan, nan, nan, nan, false};
   }
   token_scores scores{};
@@ -114,8 +115,7 @@ PROSPECT_HD inline token_scores finish(const vocabulary_partial& p) noexcept {
   // Rounding may leave a certain token's entropy a hair below 0.
   if (scores.entropy < 0) scores.entropy = 0;
   scores.mean_logit = (p.logits + p.target) / p.tokens;
-  scores.target_is_argmax =
-      p.target > p.before && p.target >= p.after && p.exponentials == p.exponentials;
+  scores.target_is_argmax = p.target > p.before && p.target >= p.after;
   return scores;
 }
 

@@ -68,22 +68,29 @@ class logits_matrix {
 enum class row_kind {
   ordinary,
   near_uniform,
-  low,        // everything at -200: softmaxes that start their maximum at 0
-  high,       // everything at +500: exponentials without a maximum
-  very_low,   // everything at -1e4
-  wide,       // from -80 to 80: terms that underflow
-  dead_start  // the first part of the row is impossible: tiles of nothing but -inf
+  low,           // everything at -200: softmaxes that start their maximum at 0
+  high,          // everything at +500: exponentials without a maximum
+  very_low,      // everything at -1e4
+  wide,          // from -80 to 80: terms that underflow
+  dead_start,    // the first part of the row is impossible: tiles of nothing but -inf
+  rising,        // ever higher: a maximum that is found block by block
+  falling,       // ever lower: probabilities through the subnormal numbers to 0
+  only_possible  // nothing but the target
 };
 
-constexpr row_kind all_row_kinds[] = {row_kind::ordinary,  row_kind::near_uniform, row_kind::low,
-                                      row_kind::high,      row_kind::very_low,     row_kind::wide,
-                                      row_kind::dead_start};
+constexpr row_kind all_row_kinds[] = {
+    row_kind::ordinary, row_kind::near_uniform,  row_kind::low,    row_kind::high,
+    row_kind::very_low, row_kind::wide,          row_kind::dead_start, row_kind::rising,
+    row_kind::falling,  row_kind::only_possible};
 
 /// Fills a row; the target's logit is always possible.
 template <class S>
 void fill(logits_matrix<S>& logits, std::int64_t row, row_kind kind, std::int64_t target,
           random_source& random) {
   const double minus_infinity = -std::numeric_limits<double>::infinity();
+  const auto share = [&](std::int64_t j) {
+    return static_cast<double>(j) / static_cast<double>(logits.columns());
+  };
   logits.fill_row(row, [&](std::int64_t j) -> double {
     switch (kind) {
       case row_kind::ordinary:
@@ -100,6 +107,12 @@ void fill(logits_matrix<S>& logits, std::int64_t row, row_kind kind, std::int64_
         return random.uniform(-80, 80);
       case row_kind::dead_start:
         return j < logits.columns() * 2 / 3 && j != target ? minus_infinity : random.normal(2);
+      case row_kind::rising:
+        return 1000 * share(j) + random.normal(1);
+      case row_kind::falling:
+        return -120 * share(j) + random.normal(1);
+      case row_kind::only_possible:
+        return j == target ? random.normal(3) : minus_infinity;
     }
     return 0;
   });

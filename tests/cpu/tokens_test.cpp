@@ -14,6 +14,7 @@
 
 #include "catch.hpp"
 #include "closeness.hpp"
+#include "cpu/contract.hpp"
 #include "cpu/logits.hpp"
 #include "cpu/rows.hpp"
 #include "oracle/softmax.hpp"
@@ -29,10 +30,15 @@ using prospect::float16;
 using prospect::ignored_target;
 using prospect::cpu::logits_gradient;
 using prospect::cpu::token_log_probs;
+using testing::gradient_in_contract;
+using testing::last_place;
+using testing::log_prob_in_contract;
 using testing::logits_matrix;
+using testing::lse_error;
 using testing::near;
 using testing::random_source;
 using testing::same_bits;
+using testing::smallest;
 
 const double infinity = std::numeric_limits<double>::infinity();
 const double not_a_number = std::numeric_limits<double>::quiet_NaN();
@@ -61,50 +67,6 @@ forward_pass<S> forward_backward(logits_matrix<S>& logits, prospect::index_row t
   return pass;
 }
 
-/// Within the contract on log-probs: absolute error everywhere, relative where p >= 1/2.
-template <class R>
-bool log_prob_in_contract(R got, real want, real largest_logit) {
-  if (got > 0) return false;
-  if (std::is_same_v<R, double>) return near(got, want, 1e-13L, 1e-15L * (1 + largest_logit));
-  const bool near_enough = near(got, want, 0, 4e-6L + largest_logit / (1 << 23));
-  // Below the smallest fp32 number a log-prob is 0, or that number.
-  constexpr real last = std::numeric_limits<R>::denorm_min();
-  return near_enough && (want < -std::log(2.0L) || near(got, want, 4e-6L, last));
-}
-
-/// What rounding to S may cost relatively, and absolutely among subnormals.
-template <class S>
-constexpr real last_place = 8 * std::numeric_limits<S>::epsilon();
-template <>
-constexpr real last_place<double> = 1e-12L;  // the digits that lse has behind its point
-template <>
-constexpr real last_place<bfloat16> = 0x1p-8L;
-template <>
-constexpr real last_place<float16> = 0x1p-11L;
-template <class S>
-constexpr real smallest = std::numeric_limits<S>::denorm_min();
-template <>
-constexpr real smallest<bfloat16> = 0x1p-133L;
-template <>
-constexpr real smallest<float16> = 0x1p-24L;
-
-/// The lse comes from a sum in the type of arithmetic; its error is one of the gradient's 8 ulp.
-template <class S>
-constexpr real lse_error = std::is_same_v<S, double> ? 1e-13L : 2.4e-7L;
-
-/// Within the contract on gradients: 8 ulp in fp32; for 16 bits one rounding of a value that is
-/// accurate to 4e-6.
-template <class S>
-bool gradient_in_contract(S got, real want) {
-  if constexpr (std::is_same_v<S, float>) {
-    return testing::ulps(got, want) <= 8;
-  } else if constexpr (std::is_same_v<S, double>) {
-    return near(got, want, last_place<double>, 1e-300L);
-  } else {
-    return testing::stored_near<S>(got, want, 4e-6L * std::abs(want));
-  }
-}
-
 /// Runs both passes over the matrix, and holds every row against the oracle.
 template <class S>
 void check_rows(logits_matrix<S>& logits, const std::vector<std::int64_t>& targets,
@@ -124,9 +86,7 @@ void check_rows(logits_matrix<S>& logits, const std::vector<std::int64_t>& targe
       continue;
     }
     const auto want = oracle::softmax(rows[t], targets[t]);
-    real largest = 0;
-    for (const real x : rows[t])
-      largest = std::isfinite(x) ? std::max(largest, std::abs(x)) : largest;
+    const real largest = testing::largest(rows[t]);
     CAPTURE(pass.log_prob[t], static_cast<double>(want.log_prob));
     CHECK(log_prob_in_contract(pass.log_prob[t], want.log_prob, largest));
     CHECK(near(pass.lse[t], want.lse, 1e-13L, lse_error<S>));

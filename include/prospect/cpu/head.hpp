@@ -50,8 +50,9 @@ struct head_gradients {
 };
 
 /// Memory for the head path, allocated at its first use and never more than `bytes` (beside it only
-/// the GEMM's own packing buffers and 8 bytes per token). Keep it from step to step; one call at a
-/// time. Between a forward and a backward pass it holds the gradients that were kept.
+/// the GEMM's own packing buffers and some bookkeeping, about 100 bytes per token). Keep it from
+/// step to step; one call at a time. Between a forward and a backward pass it holds the gradients
+/// that were kept.
 template <std::floating_point R>
 class head_workspace {
  public:
@@ -105,6 +106,7 @@ inline constexpr std::int64_t block_columns = 512;
 struct head_plan {
   std::int64_t rows;    ///< in a chunk, a multiple of row_multiple
   std::int64_t window;  ///< columns of logits held at once
+  std::int64_t wave;    ///< tiles the threads work on before they meet
 };
 
 template <storage S, gemm<compute_t<S>> Gemm, executor E>
@@ -160,7 +162,7 @@ class head_pass {
     const std::int64_t room = workspace_.bytes() - kept;
     const auto rows_that_fit = [&](std::int64_t window) {
       std::int64_t rows = most;
-      while (rows > 0 && bytes({rows, window}) > room) {
+      while (rows > 0 && bytes({rows, window, wave_of(window)}) > room) {
         rows -= std::max(row_multiple, round_up(rows / 8, row_multiple));
       }
       return rows;
@@ -169,17 +171,18 @@ class head_pass {
       for (std::int64_t tiles = wave_tiles; tiles > 1; tiles /= 2) {
         const std::int64_t window = std::min(tiles * tile_columns, vocabulary());
         const std::int64_t rows = rows_that_fit(window);
-        if (rows >= std::min(most, good_rows)) return {rows, window};
+        if (rows >= std::min(most, good_rows)) return {rows, window, wave_of(window)};
       }
     }
     const std::int64_t window = whole_rows ? vocabulary() : std::min(tile_columns, vocabulary());
     const std::int64_t rows = rows_that_fit(window);
     if (rows <= 0) {
-      reject("workspace", "of " + std::to_string(workspace_.bytes()) + " bytes is too small: " +
-                              std::to_string(kept + bytes({row_multiple, window})) +
-                              " are needed at least");
+      reject("workspace",
+             "of " + std::to_string(workspace_.bytes()) + " bytes is too small: " +
+                 std::to_string(kept + bytes({row_multiple, window, wave_of(window)})) +
+                 " are needed at least");
     }
-    return {rows, window};
+    return {rows, window, wave_of(window)};
   }
 
   /// Bytes of everything a chunk needs.
@@ -198,6 +201,7 @@ class head_pass {
     if (logits != nullptr) buffers_.logits = logits;
     tokens_ = tokens;
     window_ = p.window;
+    wave_ = p.wave;
     rows_ = round_up(static_cast<std::int64_t>(tokens.size()), row_multiple);
     for_each_row(rows_, width() * std::int64_t{sizeof(R)}, on_, [&](std::int64_t i) {
       R* const to = buffers_.hidden + i * width();
@@ -221,7 +225,7 @@ class head_pass {
         const matrix_view<R> logits = make_logits(tile, k);
         for (std::int64_t i = 0; i < count(); ++i) {
           buffers_.partials[k * rows_ + i] =
-              sum_row(logits.row(i), logits.columns, column(i, tile), statistics, map_);
+              sum_row(logits.row(i), logits.columns, column(i, tile), statistics, map_, reuse::yes);
         }
       });
       for (std::int64_t k = 0; k < last - first; ++k) {
@@ -246,6 +250,11 @@ class head_pass {
   };
   void gradients(source from, strided_span<const R> log_prob, strided_span<const double> lse,
                  strided_span<const R> d_token, const head_gradients<S>& g, bool accumulate) {
+    // A token without a coefficient takes no part, not even as 0 times NaN.
+    for (std::int64_t i = 0; i < count(); ++i) {
+      R* const row = buffers_.hidden + i * width();
+      if (d_token[token(i)] == 0) std::fill(row, row + width(), R(0));
+    }
     for_each_wave([&](std::int64_t first, std::int64_t last) {
       on_.run(last - first, [&](std::int64_t k) {
         const std::int64_t tile = first + k;
@@ -295,9 +304,9 @@ class head_pass {
 
   /// How many tokens' gradients the workspace can keep beside what a chunk needs.
   std::int64_t tokens_to_keep(std::int64_t tokens) const {
-    const std::int64_t smallest = bytes({row_multiple, std::min(tile_columns, vocabulary())});
+    const std::int64_t smallest = bytes({row_multiple, std::min(tile_columns, vocabulary()), 1});
     const head_plan comfortable{std::min(good_rows, round_up(tokens, row_multiple)),
-                                std::min(4 * tile_columns, vocabulary())};
+                                std::min(4 * tile_columns, vocabulary()), 4};
     const std::int64_t chunk =
         std::max(smallest, std::min(bytes(comfortable), workspace_.bytes() / 4));
     const std::int64_t rows = (workspace_.bytes() - chunk) / row_bytes();
@@ -357,18 +366,20 @@ class head_pass {
       if (memory != nullptr) pointer = reinterpret_cast<T*>(memory + b.bytes);
       b.bytes = round_up(b.bytes + n * std::int64_t{sizeof(T)}, head_workspace<R>::line);
     };
-    const std::int64_t wave = std::min(wave_tiles, (p.window + tile_columns - 1) / tile_columns);
     take(b.hidden, p.rows * width());
     take(b.d_hidden, p.rows * width());
     if (own_logits) take(b.logits, p.rows * pitch(p.window));
-    if (widens) take(b.weight, wave * tile_columns * width());
-    take(b.partials, wave * p.rows);
+    if (widens) take(b.weight, p.wave * tile_columns * width());
+    take(b.partials, p.wave * p.rows);
     return b;
   }
 
   template <class T>
   static bool wanted(const matrix_view<T>& m) {
     return m.data != nullptr;
+  }
+  static std::int64_t wave_of(std::int64_t window) {
+    return std::min(wave_tiles, (window + tile_columns - 1) / tile_columns);
   }
   std::int64_t width() const { return hidden_.columns; }
   /// Between rows of logits: not a multiple of a page, which would put all rows in the same cache
@@ -400,9 +411,8 @@ class head_pass {
   /// body(first, last) for tiles [first, last) at a time.
   template <class Body>
   void for_each_wave(const Body& body) const {
-    const std::int64_t wave = std::min(wave_tiles, (window_ + tile_columns - 1) / tile_columns);
-    for (std::int64_t first = 0; first < tiles(); first += wave) {
-      body(first, std::min(tiles(), first + wave));
+    for (std::int64_t first = 0; first < tiles(); first += wave_) {
+      body(first, std::min(tiles(), first + wave_));
     }
   }
 
@@ -485,6 +495,7 @@ class head_pass {
   std::span<const std::int64_t> tokens_;
   std::int64_t rows_ = 0;
   std::int64_t window_ = 0;
+  std::int64_t wave_ = 0;
   std::vector<vocabulary_partial> whole_;
 };
 
@@ -521,12 +532,43 @@ void head_rows_once(matrix_view<const S> hidden, const lm_head<S>& head, index_r
   pass.check_gradients(gradients);
   const std::vector<std::int64_t> scored = pass.scored();
   const auto n = static_cast<std::int64_t>(scored.size());
-  zero_scores(out, targets);
-  workspace.keep(0);
-  pass.clear(gradients, n > 0);
   const head_plan plan = pass.plan(n, true);
-  std::byte* const memory = workspace.memory(pass.bytes(plan));
 
+  // As many groups of sequences at a time as fit.
+  struct part {
+    std::int64_t first, last;  // sequences
+    std::size_t taken, next;   // their scored tokens
+  };
+  std::vector<part> parts;
+  std::size_t next = 0;
+  for (std::int64_t first = 0; first < layout.sequences(); first += group) {
+    const std::size_t start = next;
+    const std::int64_t last = first + group;
+    while (next < scored.size() && scored[next] < layout.end(last - 1)) ++next;
+    const bool fits =
+        !parts.empty() && next - parts.back().taken <= static_cast<std::size_t>(plan.rows);
+    if (fits) {
+      parts.back().last = last;
+      parts.back().next = next;
+      continue;
+    }
+    const auto tokens = static_cast<std::int64_t>(next - start);
+    if (tokens > plan.rows) {
+      reject(
+          "workspace",
+          "of " + std::to_string(workspace.bytes()) + " bytes is too small: " +
+              std::to_string(pass.bytes({round_up(tokens, row_multiple), plan.window, plan.wave})) +
+              " are needed for sequences " + std::to_string(first) + " to " +
+              std::to_string(last - 1));
+    }
+    parts.push_back({first, last, start, next});
+  }
+
+  zero_scores(out, targets);
+  pass.clear(gradients, n > 0);
+  workspace.keep(0);
+  std::byte* const memory = workspace.memory(pass.bytes(plan));
+  // Needed for the gradients even if the caller does not want them.
   std::vector<R> log_prob;
   std::vector<double> lse;
   token_outputs<R> needed = out;
@@ -534,35 +576,17 @@ void head_rows_once(matrix_view<const S> hidden, const lm_head<S>& head, index_r
   if (out.lse.empty()) needed.lse = lse = std::vector<double>(std::size_t(hidden.rows));
 
   bool accumulate = gradients.accumulate;
-  std::int64_t taken = 0;  // of the scored tokens
-  for (std::int64_t first = 0; first < layout.sequences();) {
-    // As many groups as fit.
-    std::int64_t last = first, next = taken;
-    while (last < layout.sequences()) {
-      std::int64_t end = next;
-      while (end < n && scored[std::size_t(end)] < layout.end(last + group - 1)) ++end;
-      if (end - taken > plan.rows) break;
-      next = end;
-      last += group;
-    }
-    if (last == first) {
-      reject("workspace", "is too small for the tokens of sequences " + std::to_string(first) +
-                              " to " + std::to_string(first + group - 1));
-    }
-    if (next > taken) {
-      pass.begin(plan,
-                 std::span<const std::int64_t>{scored}.subspan(std::size_t(taken),
-                                                               std::size_t(next - taken)),
-                 memory);
+  for (const part& p : parts) {
+    const auto tokens = std::span<const std::int64_t>{scored}.subspan(p.taken, p.next - p.taken);
+    if (!tokens.empty()) {
+      pass.begin(plan, tokens, memory);
       pass.scores(needed);
     }
-    coefficients(first, last);
-    if (next > taken) {
+    coefficients(p.first, p.last);
+    if (!tokens.empty()) {
       pass.gradients(source::logits, needed.log_prob, needed.lse, d_token, gradients, accumulate);
       accumulate = true;
     }
-    first = last;
-    taken = next;
   }
 }
 
@@ -587,6 +611,7 @@ void head_log_probs(matrix_view<const std::type_identity_t<S>> hidden, const lm_
   detail::check_outputs(out, hidden.rows);
   const std::vector<std::int64_t> scored = pass.scored();
   const auto n = static_cast<std::int64_t>(scored.size());
+  static_cast<void>(pass.plan(1, false));  // refuses a workspace that is too small
   detail::zero_scores(out, targets);
   workspace.keep(0);
   if (n == 0) return;
@@ -598,7 +623,7 @@ void head_log_probs(matrix_view<const std::type_identity_t<S>> hidden, const lm_
       workspace.memory(keep_gradients ? workspace.bytes() : pass.bytes(pass.plan(n, false)));
   const std::span<const std::int64_t> all{scored};
   if (kept > 0) {
-    // lse and log-prob are needed for the gradients even if the caller does not want them.
+    // Needed for the gradients even if the caller does not want them.
     std::vector<R> log_prob;
     std::vector<double> lse;
     token_outputs<R> needed = out;
@@ -606,7 +631,7 @@ void head_log_probs(matrix_view<const std::type_identity_t<S>> hidden, const lm_
     if (out.lse.empty()) needed.lse = lse = std::vector<double>(std::size_t(hidden.rows));
     const detail::head_plan plan = pass.plan(kept, false, kept_bytes);
     detail::for_each_chunk(all.first(std::size_t(kept)), plan.rows, [&](auto chunk, auto first) {
-      pass.begin({plan.rows, pass.vocabulary()}, chunk, memory + kept_bytes,
+      pass.begin({plan.rows, pass.vocabulary(), plan.wave}, chunk, memory + kept_bytes,
                  pass.kept_row(memory, std::int64_t(first)));
       pass.scores(needed);
       pass.gradients_in_place(needed.log_prob, needed.lse);
@@ -669,6 +694,7 @@ void head_gradient(matrix_view<const std::type_identity_t<S>> hidden, const lm_h
   }
   kept.resize(std::size_t(workspace.kept()));
   const std::int64_t kept_bytes = pass.kept_bytes(workspace.kept());
+  static_cast<void>(pass.plan(1, false, kept_bytes));  // refuses a workspace that is too small
   pass.clear(gradients, !kept.empty() || !others.empty());
 
   bool accumulate = gradients.accumulate;

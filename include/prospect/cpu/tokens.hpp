@@ -169,7 +169,8 @@ void token_log_probs(const row_kernels<S>& kernels, matrix_view<const S> logits,
   for_each_row(logits.rows, logits.columns * std::int64_t{sizeof(S)}, on, [&](std::int64_t t) {
     token_scores scores{};
     if (targets[t] != ignored_target) {
-      scores = finish(kernels.sum(logits.row(t), logits.columns, targets[t], statistics, map));
+      scores = finish(
+          kernels.sum(logits.row(t), logits.columns, targets[t], statistics, map, reuse::no));
     }
     put_scores(out, t, scores);
   });
@@ -224,9 +225,9 @@ void token_log_probs_and_gradient(const row_kernels<S>& kernels, matrix_view<S> 
     if (targets[t] == ignored_target) {
       std::fill(x, x + logits.columns, store<S>(R(0)));
     } else {
-      scores = finish(kernels.sum(x, logits.columns, targets[t], statistics, map));
-      kernels.gradient(x, x, logits.columns, targets[t], scores.log_prob, scores.lse, R(-1), R(-1),
-                       map);
+      scores = finish(kernels.sum(x, logits.columns, targets[t], statistics, map, reuse::yes));
+      kernels.gradient(x, x, logits.columns, targets[t], static_cast<R>(scores.log_prob),
+                       scores.lse, R(-1), R(-1), map);
     }
     put_scores(out, t, scores);
   });
@@ -244,7 +245,8 @@ void vocabulary_partials(const row_kernels<S>& kernels, matrix_view<const S> log
     out[t] = targets[t] == ignored_target
                  ? vocabulary_partial{}
                  : kernels.sum(logits.row(t), logits.columns,
-                               column_of(targets[t], options, logits.columns), statistics, map);
+                               column_of(targets[t], options, logits.columns), statistics, map,
+                               reuse::no);
   });
 }
 

@@ -13,7 +13,7 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__AVX512F__) || defined(__F16C__)
+#if defined(__AVX512F__) || defined(__F16C__) || defined(__FMA__)
 #include <immintrin.h>
 #endif
 
@@ -31,7 +31,12 @@
 // Small functions of vectors that only make sense inside their caller's loop.
 #define PROSPECT_INLINE __attribute__((always_inline)) inline
 
-namespace prospect::inline v0::cpu::detail::inline PROSPECT_CPU_ISA {
+namespace prospect::inline v0::cpu::detail {
+
+/// Whether what is read now will be read again soon.
+enum class reuse { no, yes };
+
+inline namespace PROSPECT_CPU_ISA {
 
 using floats = float __attribute__((vector_size(PROSPECT_CPU_VECTOR_BYTES)));
 using doubles = double __attribute__((vector_size(PROSPECT_CPU_VECTOR_BYTES)));
@@ -92,24 +97,44 @@ PROSPECT_INLINE Numbers larger(Numbers a, Numbers b) {
   return a > b ? a : b;
 }
 
+#if defined(__FMA__)
+inline constexpr bool has_fma = true;
+/// a b + c rounded once, whatever the optimiser is told.
+PROSPECT_INLINE floats fused(floats a, floats b, floats c) {
+#if defined(__AVX512F__)
+  return (floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif PROSPECT_CPU_VECTOR_BYTES == 32
+  return (floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return (floats)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
+#endif
+}
+#else
+inline constexpr bool has_fma = false;
+PROSPECT_INLINE floats fused(floats a, floats b, floats c) { return a * b + c; }  // never asked
+#endif
+
 template <class R>
 PROSPECT_INLINE numbers<R> sum_of_ways(const tile<R>& t) {
   return (t.way[0] + t.way[1]) + (t.way[2] + t.way[3]);
 }
-template <class Numbers>
-PROSPECT_INLINE double sum_of_lanes(Numbers x) {
-  double sum = 0;
-  for (int i = 0; i < static_cast<int>(sizeof(x) / sizeof(x[0])); ++i) {
-    sum += static_cast<double>(x[i]);
-  }
-  return sum;
-}
 template <class R>
-PROSPECT_INLINE R highest_of(const tile<R>& t) {
-  const numbers<R> x = larger(larger(t.way[0], t.way[1]), larger(t.way[2], t.way[3]));
-  R highest = x[0];
-  for (int i = 1; i < lanes<R>; ++i) highest = x[i] > highest ? x[i] : highest;
-  return highest;
+PROSPECT_INLINE numbers<R> highest_of_ways(const tile<R>& t) {
+  return larger(larger(t.way[0], t.way[1]), larger(t.way[2], t.way[3]));
+}
+
+/// Folds a vector onto itself, half by half; `f` takes two vectors.
+template <class R, class F>
+PROSPECT_INLINE R fold(numbers<R> x, const F& f) {
+  [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
+    constexpr int n = sizeof...(i);
+    if constexpr (n >= 16) x = f(x, __builtin_shufflevector(x, x, ((i + 8) % n)...));
+    if constexpr (n >= 8) x = f(x, __builtin_shufflevector(x, x, ((i + 4) % n)...));
+    if constexpr (n >= 4) x = f(x, __builtin_shufflevector(x, x, ((i + 2) % n)...));
+    x = f(x, __builtin_shufflevector(x, x, ((i + 1) % n)...));
+  }
+  (std::make_integer_sequence<int, lanes<R>>{});
+  return x[0];
 }
 
 struct double_pair {
@@ -162,8 +187,8 @@ PROSPECT_INLINE floats widen(float16, words upper) {
   return (floats)((words)x | special | (upper & 0x80000000U));
 }
 
-/// To bits in the upper half of each word, rounded to nearest even. x is a number or infinity: what
-/// becomes of NaN depends on its payload.
+/// To bits in the upper half of each word, rounded to nearest even. A NaN that arithmetic made
+/// stays one; a payload with all lower bits set would not, and callers keep those away.
 PROSPECT_INLINE words narrow(bfloat16, floats x) {
   const words u = (words)x;
   return u + 0x7fffU + ((u >> 16) & 1U);
@@ -177,6 +202,7 @@ PROSPECT_INLINE words narrow(float16, floats x) {
   const words subnormal = (words)((floats)magnitude + 0.5F) - 0x3f000000U;
   words h = magnitude < 0x38800000U ? subnormal : normal;
   h = magnitude >= 0x477ff000U ? words{} + 0x7c00U : h;
+  h = magnitude > 0x7f800000U ? words{} + 0x7e00U : h;
   return (h << 16) | (u & 0x80000000U);
 }
 
@@ -260,14 +286,21 @@ PROSPECT_INLINE void store_part(S* p, const tile<compute_t<S>>& t, std::int64_t 
   for (int i = 0; i < count; ++i) p[i] = buffer[i];
 }
 
-/// Asks for the cache lines 4 KiB ahead of a tile: left alone, the hardware leaves half of a core's
-/// bandwidth unused. Never faults, so it may run past the end.
+/// Asks for the cache lines 4 KiB ahead of a tile: left alone, some hardware leaves half of a
+/// core's bandwidth unused. Without reuse they pass the outer caches by. Never faults, so it may
+/// run past the end.
 template <storage S>
-PROSPECT_INLINE void prefetch_ahead(const S* p) {
+PROSPECT_INLINE void prefetch_ahead(const S* p, reuse again) {
   constexpr int lines = (tile_size<compute_t<S>> * static_cast<int>(sizeof(S)) + 63) / 64;
-  unrolled<lines>([&](int i) __attribute__((always_inline)) {
-    __builtin_prefetch(reinterpret_cast<const char*>(p) + 4096 + 64 * i);
-  });
+  const auto ahead = [&](int i) __attribute__((always_inline)) {
+    return reinterpret_cast<const char*>(p) + 4096 + 64 * i;
+  };
+  if (again == reuse::yes) {
+    unrolled<lines>([&](int i) __attribute__((always_inline)) { __builtin_prefetch(ahead(i)); });
+  } else {
+    unrolled<lines>([&](int i)
+                        __attribute__((always_inline)) { __builtin_prefetch(ahead(i), 0, 0); });
+  }
 }
 
 // ---- exponentials -------------------------------------------------------------------------------
@@ -345,18 +378,17 @@ struct scaled {
   Numbers mantissa, power;
 };
 
-/// 2^t in fp32 for t in [-inf, 127]; 0 below -126.5; NaN stays NaN. Relative error below 1.6e-7.
+/// 2^t in fp32 for t in [-127, 127]; 0 below -126.5; NaN stays NaN. Relative error below 1.6e-7.
 PROSPECT_INLINE scaled<floats> power_parts(floats t) {
   using c = exp_constants<float>;
-  t = larger(every_lane<floats>(c::lowest_power), t);  // the order of operands keeps NaN
   const floats shifted = t + c::magic;
   const floats f = t - (shifted - c::magic);
   return {polynomial<c::degree>(f, c::binary), power_of_two<float>(shifted)};
 }
 
 /// factor e^(x + lost), the factor being part of the polynomial's coefficients.
-/// x in [-inf, 88] ([-inf, 709] in fp64); 0 where only subnormal numbers are left. `lost` is small:
-/// what rounded away when x was computed.
+/// x in [-inf, 71] ([-inf, 709] in fp64); 0 below the last subnormal number (the first, in fp64).
+/// `lost` is small: what rounded away when x was computed.
 template <class R>
 struct exponential {
   using c = exp_constants<R>;
@@ -384,4 +416,6 @@ struct exponential {
   }
 };
 
-}  // namespace prospect::inline v0::cpu::detail::inline PROSPECT_CPU_ISA
+}  // namespace PROSPECT_CPU_ISA
+
+}  // namespace prospect::inline v0::cpu::detail

@@ -10,13 +10,14 @@
 #include <prospect/cpu/detail/lanes.hpp>
 #include <prospect/vocabulary.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 namespace prospect::inline v0::cpu::detail {
 
 /// From a stored logit x to the logit z of the distribution:
-/// z = soft_cap tanh(x / soft_cap) / temperature.
+/// z = soft_cap tanh(x / soft_cap) / temperature. What is impossible (-inf) stays impossible.
 struct logit_map {
   double inverse_temperature = 1;
   double soft_cap = std::numeric_limits<double>::infinity();
@@ -25,12 +26,14 @@ struct logit_map {
   bool identity() const noexcept { return inverse_temperature == 1 && !caps(); }
 
   double operator()(double x) const noexcept {
-    return inverse_temperature * (caps() ? soft_cap * std::tanh(x / soft_cap) : x);
+    const bool capped = caps() && x > -std::numeric_limits<double>::infinity();
+    return inverse_temperature * (capped ? soft_cap * std::tanh(x / soft_cap) : x);
   }
-  /// dz/dx
+  /// dz/dx; 1 - tanh^2 u = 4 e / (1 + e)^2 with e = e^(-2 |u|), which keeps its digits.
   double slope(double x) const noexcept {
-    const double tanh = caps() ? std::tanh(x / soft_cap) : 0.0;
-    return inverse_temperature * (1 - tanh) * (1 + tanh);
+    if (!caps()) return inverse_temperature;
+    const double e = std::exp(-2 * std::abs(x / soft_cap));
+    return inverse_temperature * 4 * e / ((1 + e) * (1 + e));
   }
 };
 
@@ -39,7 +42,7 @@ struct logit_map {
 template <storage S>
 struct row_kernels {
   vocabulary_partial (*sum)(const S* x, std::int64_t count, std::int64_t target, bool statistics,
-                            const logit_map& map);
+                            const logit_map& map, reuse again);
   void (*gradient)(const S* x, S* out, std::int64_t count, std::int64_t target, double log_prob,
                    double lse, compute_t<S> a, compute_t<S> b, const logit_map& map);
 };
@@ -74,19 +77,21 @@ struct mapped_logits {
     doubles z, slope;
   };
   PROSPECT_INLINE parts in_double(doubles x) const {
-    // Not below what fp32 can say, so that -inf leaves no NaN behind when its rounding is looked
-    // at.
-    if (!caps) {
-      return {larger(every_lane<doubles>(-1e38), inverse_temperature * x),
-              every_lane<doubles>(inverse_temperature)};
-    }
+    if (!caps) return {inverse_temperature * x, every_lane<doubles>(inverse_temperature)};
     // tanh u = (1 - e) / (1 + e), 1 - tanh^2 u = 4 e / (1 + e)^2, with e = e^(-2 |u|)
     const doubles u = x / soft_cap;
     const doubles magnitude = u < 0.0 ? -u : u;
     const doubles e = exponential<double>{1.0}(-2.0 * magnitude);
     const doubles t = (1.0 - e) / (1.0 + e);
-    const double height = inverse_temperature * soft_cap;
-    return {height * (u < 0.0 ? -t : t), inverse_temperature * 4.0 * e / ((1.0 + e) * (1.0 + e))};
+    const doubles z = inverse_temperature * soft_cap * (u < 0.0 ? -t : t);
+    const doubles slope = inverse_temperature * 4.0 * e / ((1.0 + e) * (1.0 + e));
+    const doubles impossible = every_lane<doubles>(-std::numeric_limits<double>::infinity());
+    return {x == impossible ? impossible : z, slope};
+  }
+  /// What rounding to fp32 left over; nothing of an infinity.
+  PROSPECT_INLINE static doubles rest(doubles z, doubles rounded) {
+    const doubles r = z - rounded;
+    return r * r < 1e300 ? r : doubles{};
   }
   template <class R>
   PROSPECT_INLINE mapped<R> operator()(numbers<R> x) const {
@@ -100,14 +105,35 @@ struct mapped_logits {
       const floats high = narrowed({a.z, b.z});
       const double_pair rounded = widened(high);
       return {.high = high,
-              .low = narrowed({a.z - rounded.first, b.z - rounded.second}),
+              .low = narrowed({rest(a.z, rounded.first), rest(b.z, rounded.second)}),
               .slope = narrowed({a.slope, b.slope})};
     }
   }
 };
 
-/// e^(z - shift), for a shift that this arithmetic can represent.
+/// Close to x, with so few digits that what z - near loses to rounding is little, and can be had
+/// exactly: it is z - ((z - near) + near). Beyond 2^16 logits in fp32 have no more digits than that
+/// by themselves.
+template <class R>
+double few_digits(double x) {
+  if (std::same_as<R, double>) return x;
+  return std::abs(x) < 65536 ? std::nearbyint(256 * x) / 256 : x;
+}
+
+/// The same as a number of type R, and from 2^16 on not above x.
+template <class R>
+R few_digits_below(double x) {
+  const R near = static_cast<R>(few_digits<R>(x));
+  const bool above = std::abs(x) >= 65536 && near > x;
+  return above ? std::nextafter(near, -std::numeric_limits<R>::infinity()) : near;
+}
+
+/// Whether x - shift can be had as a power of two by one fused multiply-add: 2^(x log2 e + c).
 template <class R, class Map>
+inline constexpr bool can_fuse = has_fma && Map::identity && std::same_as<R, float>;
+
+/// e^(z - shift), for sums: fast, and accurate where terms count.
+template <class R, class Map, bool fused>
 class relative_exponential {
  public:
   struct term {
@@ -116,49 +142,50 @@ class relative_exponential {
   };
   static constexpr double unit = std::same_as<R, double> ? 1.0 : 0.693147180559945309;
 
+  /// `shift` is one that `usable_shift` gave.
   relative_exponential(const Map& map, double shift)
-      : map_{map}, shift_{every_lane<numbers<R>>(rounded(shift))} {}
-
-  static double representable(double shift) {
-    const double as_used = rounded(shift);
-    return affine ? -as_used / log2_e : as_used;
-  }
+      : map_{map},
+        shift_{every_lane<numbers<R>>(static_cast<R>(fused ? -log2_e * shift : shift))},
+        shift_low_{every_lane<numbers<R>>(static_cast<R>(shift - static_cast<R>(shift)))} {}
 
   PROSPECT_INLINE term operator()(numbers<R> x) const {
     if constexpr (std::same_as<R, double>) {
-      const mapped<R> z = map_.template operator()<R>(x);
-      const numbers<R> d =
-          larger(every_lane<numbers<R>>(exp_constants<R>::lowest), z.high - shift_);
+      const numbers<R> z = map_.template operator()<R>(x).high;
+      const numbers<R> d = larger(every_lane<numbers<R>>(exp_constants<R>::lowest), z - shift_);
       return {exponential<R>{1.0}.parts(d), d};
     } else {
       numbers<R> t;
-      if constexpr (affine) {
-        t = x * log2_e + shift_;
+      if constexpr (fused) {
+        t = detail::fused(x, every_lane<numbers<R>>(log2_e), shift_);
       } else if constexpr (Map::identity) {
         t = (x - shift_) * log2_e;
       } else {
         const mapped<R> z = map_.template operator()<R>(x);
-        t = ((z.high - shift_) + z.low) * log2_e;
+        t = ((z.high - shift_) + (z.low - shift_low_)) * log2_e;
       }
       t = larger(every_lane<numbers<R>>(exp_constants<R>::lowest_power), t);  // keeps NaN
       return {power_parts(t), t};
     }
   }
 
- private:
   static constexpr R log2_e = R(1.442695040888963407);
-  /// With a fused multiply-add the shift rides along for free, as a power of two.
-#if defined(__FMA__)
-  static constexpr bool affine = Map::identity && !std::same_as<R, double>;
-#else
-  static constexpr bool affine = false;
-#endif
 
-  static R rounded(double shift) { return static_cast<R>(affine ? -log2_e * shift : shift); }
-
+ private:
   Map map_;
-  numbers<R> shift_;
+  numbers<R> shift_, shift_low_;
 };
+
+/// Beyond this the constant of the fused form would be too coarse.
+inline constexpr double fused_limit = 65536;
+
+/// A shift close to x that the arithmetic represents exactly.
+template <class R, class Map>
+double usable_shift(double x) {
+  if (!can_fuse<R, Map> || std::abs(x) >= fused_limit) return few_digits<R>(x);
+  constexpr double log2_e = relative_exponential<R, Map, true>::log2_e;
+  const double inside = std::abs(x) < fused_limit - 1 ? x : std::copysign(fused_limit - 1, x);
+  return static_cast<double>(static_cast<R>(log2_e * inside)) / log2_e;
+}
 
 /// A few tiles' worth in the type of arithmetic, everything else in fp64.
 template <class R>
@@ -176,7 +203,9 @@ struct running_sum {
     }
     near = {};
   }
-  PROSPECT_INLINE double total() const { return sum_of_lanes(far); }
+  PROSPECT_INLINE double total() const {
+    return fold<double>(far, [](doubles a, doubles b) { return a + b; });
+  }
 };
 
 template <class R>
@@ -189,46 +218,9 @@ struct running_maximum {
     });
   }
   PROSPECT_INLINE void add(int w, numbers<R> x) { highest.way[w] = larger(x, highest.way[w]); }
-  PROSPECT_INLINE double value() const { return static_cast<double>(highest_of(highest)); }
-};
-
-/// The sums over one block of logits; it lies in cache when it has to be taken again.
-template <bool statistics, class R, class Map>
-class block_sums {
- public:
-  block_sums(const Map& map, double shift) : map_{map}, exponential_{map, shift} {}
-
-  /// `plain` is x with 0 instead of the filler -inf of a partial tile.
-  PROSPECT_INLINE void add(const tile<R>& x, const tile<R>& plain) {
-    unrolled<ways>([&](int w) __attribute__((always_inline)) {
-      maximum.add(w, x.way[w]);
-      const auto e = exponential_(x.way[w]);
-      if constexpr (statistics) {
-        const numbers<R> value = e.value.mantissa * e.value.power;
-        exponentials.near.way[w] += value;
-        squares.near.way[w] += value * value;
-        weighted.near.way[w] += value * e.exponent;
-        logits.near.way[w] += map_.template operator()<R>(plain.way[w]).high;
-      } else {
-        exponentials.near.way[w] += e.value.mantissa * e.value.power;
-      }
-    });
+  PROSPECT_INLINE double value() const {
+    return static_cast<double>(fold<R>(highest_of_ways(highest), larger<numbers<R>>));
   }
-  PROSPECT_INLINE void flush() {
-    exponentials.flush();
-    if constexpr (statistics) {
-      squares.flush();
-      weighted.flush();
-      logits.flush();
-    }
-  }
-
-  running_maximum<R> maximum;
-  running_sum<R> exponentials, squares, weighted, logits;
-
- private:
-  Map map_;
-  relative_exponential<R, Map> exponential_;
 };
 
 template <storage S>
@@ -244,15 +236,78 @@ double highest_logit(const S* x, std::int64_t count) {
   return maximum.value();
 }
 
+/// What a block of logits adds to a row's sums.
+struct block_sums {
+  double highest, exponentials, squares = 0, weighted = 0, logits = 0;
+};
+
+template <bool statistics, bool fused, storage S, class Map>
+block_sums sum_block(const S* x, std::int64_t count, const Map& map, double shift, reuse again) {
+  using R = compute_t<S>;
+  using relative = relative_exponential<R, Map, fused>;
+  constexpr std::int64_t tile_length = tile_size<R>;
+  constexpr std::int64_t near = 16 * tile_length;
+
+  constexpr double logits_scale =
+      0x1p-20;  // lest fp32 overflow where many are at its lowest number
+
+  const relative e_to{map, shift};
+  running_maximum<R> maximum;
+  running_sum<R> exponentials, squares, weighted, logits;
+  // `plain` is x with 0 instead of the filler -inf of a partial tile.
+  const auto add = [&](const tile<R>& t, const tile<R>& plain) __attribute__((always_inline)) {
+    unrolled<ways>([&](int w) __attribute__((always_inline)) {
+      maximum.add(w, t.way[w]);
+      const auto e = e_to(t.way[w]);
+      if constexpr (statistics) {
+        const numbers<R> value = e.value.mantissa * e.value.power;
+        exponentials.near.way[w] += value;
+        squares.near.way[w] += value * value;
+        weighted.near.way[w] += value * e.exponent;
+        logits.near.way[w] += map.template operator()<R>(plain.way[w]).high * R(logits_scale);
+      } else {
+        exponentials.near.way[w] += e.value.mantissa * e.value.power;
+      }
+    });
+  };
+  const auto flush = [&]() __attribute__((always_inline)) {
+    exponentials.flush();
+    if constexpr (statistics) {
+      squares.flush();
+      weighted.flush();
+      logits.flush();
+    }
+  };
+  std::int64_t i = 0;
+  while (i + tile_length <= count) {
+    const std::int64_t end = count - i < near ? count : i + near;
+    for (; i + tile_length <= end; i += tile_length) {
+      prefetch_ahead(x + i, again);
+      const tile<R> t = load_tile(x + i);
+      add(t, t);
+    }
+    flush();
+  }
+  if (i < count) {
+    add(load_part(x + i, count - i, -std::numeric_limits<R>::infinity()),
+        load_part(x + i, count - i, R(0)));
+    flush();
+  }
+  block_sums sums{.highest = maximum.value(), .exponentials = exponentials.total()};
+  if constexpr (statistics) {
+    sums.squares = squares.total();
+    sums.weighted = relative::unit * weighted.total();
+    sums.logits = logits.total() / logits_scale;
+  }
+  return sums;
+}
+
 /// Adds `count` logits to the sums of `p`, which holds the highest of them in `before`.
 template <bool statistics, storage S, class Map>
 void add_logits(const S* x, std::int64_t count, const logit_map& scalar_map, const Map& map,
-                vocabulary_partial& p) {
+                reuse again, vocabulary_partial& p) {
   using R = compute_t<S>;
-  using relative = relative_exponential<R, Map>;
-  constexpr std::int64_t tile = tile_size<R>;
-  constexpr std::int64_t block = 64 * tile;
-  constexpr std::int64_t near = 16 * tile;
+  constexpr std::int64_t block = 64 * tile_size<R>;
   // Higher than this above the shift, a term would lose digits to the size of its exponent.
   constexpr double much_higher = 4;
   constexpr double infinity = std::numeric_limits<double>::infinity();
@@ -260,55 +315,39 @@ void add_logits(const S* x, std::int64_t count, const logit_map& scalar_map, con
   for (std::int64_t first = 0; first < count;) {
     const std::int64_t size = count - first < block ? count - first : block;
     const S* const from = x + first;
-
     if (p.exponentials == 0) {
       const double guess = scalar_map(highest_logit(from, size));
-      if (guess > -infinity && guess < infinity) p.shift = relative::representable(guess);
+      if (guess > -infinity && guess < infinity) p.shift = usable_shift<R, Map>(guess);
     }
-    block_sums<statistics, R, Map> sums{map, p.shift};
-    std::int64_t i = 0;
-    while (i + tile <= size) {
-      const std::int64_t end = size - i < near ? size : i + near;
-      for (; i + tile <= end; i += tile) {
-        prefetch_ahead(from + i);
-        const auto t = load_tile(from + i);
-        sums.add(t, t);
-      }
-      sums.flush();
-    }
-    if (i < size) {
-      sums.add(load_part(from + i, size - i, -std::numeric_limits<R>::infinity()),
-               load_part(from + i, size - i, R(0)));
-      sums.flush();
-    }
-
-    const double highest = scalar_map(sums.maximum.value());
+    const bool fused = can_fuse<R, Map> && std::abs(p.shift) < fused_limit;
+    const block_sums sums =
+        fused ? sum_block<statistics, can_fuse<R, Map>>(from, size, map, p.shift, again)
+              : sum_block<statistics, false>(from, size, map, p.shift, again);
+    const double highest = scalar_map(sums.highest);
     if (highest - p.shift > much_higher && highest < infinity) {
-      p.shift_to(relative::representable(highest));
+      p.shift_to(usable_shift<R, Map>(highest));
       continue;
     }
     if (highest > p.before) p.before = highest;
-    p.exponentials += sums.exponentials.total();
-    if constexpr (statistics) {
-      p.squares += sums.squares.total();
-      p.weighted += relative::unit * sums.weighted.total();
-      p.logits += sums.logits.total();
-    }
+    p.exponentials += sums.exponentials;
+    p.squares += sums.squares;
+    p.weighted += sums.weighted;
+    p.logits += sums.logits;
     first += size;
   }
 }
 
 template <bool statistics, storage S, class Map>
 vocabulary_partial sum_row_mapped(const S* x, std::int64_t count, std::int64_t target,
-                                  const logit_map& scalar_map, const Map& map) {
+                                  const logit_map& scalar_map, const Map& map, reuse again) {
   vocabulary_partial p;
   if (target < 0) {
-    add_logits<statistics>(x, count, scalar_map, map, p);
+    add_logits<statistics>(x, count, scalar_map, map, again, p);
   } else {
-    add_logits<statistics>(x, target, scalar_map, map, p);
+    add_logits<statistics>(x, target, scalar_map, map, again, p);
     const double before = p.before;
     p.before = vocabulary_partial::none;
-    add_logits<statistics>(x + target + 1, count - target - 1, scalar_map, map, p);
+    add_logits<statistics>(x + target + 1, count - target - 1, scalar_map, map, again, p);
     p.after = p.before;
     p.before = before;
     p.target = scalar_map(static_cast<double>(load(x[target])));
@@ -321,38 +360,35 @@ vocabulary_partial sum_row_mapped(const S* x, std::int64_t count, std::int64_t t
 /// The sums over a row. `target` is a column, or negative where the target is not in this part.
 template <storage S>
 vocabulary_partial sum_row(const S* x, std::int64_t count, std::int64_t target, bool statistics,
-                           const logit_map& map) {
+                           const logit_map& map, reuse again) {
   if (map.identity()) {
-    return statistics ? sum_row_mapped<true>(x, count, target, map, unmapped{})
-                      : sum_row_mapped<false>(x, count, target, map, unmapped{});
+    return statistics ? sum_row_mapped<true>(x, count, target, map, unmapped{}, again)
+                      : sum_row_mapped<false>(x, count, target, map, unmapped{}, again);
   }
   const mapped_logits mapped{map};
-  return statistics ? sum_row_mapped<true>(x, count, target, map, mapped)
-                    : sum_row_mapped<false>(x, count, target, map, mapped);
+  return statistics ? sum_row_mapped<true>(x, count, target, map, mapped, again)
+                    : sum_row_mapped<false>(x, count, target, map, mapped, again);
 }
 
-/// Close to a shift or lse, with so few digits that what z - near loses to rounding can be had
-/// exactly: it is z - ((z - near) + near).
-template <class R>
-double few_digits(double x) {
-  if (std::same_as<R, double>) return x;
-  return std::abs(x) < 65536 ? std::nearbyint(256 * x) / 256
-                             : static_cast<double>(static_cast<float>(x));
-}
-
-/// factor e^(z - near). 16-bit results do not show what the difference loses, fp64 has digits to
-/// spare.
+/// factor e^(z - near - rest). 16-bit results do not show what the difference loses, fp64 has
+/// digits to spare.
 template <storage S>
 class exact_exponential {
   using R = compute_t<S>;
 
  public:
-  exact_exponential(R factor, double near)
-      : exponential_{factor}, near_{every_lane<numbers<R>>(static_cast<R>(near))} {}
+  exact_exponential(R factor, R near, R rest)
+      : exponential_{factor},
+        near_{every_lane<numbers<R>>(near)},
+        rest_{every_lane<numbers<R>>(rest)},
+        // So far below that nothing is left, and near - lowest is exact.
+        lowest_{every_lane<numbers<R>>(
+            near - std::ldexp(R(1), near == 0 ? 7 : std::max(7, std::ilogb(near) - 20)))} {}
 
+  /// Of a plain logit, where nothing rests.
   PROSPECT_INLINE numbers<R> operator()(numbers<R> z) const {
     if constexpr (std::same_as<S, float>) {
-      z = larger(every_lane<numbers<R>>(-1e38F), z);  // -inf - -inf would be NaN
+      z = larger(lowest_, z);
       const numbers<R> d = z - near_;
       return exponential_(d, z - (d + near_));
     } else {
@@ -360,13 +396,17 @@ class exact_exponential {
     }
   }
   PROSPECT_INLINE numbers<R> operator()(const mapped<R>& z) const {
-    const numbers<R> d = z.high - near_;
-    return z.slope * exponential_(d, z.low + (z.high - (d + near_)));
+    const numbers<R> high = z.high - near_;
+    const numbers<R> low = z.low - rest_;
+    const numbers<R> d = high + low;
+    const numbers<R> lost = (z.high - (high + near_)) + (low - (d - high));
+    // Nothing is left down there, and what was lost may be anything.
+    return z.slope * exponential_(d, d < exp_constants<R>::lowest ? numbers<R>{} : lost);
   }
 
  private:
   exponential<R> exponential_;
-  numbers<R> near_;
+  numbers<R> near_, rest_, lowest_;
 };
 
 /// Writes factor softmax(z) dz/dx over a row, or into another one.
@@ -374,8 +414,12 @@ template <storage S, class Map>
 void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t<S> factor,
                    const Map& map) {
   using R = compute_t<S>;
-  const double near = few_digits<R>(lse);
-  const exact_exponential<S> e{static_cast<R>(factor * std::exp(near - lse)), near};
+  const R near = few_digits_below<R>(lse);
+  // e^(z - lse) = e^(z - near) e^(near - lse)
+  const exact_exponential<S> e =
+      Map::identity
+          ? exact_exponential<S>{static_cast<R>(factor * std::exp(near - lse)), near, R(0)}
+          : exact_exponential<S>{factor, near, static_cast<R>(lse - near)};
   const auto softmax = [&](tile<R> t) __attribute__((always_inline)) {
     unrolled<ways>([&](int w) __attribute__((always_inline)) {
       if constexpr (Map::identity) {
@@ -388,16 +432,16 @@ void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t
   };
   std::int64_t i = 0;
   for (; i + tile_size<R> <= count; i += tile_size<R>) {
-    prefetch_ahead(x + i);
+    prefetch_ahead(x + i, reuse::no);
     store_tile(out + i, softmax(load_tile(x + i)));
   }
   if (i < count) store_part(out + i, softmax(load_part(x + i, count - i, R(0))), count - i);
 }
 
-/// a softmax - b onehot at the target itself: from 1 - p where the model is confident, because as a
-/// difference it would lose its digits.
-inline double gradient_at_target(double log_prob, double a, double b) {
-  return log_prob < -0.5 ? a * std::exp(log_prob) - b : (a - b) + a * std::expm1(log_prob);
+/// a p - b at the target itself: from 1 - p where the model is confident, because as a difference
+/// it would lose its digits; from its logit z where it is not, because log p in fp32 has too few.
+inline double gradient_at_target(double z, double log_prob, double lse, double a, double b) {
+  return log_prob < -0.5 ? a * std::exp(z - lse) - b : (a - b) + a * std::expm1(log_prob);
 }
 
 /// Writes (a softmax(z) - b onehot(target)) dz/dx over a row or into another one.
@@ -409,14 +453,16 @@ void gradient_row(const S* x, S* out, std::int64_t count, std::int64_t target, d
     for (std::int64_t j = 0; j < count; ++j) out[j] = store<S>(std::numeric_limits<R>::quiet_NaN());
     return;
   }
-  const double slope = target < 0 ? 0.0 : map.slope(static_cast<double>(load(x[target])));
+  const double logit = target < 0 ? 0.0 : static_cast<double>(load(x[target]));
   if (map.identity()) {
     write_softmax(x, out, count, lse, a, unmapped{});
   } else {
     write_softmax(x, out, count, lse, a, mapped_logits{map});
   }
   if (target >= 0) {
-    out[target] = store<S>(static_cast<R>(slope * gradient_at_target(log_prob, a, b)));
+    const double z = map(logit);
+    out[target] =
+        store<S>(static_cast<R>(map.slope(logit) * gradient_at_target(z, log_prob, lse, a, b)));
   }
 }
 
@@ -430,7 +476,7 @@ void scale_row(S* x, std::int64_t count, compute_t<S> factor) {
   };
   std::int64_t i = 0;
   for (; i + tile_size<R> <= count; i += tile_size<R>) {
-    prefetch_ahead(x + i);
+    prefetch_ahead(x + i, reuse::no);
     store_tile(x + i, scale(load_tile(x + i)));
   }
   if (i < count) store_part(x + i, scale(load_part(x + i, count - i, R(0))), count - i);

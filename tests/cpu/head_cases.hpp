@@ -1,0 +1,171 @@
+// Random problems for the head path, and their answers by the textbook: logits as a double sum, no
+// tiles, no chunks, no workspace.
+
+#pragma once
+
+#include <prospect/cpu/head.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "cpu/logits.hpp"
+#include "cpu/rows.hpp"
+#include "random.hpp"
+
+namespace testing {
+
+struct head_shape {
+  std::int64_t tokens, width, vocabulary;
+};
+
+template <class S>
+struct head_case {
+  using R = prospect::compute_t<S>;
+
+  head_shape shape;
+  logits_matrix<S> hidden, weight;
+  std::vector<S> bias;
+  std::vector<std::int64_t> targets;
+  std::vector<R> d_token;
+  prospect::cpu::head_options options;
+
+  /// Some tokens are masked, their hidden states NaN; some have coefficient 0.
+  head_case(random_source& random, head_shape s, bool with_bias,
+            prospect::cpu::head_options o = {}, double masked = 0.25)
+      : shape{s},
+        hidden{s.tokens, s.width, random.integer(0, 5), random.integer(0, 3)},
+        weight{s.vocabulary, s.width, random.integer(0, 5), random.integer(0, 3)},
+        options{o} {
+    const double size = 2 / std::sqrt(static_cast<double>(s.width));
+    for (std::int64_t v = 0; v < s.vocabulary; ++v) {
+      weight.fill_row(v, [&](std::int64_t) { return random.normal(size); });
+      if (with_bias) bias.push_back(stored<S>(random.normal(1)));
+    }
+    for (std::int64_t t = 0; t < s.tokens; ++t) {
+      const bool scored = !random.chance(masked);
+      hidden.fill_row(t, [&](std::int64_t) {
+        return scored ? random.normal(1) : std::numeric_limits<double>::quiet_NaN();
+      });
+      targets.push_back(scored ? random.integer(0, s.vocabulary - 1) : prospect::ignored_target);
+      d_token.push_back(random.chance(0.1) ? R(0) : static_cast<R>(random.normal(1)));
+    }
+  }
+
+  prospect::cpu::lm_head<S> head() { return {weight.view(), bias}; }
+};
+
+/// The answer to a case in double.
+struct head_answer {
+  std::vector<double> log_prob, lse, entropy;
+  std::vector<double> d_hidden;       ///< [tokens, width], from the coefficients
+  std::vector<double> d_hidden_unit;  ///< of the log-probs
+  std::vector<double> d_weight;       ///< [vocabulary, width]
+  std::vector<double> d_bias;
+
+  template <class S>
+  explicit head_answer(head_case<S>& c) {
+    const auto [tokens, width, vocabulary] = c.shape;
+    const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
+    const auto plain = [&](logits_matrix<S>& m) {
+      std::vector<double> all;
+      for (const S x : m.elements()) all.push_back(static_cast<double>(prospect::load(x)));
+      return all;
+    };
+    const auto h = plain(c.hidden), w = plain(c.weight);
+    log_prob.resize(at(tokens));
+    lse.resize(at(tokens));
+    entropy.resize(at(tokens));
+    d_hidden.resize(at(tokens * width));
+    d_hidden_unit.resize(at(tokens * width));
+    d_weight.resize(at(vocabulary * width));
+    d_bias.resize(at(vocabulary));
+    std::vector<double> z(at(vocabulary)), slope(at(vocabulary));
+    for (std::int64_t t = 0; t < tokens; ++t) {
+      const std::int64_t target = c.targets[at(t)];
+      if (target == prospect::ignored_target) continue;
+      for (std::int64_t v = 0; v < vocabulary; ++v) {
+        double x = c.bias.empty() ? 0.0 : static_cast<double>(prospect::load(c.bias[at(v)]));
+        for (std::int64_t k = 0; k < width; ++k) x += h[at(t * width + k)] * w[at(v * width + k)];
+        const bool caps = std::isfinite(c.options.soft_cap);
+        const double tanh = caps ? std::tanh(x / c.options.soft_cap) : 0.0;
+        z[at(v)] = (caps ? c.options.soft_cap * tanh : x) / c.options.temperature;
+        slope[at(v)] = (1 - tanh * tanh) / c.options.temperature;
+      }
+      const double highest = *std::max_element(z.begin(), z.end());
+      double sum = 0;
+      for (const double x : z) sum += std::exp(x - highest);
+      lse[at(t)] = highest + std::log(sum);
+      log_prob[at(t)] = std::min(0.0, z[at(target)] - lse[at(t)]);
+      for (std::int64_t v = 0; v < vocabulary; ++v) {
+        const double p = std::exp(z[at(v)] - lse[at(t)]);
+        entropy[at(t)] -= p * (z[at(v)] - lse[at(t)]);
+        const double unit = ((v == target ? 1 : 0) - p) * slope[at(v)];
+        const double d = static_cast<double>(c.d_token[at(t)]) * unit;
+        d_bias[at(v)] += d;
+        for (std::int64_t k = 0; k < width; ++k) {
+          d_hidden_unit[at(t * width + k)] += unit * w[at(v * width + k)];
+          d_weight[at(v * width + k)] += d * h[at(t * width + k)];
+        }
+      }
+      for (std::int64_t k = 0; k < width; ++k) {
+        d_hidden[at(t * width + k)] =
+            static_cast<double>(c.d_token[at(t)]) * d_hidden_unit[at(t * width + k)];
+      }
+    }
+  }
+};
+
+/// Where the results go: poison, or numbers to be added to.
+template <class S>
+struct head_results {
+  using R = prospect::compute_t<S>;
+
+  std::vector<R> log_prob, entropy;
+  std::vector<double> lse;
+  logits_matrix<S> hidden;
+  logits_matrix<R> weight;
+  laid_out_row<R> bias;
+
+  explicit head_results(const head_shape& s)
+      : log_prob(static_cast<std::size_t>(s.tokens), poison<R>()),
+        entropy{log_prob},
+        lse(log_prob.size(), poison<double>()),
+        hidden{s.tokens, s.width, 2, 1},
+        weight{s.vocabulary, s.width, 3, 2},
+        bias{s.vocabulary, {.offset = 1, .stride = -2}} {}
+
+  prospect::cpu::token_outputs<R> scores() {
+    return {.log_prob = log_prob, .lse = lse, .entropy = entropy};
+  }
+  prospect::cpu::head_gradients<S> gradients(bool accumulate = false) {
+    return {.hidden = hidden.view(),
+            .weight = weight.view(),
+            .bias = bias.view(),
+            .accumulate = accumulate};
+  }
+  bool same_as(head_results& other) {
+    return same_bits(log_prob, other.log_prob) && same_bits(entropy, other.entropy) &&
+           same_bits(lse, other.lse) && same_bits(hidden.elements(), other.hidden.elements()) &&
+           same_bits(weight.elements(), other.weight.elements()) &&
+           same_bits(bias.elements(), other.bias.elements());
+  }
+};
+
+/// |got - want| / |want| by the Frobenius norm; infinite where anything is not a number.
+template <class S>
+double distance(const std::vector<S>& got, const std::vector<double>& want) {
+  double difference = 0, size = 0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    const double d = static_cast<double>(prospect::load(got.at(i))) - want[i];
+    difference += d * d;
+    size += want[i] * want[i];
+  }
+  if (std::isnan(difference)) return std::numeric_limits<double>::infinity();
+  return std::sqrt(difference) / std::max(std::sqrt(size), 1e-3);
+}
+
+}  // namespace testing

@@ -1,0 +1,94 @@
+// The head path's memory is the workspace's: what it takes beside it is a few numbers per token.
+// Counted where it comes from, in operator new of this program.
+
+#include <prospect/cpu/head.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#include <vector>
+
+#include "catch.hpp"
+#include "cpu/head_cases.hpp"
+#include "random.hpp"
+
+namespace {
+
+// Each block starts with its size, so that what is freed can be subtracted.
+std::atomic<std::int64_t> in_use{0}, highest_use{0};
+constexpr std::size_t front = 64;
+
+void* counted_new(std::size_t bytes, std::size_t alignment) {
+  const std::size_t offset = alignment > front ? alignment : front;
+  const std::size_t whole = (bytes + offset + offset - 1) / offset * offset;
+  auto* block = static_cast<std::byte*>(std::aligned_alloc(offset, whole));
+  if (block == nullptr) throw std::bad_alloc{};
+  *reinterpret_cast<std::int64_t*>(block) = static_cast<std::int64_t>(bytes);
+  const std::int64_t now = in_use += static_cast<std::int64_t>(bytes);
+  for (std::int64_t seen = highest_use; now > seen;) {
+    if (highest_use.compare_exchange_weak(seen, now)) break;
+  }
+  return block + offset;
+}
+
+void counted_delete(void* p, std::size_t alignment) noexcept {
+  if (p == nullptr) return;
+  auto* block = static_cast<std::byte*>(p) - (alignment > front ? alignment : front);
+  in_use -= *reinterpret_cast<std::int64_t*>(block);
+  std::free(block);
+}
+
+/// The most that `call` had in use at once, beyond what was there before.
+template <class Call>
+std::int64_t peak(const Call& call) {
+  const std::int64_t before = in_use;
+  highest_use = before;
+  call();
+  return highest_use - before;
+}
+
+}  // namespace
+
+void* operator new(std::size_t bytes) { return counted_new(bytes, 1); }
+void* operator new(std::size_t bytes, std::align_val_t alignment) {
+  return counted_new(bytes, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* p) noexcept { counted_delete(p, 1); }
+void operator delete(void* p, std::size_t) noexcept { counted_delete(p, 1); }
+void operator delete(void* p, std::align_val_t alignment) noexcept {
+  counted_delete(p, static_cast<std::size_t>(alignment));
+}
+void operator delete(void* p, std::size_t, std::align_val_t alignment) noexcept {
+  counted_delete(p, static_cast<std::size_t>(alignment));
+}
+
+TEMPLATE_TEST_CASE("the head path stays inside its workspace", "[head][memory]", float,
+                   prospect::bfloat16) {
+  using namespace prospect::cpu;
+  using R = prospect::compute_t<TestType>;
+  testing::random_source random{801};
+  CAPTURE(random.seed());
+  testing::head_case<TestType> c{random, {256, 24, 5000}, true};
+  prospect::serial_executor on;
+  // Logits alone would be 5 MB. Beside the workspace: scores and a partial per token of a chunk.
+  constexpr std::int64_t beside = 256 * 128 + 4096;
+  for (const std::int64_t bytes : {std::int64_t{2} << 20, std::int64_t{3} << 20,
+                                   std::int64_t{12} << 20}) {
+    for (const bool keep : {false, true}) {
+      CAPTURE(bytes, keep);
+      testing::head_results<TestType> r{c.shape};
+      head_workspace<R> workspace{bytes};
+      const auto step = [&] {
+        head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, keep,
+                       c.options, {}, on);
+        head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token,
+                      r.gradients(), workspace, c.options, {}, on);
+      };
+      CHECK(peak(step) <= bytes + beside);
+      // And it is there the next time.
+      CHECK(peak(step) <= beside);
+    }
+  }
+}
