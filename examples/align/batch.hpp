@@ -1,5 +1,5 @@
 // Packed batches: sequences of different lengths back to back, without padding, and a list of the
-// positions that are scored, so that a prompt costs no row of logits.
+// positions that are scored, so that a prompt costs nothing in the head.
 #pragma once
 
 #include <cstddef>

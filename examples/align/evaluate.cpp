@@ -30,7 +30,8 @@ std::vector<double> log_probs_of(const language_model& model, const packed_batch
   activations<float> memory;
   token_scores scores;
   forward<float>(model.shape, model.parameters, batch, memory);
-  score(std::as_const(memory.logits).view(), batch, scores);
+  score(std::as_const(memory.normed_scored).view(), head_of(model.shape, model.parameters), batch,
+        keep::nothing, scores);
   return std::move(scores.sequence);
 }
 
@@ -65,12 +66,12 @@ void write_together(const language_model& model, std::span<const std::vector<tok
     batch.clear();
     for (const std::size_t i : open) batch.append_open(prompts[i], samples[i].completion);
     forward<float>(model.shape, model.parameters, batch, memory);
-    const const_matrix<float> logits = std::as_const(memory.logits).view();
+    const row_major<float> next_word = logits<float>(model.shape, model.parameters, memory);
     for (std::size_t k = 0; k < open.size(); ++k) {
       sample& s = samples[open[k]];
       const auto row = static_cast<Eigen::Index>(k);
-      const draw next = draw_word({logits.row(row).data(), static_cast<std::size_t>(logits.cols())},
-                                  random[open[k]]);
+      const draw next = draw_word(
+          {next_word.row(row).data(), static_cast<std::size_t>(next_word.cols())}, random[open[k]]);
       s.log_prob += next.log_prob;
       s.ended = next.word == vocabulary::end;
       if (!s.ended) s.completion.push_back(next.word);

@@ -21,7 +21,7 @@ std::size_t parameter_count(const model_shape& shape) {
   std::size_t count = 0;
   detail::carve<const float>(shape, [&count](int rows, int columns) {
     count += static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
-    return detail::weight<const float>(nullptr, rows, columns);
+    return matrix_of<const float>(nullptr, rows, columns);
   });
   return count;
 }
@@ -30,7 +30,7 @@ aligned_vector<float> initial_parameters(const model_shape& shape, std::uint64_t
   aligned_vector<float> parameters(parameter_count(shape));
   auto w = detail::carve(shape, std::span{parameters});
   random_source random{seed};
-  const auto fill = [&random](detail::weight<float>& target, double deviation) {
+  const auto fill = [&random](matrix_of<float>& target, double deviation) {
     for (float& x : target.reshaped()) x = static_cast<float>(deviation * normal(random));
   };
   constexpr double deviation = 0.02;  // GPT-2's
@@ -51,9 +51,13 @@ aligned_vector<float> initial_parameters(const model_shape& shape, std::uint64_t
   return parameters;
 }
 
+template const_matrix<float> head_of<const float>(const model_shape&, std::span<const float>);
+template matrix<float> head_of<float>(const model_shape&, std::span<float>);
 template void forward<float>(const model_shape&, std::span<const float>, const packed_batch&,
                              activations<float>&);
 template void backward<float>(const model_shape&, std::span<const float>, const packed_batch&,
                               activations<float>&, std::span<float>);
+template row_major<float> logits<float>(const model_shape&, std::span<const float>,
+                                        const activations<float>&);
 
 }  // namespace align

@@ -1,6 +1,7 @@
 // A small decoder-only transformer, forward and backward by hand: token and position embeddings,
 // pre-norm blocks (RMSNorm, causal attention, GELU), an untied head. It maps packed tokens to
-// logits and gradients of logits to gradients of parameters, and knows of no loss.
+// hidden states and gradients of hidden states to gradients of parameters; the product with the
+// head is left to the objective, which never holds all of it.
 #pragma once
 
 #include <cstddef>
@@ -32,6 +33,10 @@ struct language_model {
   std::span<const float> parameters;
 };
 
+// The last layer, [vocabulary, width], inside the parameters or their gradient.
+template <class T>
+matrix_of<T> head_of(const model_shape& shape, std::span<T> flat);
+
 aligned_vector<float> initial_parameters(const model_shape& shape, std::uint64_t seed);
 
 // What one block keeps of its forward pass for its backward pass.
@@ -45,20 +50,26 @@ struct block_activations {
 template <class T>
 struct activations {
   std::vector<block_activations<T>> blocks;
-  tensor<T> output, scored, normed_scored;
-  tensor<T> logits;  // one row per scored position
+  tensor<T> output, scored;
+  tensor<T> normed_scored, d_normed_scored;  // one row per scored position: what the head reads
   tensor<T> d_stream, d_wide, d_narrow, d_scored, d_scores;
 };
 
-// Fills `a.logits`. Throws std::invalid_argument for a sequence longer than the context.
+// Fills `a.normed_scored`. Throws std::invalid_argument for a sequence longer than the context.
 template <class T>
 void forward(const model_shape& shape, std::span<const T> parameters, const packed_batch& batch,
              activations<T>& a);
 
-// Expects dL/dlogits in `a.logits`, where `forward` of the same batch left the logits, and adds
-// dL/dparameters to `gradient`.
+// Expects dL/dnormed_scored, after `forward` of the same batch, in `a.d_normed_scored`, which it
+// overwrites. Adds dL/dparameters to `gradient`, but for the head's part: that is known to whoever
+// knows dL/dnormed_scored.
 template <class T>
 void backward(const model_shape& shape, std::span<const T> parameters, const packed_batch& batch,
               activations<T>& a, std::span<T> gradient);
+
+// One row per scored position, after `forward`: for sampling, as training has no need of them.
+template <class T>
+row_major<T> logits(const model_shape& shape, std::span<const T> parameters,
+                    const activations<T>& a);
 
 }  // namespace align

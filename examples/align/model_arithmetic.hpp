@@ -5,7 +5,6 @@
 #include <cmath>
 #include <numbers>
 #include <stdexcept>
-#include <type_traits>
 
 #include "model.hpp"
 
@@ -13,20 +12,16 @@ namespace align {
 namespace detail {
 
 template <class T>
-using weight =
-    std::conditional_t<std::is_const_v<T>, const_matrix<std::remove_const_t<T>>, matrix<T>>;
-
-template <class T>
 struct block_weights {
-  weight<T> attention_gain, query_key_value, mix, mlp_gain, up, down;
+  matrix_of<T> attention_gain, query_key_value, mix, mlp_gain, up, down;
 };
 
 // Names for the stretches of the flat row of parameters, or of their gradient.
 template <class T>
 struct weights {
-  weight<T> words, positions;
+  matrix_of<T> words, positions;
   std::vector<block_weights<T>> blocks;
-  weight<T> output_gain, head;
+  matrix_of<T> output_gain, head;
 };
 
 // Calls take(rows, columns) for every weight, in the order in which they lie in the flat row.
@@ -51,7 +46,7 @@ weights<T> carve(const model_shape& shape, std::span<T> flat) {
   return carve<T>(shape, [&next](int rows, int columns) {
     T* here = next;
     next += static_cast<std::ptrdiff_t>(rows) * columns;
-    return weight<T>(here, rows, columns);
+    return matrix_of<T>(here, rows, columns);
   });
 }
 
@@ -63,15 +58,15 @@ Eigen::Array<T, Eigen::Dynamic, 1> inverse_rms(const matrix<T>& x) {
 }
 
 template <class T>
-void norm_forward(const matrix<T>& x, const weight<const T>& gain, matrix<T> y) {
+void norm_forward(const matrix<T>& x, const matrix_of<const T>& gain, matrix<T> y) {
   const auto scale = inverse_rms(x);
   y.array() = (x.array().colwise() * scale).rowwise() * gain.row(0).array();
 }
 
 // Adds to `d_x`; `d_y` is overwritten.
 template <class T>
-void norm_backward(const matrix<T>& x, const weight<const T>& gain, matrix<T> d_y,
-                   weight<T>& d_gain, matrix<T> d_x) {
+void norm_backward(const matrix<T>& x, const matrix_of<const T>& gain, matrix<T> d_y,
+                   matrix_of<T>& d_gain, matrix<T> d_x) {
   const auto scale = inverse_rms(x);
   d_gain.array() += ((d_y.array() * x.array()).colwise() * scale).colwise().sum();
   d_y.array().rowwise() *= gain.row(0).array();
@@ -182,6 +177,11 @@ void attention_backward(const model_shape& shape, const packed_batch& batch, con
 }  // namespace detail
 
 template <class T>
+matrix_of<T> head_of(const model_shape& shape, std::span<T> flat) {
+  return detail::carve(shape, flat).head;
+}
+
+template <class T>
 void forward(const model_shape& shape, std::span<const T> parameters, const packed_batch& batch,
              activations<T>& a) {
   const auto w = detail::carve(shape, parameters);
@@ -228,8 +228,6 @@ void forward(const model_shape& shape, std::span<const T> parameters, const pack
     compact.row(i) = a.output.view().row(batch.scored[std::size_t(i)]);
   }
   detail::norm_forward<T>(compact, w.output_gain, a.normed_scored.reshape(scored, c));
-  a.logits.reshape(scored, shape.vocabulary).noalias() =
-      a.normed_scored.view() * w.head.transpose();
 }
 
 template <class T>
@@ -241,13 +239,9 @@ void backward(const model_shape& shape, std::span<const T> parameters, const pac
   const auto n = static_cast<Eigen::Index>(batch.inputs.size());
   const auto scored = static_cast<Eigen::Index>(batch.scored.size());
 
-  const matrix<T> d_logits = a.logits.view();
-  matrix<T> d_normed_scored = a.d_narrow.reshape(scored, c);
-  d_normed_scored.noalias() = d_logits * w.head;
-  d.head.noalias() += d_logits.transpose() * a.normed_scored.view();
   matrix<T> d_scored = a.d_scored.reshape(scored, c);
   d_scored.setZero();
-  detail::norm_backward<T>(a.scored.view(), w.output_gain, d_normed_scored, d.output_gain,
+  detail::norm_backward<T>(a.scored.view(), w.output_gain, a.d_normed_scored.view(), d.output_gain,
                            d_scored);
 
   matrix<T> d_stream = a.d_stream.reshape(n, c);
@@ -289,6 +283,12 @@ void backward(const model_shape& shape, std::span<const T> parameters, const pac
       d.positions.row(t - first) += d_stream.row(t);
     }
   }
+}
+
+template <class T>
+row_major<T> logits(const model_shape& shape, std::span<const T> parameters,
+                    const activations<T>& a) {
+  return a.normed_scored.view() * head_of(shape, parameters).transpose();
 }
 
 }  // namespace align

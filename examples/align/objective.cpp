@@ -3,21 +3,44 @@
 #include "objective.hpp"
 
 #include <charconv>
+#include <memory>
 #include <optional>
+#include <prospect/adapters/eigen.hpp>
+#include <prospect/cpu/head.hpp>
 #include <prospect/prospect.hpp>
 #include <sstream>
 #include <stdexcept>
 
 namespace align {
 
-// ---- tokens: logits <-> sequences ---------------------------------------------------------------
+namespace eigen = prospect::adapters;
 
-void score(const_matrix<float> logits, const packed_batch& batch, token_scores& scores) {
+// ---- tokens: hidden states and head <-> sequences -----------------------------------------------
+
+// Bounds what stands in for the logits: gradients are kept from the forward pass as far as they
+// fit, those of the other tokens are computed again. More memory made no run faster, so it is no
+// larger than a core's share of the cache.
+struct head_memory {
+  prospect::cpu::head_workspace<float> workspace{std::int64_t{2} << 20};
+};
+
+namespace {
+
+// The trainer's shards are its threads: inside one of them all work is done on the spot.
+constexpr prospect::serial_executor here;
+
+}  // namespace
+
+void score(const_matrix<float> hidden, const_matrix<float> head, const packed_batch& batch,
+           keep left_behind, token_scores& scores) {
   scores.log_prob.resize(batch.targets.size());
   scores.lse.resize(batch.targets.size());
   scores.sequence.resize(batch.sequences());
-  prospect::cpu::token_log_probs<float>({logits.data(), logits.rows(), logits.cols()},
-                                        batch.targets, {scores.log_prob, scores.lse});
+  if (!scores.memory) scores.memory = std::make_shared<head_memory>();
+  prospect::cpu::head_log_probs<float>(eigen::matrix(hidden), {.weight = eigen::matrix(head)},
+                                       batch.targets, {scores.log_prob, scores.lse},
+                                       scores.memory->workspace, left_behind == keep::gradients, {},
+                                       prospect::cpu::eigen_gemm{}, here);
   prospect::cpu::sequence_sums<float>(scores.log_prob, batch.targets,
                                       prospect::sequence_layout::packed(batch.scored_offsets),
                                       {.log_prob = scores.sequence, .tokens = {}});
@@ -25,13 +48,17 @@ void score(const_matrix<float> logits, const packed_batch& batch, token_scores& 
 
 namespace {
 
-void backpropagate(matrix<float> logits, const packed_batch& batch, const token_scores& scores,
-                   std::span<const double> coefficients) {
+void backpropagate(const_matrix<float> hidden, const_matrix<float> head, const packed_batch& batch,
+                   token_scores& scores, std::span<const double> coefficients,
+                   matrix<float> d_hidden, matrix<float> d_head) {
   std::vector<float> d_token(batch.targets.size());
   prospect::cpu::spread<float>(coefficients, batch.targets,
                                prospect::sequence_layout::packed(batch.scored_offsets), d_token);
-  prospect::cpu::logits_gradient<float>({logits.data(), logits.rows(), logits.cols()},
-                                        batch.targets, scores.log_prob, scores.lse, d_token);
+  prospect::cpu::head_gradient<float>(
+      eigen::matrix(hidden), {.weight = eigen::matrix(head)}, batch.targets, scores.log_prob,
+      scores.lse, d_token,
+      {.hidden = eigen::matrix(d_hidden), .weight = eigen::matrix(d_head), .accumulate = true},
+      scores.memory->workspace, {}, prospect::cpu::eigen_gemm{}, here);
 }
 
 // ---- sequences: log-probabilities -> loss and coefficients --------------------------------------

@@ -5,6 +5,7 @@
 #include <Eigen/Core>
 #include <cstddef>
 #include <new>
+#include <type_traits>
 #include <vector>
 
 namespace align {
@@ -37,6 +38,11 @@ using matrix = Eigen::Map<row_major<T>>;
 
 template <class T>
 using const_matrix = Eigen::Map<const row_major<T>>;
+
+// Of constants, if T is const.
+template <class T>
+using matrix_of =
+    std::conditional_t<std::is_const_v<T>, const_matrix<std::remove_const_t<T>>, matrix<T>>;
 
 template <class T>
 class tensor {

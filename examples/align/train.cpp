@@ -175,18 +175,19 @@ scored_batch trainer::forward_all(std::span<const std::size_t> rows,
   parallel(shards_.size(), threads_, [&](std::size_t i) {
     shard& s = shards_[i];
     const auto log_probs = [&](std::span<const float> model, const packed_batch& batch,
-                               activations<float>& memory, token_scores& scores,
+                               activations<float>& memory, keep left_behind, token_scores& scores,
                                std::vector<double>& to) {
       if (batch.inputs.empty()) return;
       forward<float>(shape_, model, batch, memory);
-      goal_.score(std::as_const(memory.logits).view(), batch, scores);
+      goal_.score(std::as_const(memory.normed_scored).view(), head_of(shape_, model), batch,
+                  left_behind, scores);
       std::ranges::copy(scores.sequence, to.begin() + static_cast<std::ptrdiff_t>(s.first));
     };
-    log_probs(parameters, s.batch, s.memory, s.scores, all.policy);
-    log_probs(parameters, s.mismatched, s.mismatched_memory, s.mismatched_scores,
+    log_probs(parameters, s.batch, s.memory, keep::gradients, s.scores, all.policy);
+    log_probs(parameters, s.mismatched, s.mismatched_memory, keep::nothing, s.mismatched_scores,
               all.mismatched_policy);
-    log_probs(reference_.parameters, s.mismatched, s.mismatched_memory, s.mismatched_scores,
-              all.mismatched_reference);
+    log_probs(reference_.parameters, s.mismatched, s.mismatched_memory, keep::nothing,
+              s.mismatched_scores, all.mismatched_reference);
   });
   return all;
 }
@@ -197,8 +198,11 @@ void trainer::backward_all(std::span<const float> parameters,
     shard& s = shards_[i];
     std::ranges::fill(s.gradient, 0.0f);
     if (s.batch.inputs.empty()) return;
-    goal_.backpropagate(s.memory.logits.view(), s.batch, s.scores,
-                        coefficients.subspan(s.first, s.batch.sequences()));
+    const const_matrix<float> hidden = std::as_const(s.memory.normed_scored).view();
+    goal_.backpropagate(hidden, head_of(shape_, parameters), s.batch, s.scores,
+                        coefficients.subspan(s.first, s.batch.sequences()),
+                        s.memory.d_normed_scored.reshape(hidden.rows(), hidden.cols()),
+                        head_of(shape_, std::span{s.gradient}));
     backward<float>(shape_, parameters, s.batch, s.memory, s.gradient);
   });
 }

@@ -1,9 +1,8 @@
-// Twenty optimiser steps of the example against the same twenty with everything between logits and
-// their gradient written again, in double precision, from the formulas of the papers and without
-// Prospect. The two objectives take each other's place at the seam of objective.hpp.
+// Twenty optimiser steps of the example against the same twenty with everything between hidden
+// states and their gradient written again, in double precision, from the formulas of the papers and
+// without Prospect. The two objectives take each other's place at the seam of objective.hpp.
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <string>
 #include <vector>
 
@@ -14,43 +13,51 @@ using namespace align;
 
 namespace {
 
-// ---- logits to log-probabilities and back, by the definition of the softmax ---------------------
+// ---- hidden states to log-probabilities and back, by the definition of the softmax --------------
 
-std::vector<double> softmax(const float* logits, Eigen::Index size) {
-  std::vector<double> p(logits, logits + size);
-  const double highest = *std::ranges::max_element(p);
-  for (double& x : p) x = std::exp(x - highest);
-  const double sum = std::accumulate(p.begin(), p.end(), 0.0);
-  for (double& x : p) x /= sum;
-  return p;
+using row_vector = Eigen::RowVectorXd;
+
+row_vector softmax(const row_vector& logits) {
+  const row_vector p = (logits.array() - logits.maxCoeff()).exp();
+  return p / p.sum();
 }
 
-template <class Visit>  // visit(sequence, row of logits, target)
-void for_each_token(const packed_batch& batch, const Visit& visit) {
+template <class Visit>  // visit(sequence, row of hidden states, target, probabilities)
+void for_each_token(const_matrix<float> hidden, const_matrix<float> head, const packed_batch& batch,
+                    const Visit& visit) {
+  const row_major<double> wide_head = head.cast<double>();
   for (std::size_t s = 0; s < batch.sequences(); ++s) {
     for (std::int32_t t = batch.scored_offsets[s]; t < batch.scored_offsets[s + 1]; ++t) {
       visit(s, static_cast<Eigen::Index>(t),
-            static_cast<std::size_t>(batch.targets[static_cast<std::size_t>(t)]));
+            static_cast<Eigen::Index>(batch.targets[static_cast<std::size_t>(t)]),
+            softmax(hidden.row(t).cast<double>() * wide_head.transpose()));
     }
   }
 }
 
-void plain_score(const_matrix<float> logits, const packed_batch& batch, token_scores& scores) {
+void plain_score(const_matrix<float> hidden, const_matrix<float> head, const packed_batch& batch,
+                 keep, token_scores& scores) {
   scores.sequence.assign(batch.sequences(), 0.0);
-  for_each_token(batch, [&](std::size_t s, Eigen::Index t, std::size_t target) {
-    scores.sequence[s] += std::log(softmax(logits.row(t).data(), logits.cols())[target]);
-  });
+  for_each_token(hidden, head, batch,
+                 [&](std::size_t s, Eigen::Index, Eigen::Index target, const row_vector& p) {
+                   scores.sequence[s] += std::log(p(target));
+                 });
 }
 
-void plain_backpropagate(matrix<float> logits, const packed_batch& batch, const token_scores&,
-                         std::span<const double> coefficients) {
-  for_each_token(batch, [&](std::size_t s, Eigen::Index t, std::size_t target) {
-    const std::vector<double> p = softmax(logits.row(t).data(), logits.cols());
-    for (std::size_t v = 0; v < p.size(); ++v) {
-      logits(t, static_cast<Eigen::Index>(v)) =
-          static_cast<float>(coefficients[s] * ((v == target ? 1.0 : 0.0) - p[v]));
-    }
-  });
+void plain_backpropagate(const_matrix<float> hidden, const_matrix<float> head,
+                         const packed_batch& batch, token_scores&,
+                         std::span<const double> coefficients, matrix<float> d_hidden,
+                         matrix<float> d_head) {
+  const row_major<double> wide_head = head.cast<double>();
+  row_major<double> sum = row_major<double>::Zero(head.rows(), head.cols());
+  for_each_token(hidden, head, batch,
+                 [&](std::size_t s, Eigen::Index t, Eigen::Index target, const row_vector& p) {
+                   row_vector d_logits = -coefficients[s] * p;
+                   d_logits(target) += coefficients[s];
+                   d_hidden.row(t) = (d_logits * wide_head).cast<float>();
+                   sum += d_logits.transpose() * hidden.row(t).cast<double>();
+                 });
+  d_head += sum.cast<float>();
 }
 
 // ---- the losses, with beta = tau = 0.1 and each gradient by hand --------------------------------

@@ -82,6 +82,31 @@ TEST_CASE("an interrupted run continues bit for bit") {
   }
 }
 
+TEST_CASE("mismatched rows are scored by the reference model, head included") {
+  const small_job job = make_small_job(false);
+  objective goal = preference_objective({.loss = "kto"});
+  std::vector<double> scored;
+  goal.evaluate = [&scored, evaluate = goal.evaluate](const scored_batch& batch,
+                                                      point_memory& memory, std::span<double> d) {
+    scored = batch.mismatched_reference;
+    return evaluate(batch, memory, d);
+  };
+  train_on(job, goal, short_plan);  // by the last step the policy is another model
+
+  const auto batches = batches_of_epoch(job.data, short_plan.batch, false, short_plan.seed, 0);
+  const auto& last = batches[static_cast<std::size_t>(short_plan.steps - 1)];
+  std::vector<row> mixed;
+  for (std::size_t i = 0; i < last.size(); ++i) {
+    const std::size_t other = last[*mismatched_row(i, last.size())];
+    mixed.push_back({job.data.rows[last[i]].prompt, job.data.rows[other].completion, true});
+  }
+  const std::vector<double> expected = log_probs({job.shape, job.start}, mixed, 1);
+  REQUIRE(scored.size() == expected.size());
+  for (std::size_t i = 0; i < scored.size(); ++i) {
+    CHECK_THAT(scored[i], WithinAbs(expected[i], 1e-4));
+  }
+}
+
 TEST_CASE("next-token training learns") {
   const small_job job = make_small_job(false);
   const objective goal = next_token_objective();
