@@ -1,25 +1,23 @@
 // Phase 2 on the CPU: every loss of losses.def on a batch of sums, with loss, coefficients, rewards
-// and metrics; beside them a plain copy, the limit of anything that reads and writes memory.
+// and metrics. Batches that no cache holds are timed in turn with a copy of as many bytes, the
+// limit of anything that reads and writes memory. peers/sequences.py does KTO and DPO in PyTorch.
+#include "limits.hpp"
+#include "logits.hpp"
+#include "memory.hpp"
+
 #include <prospect/prospect.hpp>
 
-#include <benchmark/benchmark.h>
-
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <random>
-#include <string>
-#include <vector>
+#include <memory>
 
 namespace {
 
+using namespace bench;
+
 template <class S>
-std::vector<S> random_sums(std::size_t n, unsigned seed) {
-  std::mt19937 random{seed};
-  std::normal_distribution<S> sum{-60, 10};
+std::vector<S> random_sums(std::size_t n, std::uint64_t seed) {
+  random_numbers random{seed};
   std::vector<S> sums(n);
-  std::generate(sums.begin(), sums.end(), [&] { return sum(random); });
+  for (S& sum : sums) sum = S(-60 + 10 * random.normal());
   return sums;
 }
 
@@ -42,7 +40,7 @@ struct batch {
   }
 
   template <class Loss>
-  double evaluate(const Loss& f) {
+  double evaluate(const Loss& f, prospect::thread_pool& on) {
     if constexpr (prospect::paired_loss<Loss>) {
       return prospect::cpu::evaluate<S>(f,
                                         {.policy_chosen = policy,
@@ -56,7 +54,7 @@ struct batch {
                                          .d_policy_rejected = d_other_policy,
                                          .reward_chosen = reward,
                                          .reward_rejected = other_reward},
-                                        prospect::normaliser::sum())
+                                        prospect::normaliser::sum(), on)
           .total;
     } else {
       return prospect::cpu::evaluate<S>(f,
@@ -66,12 +64,12 @@ struct batch {
                                          .tokens = tokens},
                                         {.z = 1.0, .raw = 1.0},
                                         {.loss = loss, .d_policy = d_policy, .reward = reward},
-                                        prospect::normaliser::sum())
+                                        prospect::normaliser::sum(), on)
           .total;
     }
   }
 
-  /// Bytes that one evaluation has to read and write.
+  /// Bytes that one evaluation has to read and write, each once.
   template <class Loss>
   std::size_t bytes(const Loss&) const {
     constexpr bool pairs = prospect::paired_loss<Loss>;
@@ -95,40 +93,55 @@ void require_right_answer(const Loss& loss) {
   batch<double> below = at;
   for (double& p : above.policy) p += step;
   for (double& p : below.policy) p -= step;
-  at.evaluate(loss);
-  above.evaluate(loss);
-  below.evaluate(loss);
+  at.evaluate(loss, all_cores());
+  above.evaluate(loss, all_cores());
+  below.evaluate(loss, all_cores());
   for (std::size_t i = 0; i < at.loss.size(); ++i) {
     const double slope = (above.loss[i] - below.loss[i]) / (2 * step);
-    if (!(std::abs(slope - at.d_policy[i]) <= 1e-6 * std::max(1e-2, std::abs(slope)))) {
-      std::fprintf(stderr, "%s: coefficient %g, difference quotient %g\n",
-                   std::string{Loss::name}.c_str(), at.d_policy[i], slope);
-      std::exit(1);
-    }
+    require_close(std::string{Loss::name} + " coefficient", at.d_policy[i], slope,
+                  1e-6 * std::max(1e-2, std::abs(slope)));
   }
-}
-
-void report(benchmark::State& state, std::size_t bytes) {
-  state.SetItemsProcessed(state.iterations() * state.range(0));
-  state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(bytes));
 }
 
 template <class Loss>
-void evaluate(benchmark::State& state, const Loss& loss) {
-  batch<float> data{static_cast<std::size_t>(state.range(0))};
-  for (auto _ : state) benchmark::DoNotOptimize(data.evaluate(loss));
-  report(state, data.bytes(loss));
+void evaluate(benchmark::State& state, const Loss& loss, std::size_t n, prospect::thread_pool& on) {
+  require_right_answer(loss);
+  batch<float> data{n};
+  time_each(
+      state, [] {}, [&] { benchmark::DoNotOptimize(data.evaluate(loss, on)); });
 }
 
-void copy(benchmark::State& state) {
-  const auto from = random_sums<float>(static_cast<std::size_t>(state.range(0)), 1);
-  std::vector<float> to(from.size());
-  for (auto _ : state) {
-    std::copy(from.begin(), from.end(), to.begin());
-    benchmark::DoNotOptimize(to.data());
-    benchmark::ClobberMemory();
+template <class Loss>
+void evaluate_against_copy(benchmark::State& state, const Loss& loss, std::size_t n,
+                           prospect::thread_pool& on) {
+  require_right_answer(loss);
+  batch<float> data{n};
+  const array<std::byte> memory{data.bytes(loss)};
+  std::fill(memory.begin(), memory.end(), std::byte{1});
+  const memory_limit& limit = limit_of(traffic::copy, on, memory.bytes());
+  time_against(
+      state, [&] { return limit.rate(memory.bytes()); }, [] {},
+      [&] {
+        benchmark::DoNotOptimize(data.evaluate(loss, on));
+        return static_cast<double>(data.bytes(loss));
+      });
+}
+
+template <class Loss>
+void register_rows(const Loss& loss, prospect::thread_pool& on) {
+  const std::string name{loss.name};
+  const auto add = [&](std::size_t n, auto body) {
+    const std::string row = "sequences/" + name + "/n:" + std::to_string(n) +
+                            "/threads:" + std::to_string(on.threads());
+    return benchmark::RegisterBenchmark(
+               row.c_str(), [=, &on](benchmark::State& state) { body(state, loss, n, on); })
+        ->UseManualTime();
+  };
+  const bool compared = name == "kto" || name == "dpo";
+  for (const std::size_t n : {64U, 1024U, 16384U, 262144U, 1U << 20}) {
+    if (compared || n == 64 || n == 16384) add(n, evaluate<Loss>);
   }
-  report(state, 2 * sizeof(float) * from.size());
+  if (compared) add(10000000, evaluate_against_copy<Loss>)->Iterations(7);
 }
 
 }  // namespace
@@ -136,13 +149,8 @@ void copy(benchmark::State& state) {
 int main(int argc, char* argv[]) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  const auto sizes = [](benchmark::internal::Benchmark* b) { b->Arg(64)->Arg(4096)->Arg(1 << 20); };
-  prospect::for_each_loss([&](const auto& loss) {
-    require_right_answer(loss);
-    const std::string name{loss.name};
-    sizes(benchmark::RegisterBenchmark(name.c_str(),
-                                       [loss](benchmark::State& state) { evaluate(state, loss); }));
-  });
-  sizes(benchmark::RegisterBenchmark("copy", copy));
+  for (prospect::thread_pool* const on : pools()) {
+    prospect::for_each_loss([&](const auto& loss) { register_rows(loss, *on); });
+  }
   benchmark::RunSpecifiedBenchmarks();
 }

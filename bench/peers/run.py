@@ -1,0 +1,71 @@
+"""Runs the PyTorch sides of the benches, each row in a process of its own, and writes their records
+as JSON. usage: run.py OUT [FILTER]    (with a Python that can import torch)"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+# Without these, PyTorch on glibc gives its temporaries back to the kernel and faults them in again
+# at every step; sizes are those that keep it from doing so.
+TUNED = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(16 << 30),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+
+
+def rows():
+    """(name, script, arguments, environment)"""
+    cores = len(os.sched_getaffinity(0))
+    for threads in dict.fromkeys([cores, 1]):
+        for vocabulary in 32000, 128256:
+            for dtype in "fp32", "bf16":
+                for style in "torch_halos", "torch_trl":
+                    for suffix, environment in ("", {}), ("_tuned", TUNED):
+                        name = f"step/{style}{suffix}/{dtype}/512x{vocabulary}/threads:{threads}"
+                        yield name, "tokens.py", {
+                            "work": style, "dtype": dtype, "rows": 512, "columns": vocabulary,
+                            "threads": threads,
+                        }, environment
+        for loss in "kto", "dpo":
+            for n in 64, 1024, 16384, 262144, 1 << 20, 10**7:
+                yield f"sequences/torch_{loss}/n:{n}/threads:{threads}", "sequences.py", {
+                    "work": f"torch_{loss}", "rows": n, "threads": threads,
+                }, {}
+    for work in "torch_log_probs", "torch_frozen", "torch_trained":
+        for suffix, environment in ("", {}), ("_tuned", TUNED):
+            yield f"head/{work}{suffix}/2048x1024x32000/threads:{cores}", "head.py", {
+                "work": work, "rows": 2048, "hidden": 1024, "columns": 32000, "threads": cores,
+                "seconds": 5,
+            }, environment
+
+
+def main():
+    out = Path(sys.argv[1])
+    wanted = re.compile(sys.argv[2] if len(sys.argv) > 2 else "")
+    here = Path(__file__).resolve().parent
+    records = []
+    failed = False
+    for name, script, options, environment in rows():
+        if not wanted.search(name):
+            continue
+        command = [sys.executable, str(here / script), "--name", name]
+        for key, value in options.items():
+            command += [f"--{key}", str(value)]
+        done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE,
+                              text=True)
+        if done.returncode != 0:
+            print(f"{name}: failed", file=sys.stderr)
+            failed = True
+            continue
+        record = json.loads(done.stdout)
+        print(f"{name:60} {1e3 * record['median_s']:12.3f} ms", flush=True)
+        records.append(record)
+    out.write_text(json.dumps({"benchmarks": records}))
+    sys.exit(failed)
+
+
+main()

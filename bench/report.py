@@ -1,0 +1,187 @@
+"""Joins the benches' JSON files into one and prints them as tables.
+usage: report.py FILE... [--json OUT] [--context KEY=VALUE]..."""
+
+import argparse
+import datetime
+import json
+import re
+import sys
+from pathlib import Path
+
+
+def read(files):
+    """All rows, by name in the order they were run, and the context of the first file."""
+    context, rows = {}, {}
+    for file in files:
+        text = Path(file).read_text()
+        if not text.strip():  # no row of that program passed the filter
+            continue
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError:
+            print(f"{file} is incomplete: its rows are left out", file=sys.stderr)
+            continue
+        for key in "date", "caches", "load_avg":
+            if key in content.get("context", {}):
+                context.setdefault(key, content["context"][key])
+        for row in content["benchmarks"]:
+            row["name"] = re.sub(r"/(manual_time|iterations:\d+)", "", row["name"])
+            rows[row["name"]] = row
+    return context, rows
+
+
+def duration(seconds):
+    for unit, size in ("s", 1.0), ("ms", 1e-3), ("us", 1e-6):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}" if seconds / size < 100 else \
+                f"{seconds / size:.0f} {unit}"
+    return f"{seconds * 1e9:.0f} ns"
+
+
+def ahead(ours, other, time="median_s"):
+    """How many times faster our row is; nothing where one of the two was not run."""
+    return f"{other[time] / ours[time]:.1f}x" if ours and other else ""
+
+
+def table(title, header, lines, notes=()):
+    if not lines:
+        return
+    widths = [max(len(str(line[i])) for line in [header, *lines]) for i in range(len(header))]
+    print(f"\n{title}")
+    for line in [header, ["-" * w for w in widths], *lines]:
+        print("  ".join(str(cell).ljust(w) if i == 0 else str(cell).rjust(w)
+                        for i, (cell, w) in enumerate(zip(line, widths))).rstrip())
+    for note in notes:
+        print(f"  {note}")
+
+
+def limits(rows):
+    lines = []
+    for name, row in rows.items():
+        if "of_limit" not in row:
+            continue
+        unit = "GFLOP/s" if name.startswith("head/") else "GB/s"
+        lines.append([name, duration(row["median_s"]), f"{row['cores']:.1f}",
+                      f"{row['rate'] / 1e9:.1f}",
+                      f"{row['limit'] / 1e9:.1f}", unit, f"{100 * row['of_limit']:.0f} %",
+                      f"{row['ahead_of_keep_logits']:.2f}x"
+                      if "ahead_of_keep_logits" in row else ""])
+    table("Against the machine: each row in turn with its limit, same process, same threads",
+          ["row", "time", "cores", "rate", "limit", "unit", "of limit", "vs keep-logits"], lines,
+          ["A read counts once, a read and write in place twice; no cache holds the logits.",
+           "cores: that the row had; fewer than its threads: the machine was busy.",
+           "of limit: the median of the shares, each of a run and its limit before and after."])
+
+
+def peers(rows, family):
+    """{what is compared: {contestant: row}} for names family/contestant/what..."""
+    groups = {}
+    for name, row in rows.items():
+        head, contestant, *what = name.split("/")
+        if head == family:
+            groups.setdefault("/".join(what), {})[contestant] = row
+    return groups
+
+
+def share(row, logits):
+    return f"{row['peak_extra'] / logits:.2f}" if logits and "peak_extra" in row else ""
+
+
+def steps(rows):
+    lines = []
+    for what, by_contestant in peers(rows, "step").items():
+        keep = by_contestant.get("prospect_keep")
+        deferred = by_contestant.get("prospect_deferred")
+        dtype, shape, _ = what.split("/")
+        tokens, vocabulary = map(int, shape.split("x"))
+        logits = tokens * vocabulary * {"fp32": 4, "bf16": 2}[dtype]
+        ours_first = sorted(by_contestant.items(), key=lambda c: not c[0].startswith("prospect"))
+        for contestant, row in ours_first:
+            factors = [""] * 4
+            if not contestant.startswith("prospect"):
+                factors = [ahead(ours, row, time) for ours in (keep, deferred)
+                           for time in ("median_s", "fastest_s")]
+            lines.append([f"{what} {contestant}", duration(row["median_s"]),
+                          duration(row["fastest_s"]), *factors, share(row, logits)])
+    table("A trainer's step from logits: log-prob per token, sums, gradient of the logits",
+          ["", "median", "fastest", "keep ahead", "(fastest)", "deferred ahead", "(fastest)",
+           "peak extra / logits"], lines,
+          ["keep: gradient in place of the logits. deferred: the same without the sequences'",
+           "coefficients, which the next product takes. torch: autograd, a gradient beside the",
+           "logits. tuned: MALLOC_MMAP_MAX_=0, no trimming, huge pages."])
+
+
+def heads(rows):
+    lines = []
+    torch = {name.split("/")[1]: row for name, row in rows.items()
+             if name.startswith("head/torch_")}
+    for name, row in rows.items():
+        if not name.startswith("head/"):
+            continue
+        tokens, _, vocabulary = map(int, re.search(r"(\d+)x(\d+)x(\d+)", name).groups())
+        factors = [""] * 3
+        if not name.startswith("head/torch_"):
+            same = "torch_" + name.split("/")[2].split("_rows")[0].split("_columns")[0]
+            same = same.removesuffix("_elastic")
+            other, tuned = torch.get(same), torch.get(same + "_tuned")
+            factors = [ahead(row, other), ahead(row, tuned), ahead(row, tuned, "fastest_s")]
+        lines.append([name, duration(row["median_s"]), duration(row["fastest_s"]),
+                      f"{100 * row['of_limit']:.0f} %" if "of_limit" in row else "",
+                      share(row, 4 * tokens * vocabulary), *factors])
+    table("Through the LM head: hidden states to log-probs and gradients, fp32",
+          ["row", "median", "fastest", "of GEMM rate", "peak extra / logits", "torch behind",
+           "tuned", "(fastest)"], lines,
+          ["of GEMM rate: counts the products that the schedule makes, 1 to 4.",
+           "peak extra: beside inputs and gradients. blas: Eigen over the BLAS that was found;",
+           "torch uses its own."])
+
+
+def sequences(rows):
+    lines = []
+    for what, by_contestant in peers(rows, "sequences").items():
+        n = int(re.search(r"n:(\d+)", what).group(1))
+        for contestant, row in by_contestant.items():
+            if contestant.startswith("torch_"):
+                continue
+            other = by_contestant.get(f"torch_{contestant}")
+            lines.append([f"{contestant}/{what}", f"{row['median_s'] / n * 1e9:.2f}",
+                          f"{other['median_s'] / n * 1e9:.2f}" if other else "",
+                          ahead(row, other), ahead(row, other, "fastest_s"),
+                          f"{100 * row['of_limit']:.0f} %" if "of_limit" in row else ""])
+    table("Losses on sums of log-probs, forward and backward, per example",
+          ["row", "ns", "torch ns", "ahead", "(fastest)", "of copy"], lines,
+          ["ours: losses, coefficients, rewards and metrics. torch eager: mean loss, gradients,",
+           "rewards; no metrics. of copy: where no cache holds the batch."])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("files", nargs="+")
+    parser.add_argument("--json")
+    parser.add_argument("--context", action="append", default=[])
+    options = parser.parse_args()
+    context, rows = read(options.files)
+    if not rows:
+        sys.exit("no row has such a name")
+    context.setdefault("date", datetime.datetime.now().astimezone().isoformat(timespec="seconds"))
+    context.update(pair.split("=", 1) for pair in options.context)
+    versions = {row["label"].split(",")[0] for row in rows.values() if "label" in row}
+    if versions:
+        context["peers"] = ", ".join(sorted(versions))
+    if options.json:
+        Path(options.json).write_text(
+            json.dumps({"context": context, "benchmarks": list(rows.values())}, indent=1) + "\n")
+    print()
+    for key, value in context.items():
+        if key != "caches":
+            print(f"{key}: {value}")
+    if context.get("load_avg", [0])[0] > 0.5:
+        print("The machine was busy with other work: shares and factors are good to tens of percent"
+              " at best.")
+    limits(rows)
+    steps(rows)
+    heads(rows)
+    sequences(rows)
+
+
+main()
