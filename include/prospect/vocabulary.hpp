@@ -79,13 +79,19 @@ struct token_scores {
   bool target_is_argmax;  ///< of several highest logits the first one counts
 };
 
+namespace detail {
+
+inline constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+
+}  // namespace detail
+
 /// From the sums over a whole row. NaN where a logit is NaN or +inf, where no token is possible, or
 /// where no part held the target.
 PROSPECT_HD inline token_scores finish(const vocabulary_partial& p) noexcept {
-  constexpr double infinity = std::numeric_limits<double>::infinity();
-  constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+  constexpr double nan = detail::nan;
+  constexpr double none = vocabulary_partial::none;
   const bool others = p.exponentials != 0;
-  if (!(p.target < infinity) || p.targets == 0 || (!others && p.target == -infinity) ||
+  if (!(p.target < -none) || p.targets == 0 || (!others && p.target == none) ||
       p.exponentials != p.exponentials) {
     return {nan, nan, nan, nan, nan, false};
   }

@@ -10,12 +10,22 @@
 
 namespace prospect::inline v0 {
 
+namespace detail {
+
+/// What a dual over R takes for a constant.
+template <class Number, class R>
+concept constant_for = std::is_arithmetic_v<Number> || std::same_as<Number, R>;
+
+}  // namespace detail
+
 /// value + sum_k partial[k] eps_k, with eps_i eps_j = 0.
 ///
 /// Mixes freely with plain numbers, which are constants: they are converted to `R` first, so that
 /// a double hyper-parameter never drags fp32 arithmetic into fp64.
-template <std::floating_point R, int N>
+template <number R, int N>
 struct dual {
+  using flag = flag_of<R>;
+
   R value{};
   R partial[N]{};
 
@@ -36,7 +46,9 @@ struct dual {
   PROSPECT_HD constexpr dual chain(R f, R slope) const noexcept {
     dual d{f};
     // A constant stays one, even where the slope is infinite: 0 * inf would be NaN.
-    for (int k = 0; k < N; ++k) d.partial[k] = partial[k] == R(0) ? R(0) : slope * partial[k];
+    for (int k = 0; k < N; ++k) {
+      d.partial[k] = select(partial[k] == R(0), R(0), slope * partial[k]);
+    }
     return d;
   }
 
@@ -67,51 +79,43 @@ struct dual {
   }
 
   // With a plain number only the dual's own partials are touched.
-  template <class Number>
-    requires std::is_arithmetic_v<Number>
+  template <detail::constant_for<R> Number>
   PROSPECT_HD friend constexpr dual operator+(dual a, Number b) noexcept {
     a.value += static_cast<R>(b);
     return a;
   }
-  template <class Number>
-    requires std::is_arithmetic_v<Number>
+  template <detail::constant_for<R> Number>
   PROSPECT_HD friend constexpr dual operator+(Number a, const dual& b) noexcept {
     return b + a;
   }
-  template <class Number>
-    requires std::is_arithmetic_v<Number>
+  template <detail::constant_for<R> Number>
   PROSPECT_HD friend constexpr dual operator-(dual a, Number b) noexcept {
     a.value -= static_cast<R>(b);
     return a;
   }
-  template <class Number>
-    requires std::is_arithmetic_v<Number>
+  template <detail::constant_for<R> Number>
   PROSPECT_HD friend constexpr dual operator-(Number a, const dual& b) noexcept {
     return -b + a;
   }
-  template <class Number>
-    requires std::is_arithmetic_v<Number>
+  template <detail::constant_for<R> Number>
   PROSPECT_HD friend constexpr dual operator*(dual a, Number b) noexcept {
     const R factor = static_cast<R>(b);
     a.value *= factor;
     for (R& p : a.partial) p *= factor;
     return a;
   }
-  template <class Number>
-    requires std::is_arithmetic_v<Number>
+  template <detail::constant_for<R> Number>
   PROSPECT_HD friend constexpr dual operator*(Number a, const dual& b) noexcept {
     return b * a;
   }
-  template <class Number>
-    requires std::is_arithmetic_v<Number>
+  template <detail::constant_for<R> Number>
   PROSPECT_HD friend constexpr dual operator/(dual a, Number b) noexcept {
     const R divisor = static_cast<R>(b);
     a.value /= divisor;
     for (R& p : a.partial) p /= divisor;
     return a;
   }
-  template <class Number>
-    requires std::is_arithmetic_v<Number>
+  template <detail::constant_for<R> Number>
   PROSPECT_HD friend constexpr dual operator/(Number a, const dual& b) noexcept {
     return dual{a} / b;
   }
@@ -123,22 +127,31 @@ struct dual {
 
   // Comparisons look at the value only: a formula may branch. Spelled out, because what <=> returns
   // cannot be used on the device.
-  PROSPECT_HD friend constexpr bool operator==(const dual& a, const dual& b) noexcept {
+  PROSPECT_HD friend constexpr flag operator==(const dual& a, const dual& b) noexcept {
     return a.value == b.value;
   }
-  PROSPECT_HD friend constexpr bool operator<(const dual& a, const dual& b) noexcept {
+  PROSPECT_HD friend constexpr flag operator<(const dual& a, const dual& b) noexcept {
     return a.value < b.value;
   }
-  PROSPECT_HD friend constexpr bool operator<=(const dual& a, const dual& b) noexcept {
+  PROSPECT_HD friend constexpr flag operator<=(const dual& a, const dual& b) noexcept {
     return a.value <= b.value;
   }
-  PROSPECT_HD friend constexpr bool operator>(const dual& a, const dual& b) noexcept {
+  PROSPECT_HD friend constexpr flag operator>(const dual& a, const dual& b) noexcept {
     return a.value > b.value;
   }
-  PROSPECT_HD friend constexpr bool operator>=(const dual& a, const dual& b) noexcept {
+  PROSPECT_HD friend constexpr flag operator>=(const dual& a, const dual& b) noexcept {
     return a.value >= b.value;
   }
 };
+
+/// condition ? a : b, where a formula chooses without branching.
+template <class R, int N>
+PROSPECT_HD constexpr dual<R, N> select(std::type_identity_t<flag_of<R>> condition,
+                                        const dual<R, N>& a, const dual<R, N>& b) noexcept {
+  dual<R, N> d{select(condition, a.value, b.value)};
+  for (int k = 0; k < N; ++k) d.partial[k] = select(condition, a.partial[k], b.partial[k]);
+  return d;
+}
 
 /// The plain number inside `T`: `R` for `dual<R, N>`, `T` itself otherwise.
 template <class T>
@@ -195,7 +208,7 @@ PROSPECT_HD inline dual<R, N> log1mexp(const dual<R, N>& x) noexcept {
 
 template <class R, int N>
 PROSPECT_HD constexpr dual<R, N> relu(const dual<R, N>& x) noexcept {
-  return x.chain(relu(x.value), x.value <= R(0) ? R(0) : R(1));
+  return x.chain(relu(x.value), select(x.value <= R(0), R(0), R(1)));
 }
 
 template <class R, int N>
@@ -206,7 +219,7 @@ PROSPECT_HD constexpr dual<R, N> square(const dual<R, N>& x) noexcept {
 template <class R, int N>
 PROSPECT_HD constexpr dual<R, N> clamp(const dual<R, N>& x, std::type_identity_t<R> low,
                                        std::type_identity_t<R> high) noexcept {
-  return x.chain(clamp(x.value, low, high), x.value < low || x.value > high ? R(0) : R(1));
+  return x.chain(clamp(x.value, low, high), select(x.value < low || x.value > high, R(0), R(1)));
 }
 
 }  // namespace prospect::inline v0

@@ -26,6 +26,13 @@ concept unpaired_loss =
       { loss(sample) } -> std::convertible_to<dual<R, 2>>;
     };
 
+/// A loss that promises, by `static constexpr bool branch_free = true`, to choose with `select`,
+/// `pick` and the primitives and never to branch on what it is given. The CPU then hands it several
+/// examples at once. Without the promise it is given one after the other: the same to the last
+/// place, and slower.
+template <class L>
+concept branch_free_loss = requires { requires L::branch_free; };
+
 /// A hyper-parameter: its name on every surface (C, command lines), and where it lives.
 template <class L>
 struct parameter {

@@ -34,7 +34,7 @@ PROSPECT_HD constexpr completion<dual<R, 2>> variable(const completion<R>& c) no
 }  // namespace detail
 
 /// The loss of `sample` and its gradient. The reference carries no gradient.
-template <std::floating_point R, paired_loss<R> L>
+template <number R, paired_loss<R> L>
 PROSPECT_HD constexpr paired_value<R> differentiate(const L& loss, const pair<R>& sample) {
   const dual<R, 2> result =
       loss(pair<dual<R, 2>>{.chosen = detail::variable<0>(sample.chosen),
@@ -43,7 +43,7 @@ PROSPECT_HD constexpr paired_value<R> differentiate(const L& loss, const pair<R>
 }
 
 /// The loss of `sample`, its gradient, and dL/dz, which only an attached reference point uses.
-template <std::floating_point R, unpaired_loss<R> L>
+template <number R, unpaired_loss<R> L>
 PROSPECT_HD constexpr unpaired_value<R> differentiate(const L& loss, const unpaired<R>& sample) {
   const dual<R, 2> result = loss(unpaired<dual<R, 2>>{.answer = detail::variable<0>(sample.answer),
                                                       .z = dual<R, 2>::variable(sample.z, 1),

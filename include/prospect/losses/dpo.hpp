@@ -17,6 +17,7 @@ struct dpo {
   double label_smoothing = 0.0;  ///< in [0, 1)
 
   static constexpr std::string_view name = "dpo";
+  static constexpr bool branch_free = true;
   static constexpr std::array<parameter<dpo>, 2> parameters{
       {{"beta", &dpo::beta}, {"label_smoothing", &dpo::label_smoothing}}};
 

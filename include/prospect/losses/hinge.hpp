@@ -15,6 +15,7 @@ struct hinge {
   double beta = 0.1;
 
   static constexpr std::string_view name = "hinge";
+  static constexpr bool branch_free = true;
   static constexpr std::array<parameter<hinge>, 1> parameters{{{"beta", &hinge::beta}}};
 
   constexpr const char* problem() const {

@@ -17,6 +17,7 @@ struct ipo {
   double tau = 0.1;
 
   static constexpr std::string_view name = "ipo";
+  static constexpr bool branch_free = true;
   static constexpr std::array<parameter<ipo>, 1> parameters{{{"tau", &ipo::tau}}};
 
   constexpr const char* problem() const {

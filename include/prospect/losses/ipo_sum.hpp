@@ -15,6 +15,7 @@ struct ipo_sum {
   double tau = 0.1;
 
   static constexpr std::string_view name = "ipo_sum";
+  static constexpr bool branch_free = true;
   static constexpr std::array<parameter<ipo_sum>, 1> parameters{{{"tau", &ipo_sum::tau}}};
 
   constexpr const char* problem() const {

@@ -21,6 +21,7 @@ struct kto {
   double undesirable_weight = 1.0;
 
   static constexpr std::string_view name = "kto";
+  static constexpr bool branch_free = true;
   static constexpr std::array<parameter<kto>, 3> parameters{
       {{"beta", &kto::beta},
        {"desirable_weight", &kto::desirable_weight},
@@ -39,8 +40,8 @@ struct kto {
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const unpaired<T>& e) const {
-    const T advantage = (e.sign() * beta) * (e.log_ratio() - e.z);
-    return sigmoid(-advantage) * (e.desirable ? desirable_weight : undesirable_weight);
+    const T advantage = e.pick(beta, -beta) * (e.log_ratio() - e.z);
+    return sigmoid(-advantage) * e.pick(desirable_weight, undesirable_weight);
   }
 };
 

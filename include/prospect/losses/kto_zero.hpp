@@ -13,6 +13,7 @@ struct kto_zero {
   double undesirable_weight = 1.0;
 
   static constexpr std::string_view name = "kto_zero";
+  static constexpr bool branch_free = true;
   static constexpr std::array<parameter<kto_zero>, 3> parameters{
       {{"beta", &kto_zero::beta},
        {"desirable_weight", &kto_zero::desirable_weight},

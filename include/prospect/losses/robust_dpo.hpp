@@ -19,6 +19,7 @@ struct robust_dpo {
   double label_smoothing = 0.0;  ///< flip probability, in [0, 1/2)
 
   static constexpr std::string_view name = "robust_dpo";
+  static constexpr bool branch_free = true;
   static constexpr std::array<parameter<robust_dpo>, 2> parameters{
       {{"beta", &robust_dpo::beta}, {"label_smoothing", &robust_dpo::label_smoothing}}};
 

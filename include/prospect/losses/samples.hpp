@@ -41,11 +41,16 @@ template <class T>
 struct unpaired {
   completion<T> answer{};
   T z{};
-  bool desirable{};
+  flag_of<scalar_of_t<T>> desirable{};
 
   PROSPECT_HD constexpr T log_ratio() const noexcept { return answer.log_ratio(); }
+  /// One of two constants, by class.
+  PROSPECT_HD constexpr scalar_of_t<T> pick(double if_desirable, double if_not) const noexcept {
+    using R = scalar_of_t<T>;
+    return select(desirable, R(if_desirable), R(if_not));
+  }
   /// +1 for a desirable completion, -1 for an undesirable one.
-  PROSPECT_HD constexpr int sign() const noexcept { return desirable ? 1 : -1; }
+  PROSPECT_HD constexpr scalar_of_t<T> sign() const noexcept { return pick(1, -1); }
 };
 
 }  // namespace prospect::inline v0

@@ -123,39 +123,37 @@ PROSPECT_INLINE numbers<R> highest_of_ways(const tile<R>& t) {
   return larger(larger(t.way[0], t.way[1]), larger(t.way[2], t.way[3]));
 }
 
-/// Folds a vector onto itself, half by half; `f` takes two vectors.
+/// The vector's elements, combined pairwise: `f` takes two numbers.
 template <class R, class F>
 PROSPECT_INLINE R fold(numbers<R> x, const F& f) {
-  [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
-    constexpr int n = sizeof...(i);
-    if constexpr (n >= 16) x = f(x, __builtin_shufflevector(x, x, ((i + 8) % n)...));
-    if constexpr (n >= 8) x = f(x, __builtin_shufflevector(x, x, ((i + 4) % n)...));
-    if constexpr (n >= 4) x = f(x, __builtin_shufflevector(x, x, ((i + 2) % n)...));
-    x = f(x, __builtin_shufflevector(x, x, ((i + 1) % n)...));
+  R element[lanes<R>];
+  std::memcpy(element, &x, sizeof(x));
+  for (int n = lanes<R> / 2; n > 0; n /= 2) {
+    for (int i = 0; i < n; ++i) element[i] = f(element[i], element[i + n]);
   }
-  (std::make_integer_sequence<int, lanes<R>>{});
-  return x[0];
+  return element[0];
 }
 
 struct double_pair {
   doubles first, second;
 };
 PROSPECT_INLINE double_pair widened(floats x) {
-  return [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
-    constexpr int half = sizeof...(i);
-    return double_pair{
-        __builtin_convertvector(__builtin_shufflevector(x, x, i...), doubles),
-        __builtin_convertvector(__builtin_shufflevector(x, x, (half + i)...), doubles)};
-  }
-  (std::make_integer_sequence<int, lanes<double>>{});
+  half_floats half[2];
+  std::memcpy(half, &x, sizeof(x));
+#if defined(__AVX512F__)
+  // GCC 12 takes two conversions and an insertion for this one instruction.
+  return {(doubles)_mm512_maskz_cvtps_pd(0xff, (__m256)half[0]),
+          (doubles)_mm512_maskz_cvtps_pd(0xff, (__m256)half[1])};
+#else
+  return {__builtin_convertvector(half[0], doubles), __builtin_convertvector(half[1], doubles)};
+#endif
 }
 PROSPECT_INLINE floats narrowed(double_pair x) {
-  const half_floats first = __builtin_convertvector(x.first, half_floats);
-  const half_floats second = __builtin_convertvector(x.second, half_floats);
-  return [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
-    return __builtin_shufflevector(first, second, i...);
-  }
-  (std::make_integer_sequence<int, lanes<float>>{});
+  const half_floats half[2] = {__builtin_convertvector(x.first, half_floats),
+                               __builtin_convertvector(x.second, half_floats)};
+  floats y;
+  std::memcpy(&y, half, sizeof(y));
+  return y;
 }
 
 // ---- storage ------------------------------------------------------------------------------------

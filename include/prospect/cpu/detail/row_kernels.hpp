@@ -204,7 +204,7 @@ struct running_sum {
     near = {};
   }
   PROSPECT_INLINE double total() const {
-    return fold<double>(far, [](doubles a, doubles b) { return a + b; });
+    return fold<double>(far, [](double a, double b) { return a + b; });
   }
 };
 
@@ -219,7 +219,8 @@ struct running_maximum {
   }
   PROSPECT_INLINE void add(int w, numbers<R> x) { highest.way[w] = larger(x, highest.way[w]); }
   PROSPECT_INLINE double value() const {
-    return static_cast<double>(fold<R>(highest_of_ways(highest), larger<numbers<R>>));
+    return static_cast<double>(
+        fold<R>(highest_of_ways(highest), [](R a, R b) { return a > b ? a : b; }));
   }
 };
 

@@ -1,0 +1,92 @@
+// Several numbers as one: the vector type that a loss is given in place of a plain number, so that
+// the one formula, through the same dual numbers, is vector code whatever the optimiser thinks of
+// it. As many floats as the instruction set holds; primitives go through double, half by half.
+#pragma once
+
+#include <prospect/core/dual.hpp>
+#include <prospect/cpu/detail/lanes.hpp>
+
+#include <concepts>
+#include <type_traits>
+
+namespace prospect::inline v0::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
+
+/// What comparing gives. Not a bool, so that a formula which branches on it does not compile.
+template <class R>
+struct mask {
+  typename lane_types<R>::bits bits;
+
+  PROSPECT_INLINE friend mask operator||(mask a, mask b) { return {a.bits | b.bits}; }
+  PROSPECT_INLINE friend mask operator&&(mask a, mask b) { return {a.bits & b.bits}; }
+};
+
+template <std::floating_point R>
+struct several {
+  using lane_type = R;
+  using bits_type = typename lane_types<R>::bits;
+  using vector = numbers<R>;
+
+  vector lane{};
+
+  several() = default;
+  PROSPECT_INLINE several(vector x) : lane{x} {}
+  /// The same number in every lane.
+  template <class Number>
+    requires std::is_arithmetic_v<Number>
+  PROSPECT_INLINE several(Number x) : lane{every_lane<vector>(static_cast<R>(x))} {}
+
+  PROSPECT_INLINE friend several operator-(several a) { return -a.lane; }
+  PROSPECT_INLINE friend several operator+(several a, several b) { return a.lane + b.lane; }
+  PROSPECT_INLINE friend several operator-(several a, several b) { return a.lane - b.lane; }
+  PROSPECT_INLINE friend several operator*(several a, several b) { return a.lane * b.lane; }
+  PROSPECT_INLINE friend several operator/(several a, several b) { return a.lane / b.lane; }
+  PROSPECT_INLINE several& operator+=(several b) { return *this = *this + b; }
+  PROSPECT_INLINE several& operator-=(several b) { return *this = *this - b; }
+  PROSPECT_INLINE several& operator*=(several b) { return *this = *this * b; }
+  PROSPECT_INLINE several& operator/=(several b) { return *this = *this / b; }
+
+  using flag = mask<R>;
+  PROSPECT_INLINE friend flag operator==(several a, several b) {
+    return {(bits_type)(a.lane == b.lane)};
+  }
+  PROSPECT_INLINE friend flag operator<(several a, several b) {
+    return {(bits_type)(a.lane < b.lane)};
+  }
+  PROSPECT_INLINE friend flag operator<=(several a, several b) {
+    return {(bits_type)(a.lane <= b.lane)};
+  }
+  PROSPECT_INLINE friend flag operator>(several a, several b) {
+    return {(bits_type)(a.lane > b.lane)};
+  }
+  PROSPECT_INLINE friend flag operator>=(several a, several b) {
+    return {(bits_type)(a.lane >= b.lane)};
+  }
+
+  PROSPECT_INLINE friend several select(flag condition, several a, several b) {
+    return condition.bits ? a.lane : b.lane;
+  }
+  /// `b` where either is NaN.
+  PROSPECT_INLINE friend several larger(several a, several b) {
+    return detail::larger(a.lane, b.lane);
+  }
+};
+
+// GCC 12 takes two conversions and an insertion for this one instruction of AVX-512.
+PROSPECT_INLINE several<double> in_double(half_floats x) {
+#if PROSPECT_CPU_VECTOR_BYTES == 64
+  return (doubles)_mm512_maskz_cvtps_pd(0xff, (__m256)x);
+#else
+  return __builtin_convertvector(x, doubles);
+#endif
+}
+
+/// How the primitives of core/math.hpp reach the lanes.
+template <class F>
+PROSPECT_INLINE several<float> in_double(several<float> x, const F& f) {
+  const double_pair wide = widened(x.lane);
+  return narrowed({f(several<double>{wide.first}).lane, f(several<double>{wide.second}).lane});
+}
+
+}  // namespace PROSPECT_CPU_ISA
+}  // namespace prospect::inline v0::cpu::detail

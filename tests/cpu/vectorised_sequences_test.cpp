@@ -1,0 +1,244 @@
+// Phase 2 as vector code: several numbers at once are the numbers one by one, a loss that promises
+// not to branch gives what it gives without the promise, and neither threads nor the order of the
+// pieces nor a row's neighbours change a bit.
+
+#include <prospect/cpu/sequences.hpp>
+#include <prospect/losses/losses.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "catch.hpp"
+#include "closeness.hpp"
+#include "core/float_sweep.hpp"
+#include "cpu/cases.hpp"
+#include "cpu/rows.hpp"
+#include "executors.hpp"
+#include "random.hpp"
+
+namespace {
+
+using prospect::dual;
+using prospect::strided_span;
+using prospect::cpu::evaluate;
+using prospect::cpu::detail::lanes;
+using prospect::cpu::detail::several;
+using testing::all_outputs;
+using testing::paired_case;
+using testing::random_source;
+using testing::same_bits;
+using testing::same_metrics;
+using testing::ulps;
+using testing::unpaired_case;
+
+/// The same formula without the promise.
+template <prospect::paired_loss L>
+struct paired_one_by_one {
+  L loss;
+  template <class T>
+  T operator()(const prospect::pair<T>& p) const {
+    return loss(p);
+  }
+};
+template <prospect::unpaired_loss L>
+struct unpaired_one_by_one {
+  L loss;
+  template <class T>
+  T operator()(const prospect::unpaired<T>& e) const {
+    return loss(e);
+  }
+};
+
+/// A caller's own, as users write them: it branches on what it is given.
+struct branching {
+  template <class T>
+  T operator()(const prospect::unpaired<T>& e) const {
+    if (e.log_ratio() > e.z) return e.desirable ? T(0) : prospect::square(e.log_ratio() - e.z);
+    return e.desirable ? prospect::softplus(e.z - e.log_ratio()) : T(0);
+  }
+};
+/// The same as a choice.
+struct choosing {
+  static constexpr bool branch_free = true;
+  template <class T>
+  T operator()(const prospect::unpaired<T>& e) const {
+    const auto good = e.pick(1, 0), bad = e.pick(0, 1);
+    return select(e.log_ratio() > e.z, bad * prospect::square(e.log_ratio() - e.z),
+                  good * prospect::softplus(e.z - e.log_ratio()));
+  }
+};
+
+/// The largest distance in ulps between f of every dense float, lane by lane and one by one.
+template <class F>
+double worst_difference(const F& f) {
+  std::vector<float> x = testing::detail::dense_floats();
+  x.resize(x.size() / lanes<float> * lanes<float>);
+  double worst = 0;
+  for (std::size_t i = 0; i < x.size(); i += lanes<float>) {
+    const several<float> together =
+        prospect::cpu::detail::load_vector<prospect::cpu::detail::numbers<float>>(&x[i]);
+    const auto found = f(dual<several<float>, 1>::variable(together, 0));
+    for (std::size_t k = 0; k < lanes<float>; ++k) {
+      const auto want = f(dual<float, 1>::variable(x[i + k], 0));
+      worst = std::max({worst, ulps(found.value.lane[k], want.value),
+                        ulps(found.partial[0].lane[k], want.partial[0])});
+    }
+  }
+  return worst;
+}
+
+/// Rows apart from one another by no more than the last place.
+bool one_ulp_apart(const std::vector<float>& a, const std::vector<float>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](float x, float y) { return ulps(x, y) <= 1; });
+}
+
+}  // namespace
+
+TEST_CASE("several numbers at once are the numbers one by one", "[sequences]") {
+  const auto check = [](const char* name, const auto& f) {
+    CAPTURE(name);
+    // The compiler may fuse other multiplications with additions.
+    CHECK(worst_difference(f) <= 1);
+  };
+  check("exp", [](auto x) { return prospect::exp(x); });
+  check("expm1", [](auto x) { return prospect::expm1(x); });
+  check("log", [](auto x) { return prospect::log(x); });
+  check("log1p", [](auto x) { return prospect::log1p(x); });
+  check("sigmoid", [](auto x) { return prospect::sigmoid(x); });
+  check("softplus", [](auto x) { return prospect::softplus(x); });
+  check("log_sigmoid", [](auto x) { return prospect::log_sigmoid(x); });
+  check("log1mexp", [](auto x) { return prospect::log1mexp(x); });
+  check("relu", [](auto x) { return prospect::relu(x); });
+  check("square", [](auto x) { return prospect::square(x); });
+  check("clamp", [](auto x) { return prospect::clamp(x, -1, 1.5F); });
+  check("select", [](auto x) { return select(x < 0.5F, 2 * x, x / 3); });
+}
+
+TEST_CASE("a loss gives the same with and without the promise", "[sequences]") {
+  random_source random{81};
+  CAPTURE(random.seed());
+  prospect::for_each_loss([&](const auto& loss) {
+    using L = std::remove_cvref_t<decltype(loss)>;
+    CAPTURE(std::string{L::name});
+    STATIC_REQUIRE(prospect::branch_free_loss<L>);
+    for (const std::int64_t n : {3, 64, 200}) {
+      if constexpr (prospect::paired_loss<L>) {
+        paired_case<float> c{random, n, true};
+        evaluate(loss, c.in(), c.out());
+        auto other = c;
+        evaluate(paired_one_by_one<L>{loss}, other.in(), other.out());
+        CHECK(one_ulp_apart(c.loss.elements(), other.loss.elements()));
+        CHECK(one_ulp_apart(c.d_chosen.elements(), other.d_chosen.elements()));
+        CHECK(one_ulp_apart(c.d_rejected.elements(), other.d_rejected.elements()));
+      } else {
+        unpaired_case<float> c{random, n, true};
+        evaluate(loss, c.in(), {.z = 0.5}, c.out());
+        auto other = c;
+        evaluate(unpaired_one_by_one<L>{loss}, other.in(), {.z = 0.5}, other.out());
+        CHECK(one_ulp_apart(c.loss.elements(), other.loss.elements()));
+        CHECK(one_ulp_apart(c.d_policy.elements(), other.d_policy.elements()));
+      }
+    }
+  });
+}
+
+TEST_CASE("a loss may branch, or choose", "[sequences]") {
+  random_source random{82};
+  CAPTURE(random.seed());
+  unpaired_case<float> c{random, 150, true};
+  evaluate(branching{}, c.in(), {.z = 0.5}, c.out());
+  auto other = c;
+  evaluate(choosing{}, other.in(), {.z = 0.5}, other.out());
+  CHECK(one_ulp_apart(c.loss.elements(), other.loss.elements()));
+  CHECK(one_ulp_apart(c.d_policy.elements(), other.d_policy.elements()));
+  CHECK(std::ranges::any_of(c.loss.elements(), [](float x) { return x > 0; }));
+}
+
+TEMPLATE_TEST_CASE("a row gives the same bits wherever it stands", "[sequences]", float, double,
+                   prospect::bfloat16) {
+  using S = TestType;
+  random_source random{83};
+  CAPTURE(random.seed());
+  const std::int64_t n = 131;  // two blocks and a part of one
+  const prospect::normaliser by = prospect::normaliser::over(100);
+  paired_case<S> whole{random, n, true};
+  evaluate(prospect::dpo{}, whole.in(), whole.out(), by);
+  const auto want = whole.d_chosen.elements();
+  for (const std::int64_t first : {std::int64_t{1}, std::int64_t{63}, std::int64_t{90}}) {
+    for (const std::int64_t count : {std::int64_t{1}, std::int64_t{17}, n - first}) {
+      if (first + count > n) continue;
+      CAPTURE(first, count);
+      auto in = whole.in();
+      for (auto* row :
+           {&in.policy_chosen, &in.policy_rejected, &in.reference_chosen, &in.reference_rejected}) {
+        *row = row->slice(first, count);
+      }
+      in.chosen_tokens = in.chosen_tokens.slice(first, count);
+      in.rejected_tokens = in.rejected_tokens.slice(first, count);
+      std::vector<S> d(static_cast<std::size_t>(count));
+      evaluate(prospect::dpo{}, in, {.d_policy_chosen = d}, by);
+      for (std::int64_t i = 0; i < count; ++i) {
+        CHECK(same_bits(d[static_cast<std::size_t>(i)], want[static_cast<std::size_t>(first + i)]));
+      }
+    }
+  }
+}
+
+TEST_CASE("no executor changes a bit", "[sequences]") {
+  random_source random{84};
+  CAPTURE(random.seed());
+  const std::int64_t n = 300'001;  // enough for threads, and no multiple of anything
+  paired_case<float> p{random, n, true, false};
+  unpaired_case<float> u{random, n, true, false};
+  p.policy_chosen[299'000] = p.policy_chosen[70'007] = std::numeric_limits<float>::quiet_NaN();
+  u.policy[299'000] = std::numeric_limits<float>::infinity();
+  prospect::serial_executor serial;
+  const prospect::reference_point z{.z = 0.5};
+  const auto paired =
+      evaluate(prospect::dpo{}, p.in(), p.out(), prospect::normaliser::mean(), serial);
+  const auto given =
+      evaluate(prospect::kto{}, u.in(), z, u.out(), prospect::normaliser::mean(), serial);
+  const auto pair_bits = all_outputs<float>(p), given_bits = all_outputs<float>(u);
+  const auto attached = evaluate(prospect::kto{}, u.in(), prospect::cross_class{}, u.out(),
+                                 prospect::normaliser::mean(), serial);
+  const auto attached_bits = all_outputs<float>(u);
+  const auto kl = prospect::cpu::mismatched_kl<float>(
+      p.in().policy_rejected, p.in().reference_rejected, p.in().rejected_tokens, serial);
+  CHECK(paired.nonfinite.sum >= 1);
+  CHECK((paired.first_nonfinite == 70'007 || paired.first_nonfinite == 299'000));
+  testing::with_each_executor([&](const std::string& name, auto& on) {
+    CAPTURE(name);
+    const auto m = evaluate(prospect::dpo{}, p.in(), p.out(), prospect::normaliser::mean(), on);
+    CHECK(m.first_nonfinite == paired.first_nonfinite);
+    CHECK(m.nonfinite.sum == paired.nonfinite.sum);
+    CHECK(same_bits(m.rewards_margins.sum, paired.rewards_margins.sum));
+    CHECK(same_bits(all_outputs<float>(p), pair_bits));
+    const auto g = evaluate(prospect::kto{}, u.in(), z, u.out(), prospect::normaliser::mean(), on);
+    CHECK(same_bits(g.rewards_rejected.sum, given.rewards_rejected.sum));
+    CHECK(same_bits(all_outputs<float>(u), given_bits));
+    const auto a = evaluate(prospect::kto{}, u.in(), prospect::cross_class{}, u.out(),
+                            prospect::normaliser::mean(), on);
+    CHECK(same_metrics(a, attached));
+    CHECK(same_bits(all_outputs<float>(u), attached_bits));
+    CHECK(
+        same_bits(prospect::cpu::mismatched_kl<float>(
+                      p.in().policy_rejected, p.in().reference_rejected, p.in().rejected_tokens, on)
+                      .sum,
+                  kl.sum));
+    if constexpr (requires { on.largest; }) CHECK(on.largest > 1);
+  });
+}
+
+TEST_CASE("short batches stay on the calling thread", "[sequences]") {
+  random_source random{85};
+  paired_case<float> p{random, 100'000, false, false};
+  testing::reversed_executor on;
+  evaluate(prospect::dpo{}, p.in(), p.out(), prospect::normaliser::mean(), on);
+  CHECK(on.largest == 0);
+}

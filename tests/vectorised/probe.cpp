@@ -1,0 +1,29 @@
+// The loops over samples of a paired and an unpaired loss, by themselves in one object file; with
+// ONE_BY_ONE, those of the same formulas without the promise that they are free of branches.
+#include <prospect/cpu/sequences.hpp>
+#include <prospect/losses/losses.hpp>
+
+#if defined(ONE_BY_ONE)
+struct of_pairs {
+  prospect::dpo loss;
+  template <class T>
+  T operator()(const prospect::pair<T>& p) const {
+    return loss(p);
+  }
+};
+struct of_completions {
+  prospect::kto loss;
+  template <class T>
+  T operator()(const prospect::unpaired<T>& e) const {
+    return loss(e);
+  }
+};
+#else
+using of_pairs = prospect::dpo;
+using of_completions = prospect::kto;
+#endif
+
+using prospect::cpu::detail::paired_block;
+using prospect::cpu::detail::unpaired_block;
+template void paired_block<float>::differentiate(const of_pairs&);
+template void unpaired_block<float>::differentiate(const of_completions&, double, double);
