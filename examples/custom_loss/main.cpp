@@ -9,6 +9,7 @@
 
 struct exponential {
   double beta = 0.1;
+  static constexpr bool branch_free = true;  // a promise: the CPU takes several pairs at once
 
   template <class T>
   PROSPECT_HD T operator()(const prospect::pair<T>& p) const {
