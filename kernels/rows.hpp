@@ -4,6 +4,10 @@
 
 #include <prospect/cpu/detail/row_kernels.hpp>
 
+#if defined(PROSPECT_X86_ROWS)
+#include <cpuid.h>
+#endif
+
 namespace prospect::kernels {
 
 struct row_kernel_set {
@@ -18,16 +22,25 @@ row_kernel_set baseline_rows();
 row_kernel_set avx2_rows();
 row_kernel_set avx512_rows();
 
+#if defined(PROSPECT_X86_ROWS)
+/// Clang 14 cannot be asked by name.
+inline bool has_f16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
 /// The widest that this machine has.
 inline row_kernel_set best_rows() {
 #if defined(PROSPECT_X86_ROWS)
   const auto has = [](auto... supported) { return (... && (supported != 0)); };
-  const bool avx2 = has(__builtin_cpu_supports("avx2"), __builtin_cpu_supports("fma"));
+  const bool avx2 =
+      has(__builtin_cpu_supports("avx2"), __builtin_cpu_supports("fma")) && has_f16c();
   if (avx2 && has(__builtin_cpu_supports("avx512f"), __builtin_cpu_supports("avx512bw"),
                   __builtin_cpu_supports("avx512dq"), __builtin_cpu_supports("avx512vl"))) {
     return avx512_rows();
   }
-  if (avx2) return avx2_rows();  // every such processor has F16C
+  if (avx2) return avx2_rows();
 #endif
   return baseline_rows();
 }

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -55,10 +56,16 @@ struct serial_executor {
 /// alone. After fork() the child must not use a pool its parent started: give it one of its own.
 class thread_pool {
  public:
-  /// @param threads how many, the caller included; 0 is one for each core.
+  /// @param threads how many, the caller included; 0 is one for each core. Fewer, if the system
+  /// does
+  ///        not give as many.
   explicit thread_pool(int threads = 0) {
     if (threads <= 0) threads = static_cast<int>(std::thread::hardware_concurrency());
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    try {
+      for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {
+      // The machine gives no more threads: those there are do the work.
+    }
   }
   ~thread_pool() {
     {
@@ -97,7 +104,8 @@ class thread_pool {
   /// The pool that every function uses unless it is told otherwise: one thread for each core,
   /// started at the first use.
   static thread_pool& shared() {
-    static thread_pool pool;
+    // Never destroyed: a forked child that exits must not wait for threads it does not have.
+    static thread_pool& pool = *new thread_pool;
     return pool;
   }
 

@@ -24,7 +24,7 @@ struct vocabulary_partial {
   double shift = 0;  ///< one of the logits, not far below the highest; means nothing if there
                      ///< are no exponentials
   double exponentials = 0;  ///< sum of e^(z - shift)
-  double squares = 0;       ///< sum of e^(2 (z - shift)); with statistics only, as the next two
+  double squares = 0;       ///< sum of e^(2 (z - shift)); NaN without statistics, as the next two
   double weighted = 0;      ///< sum of (z - shift) e^(z - shift)
   double logits = 0;        ///< sum of z
   double tokens = 0;        ///< number of logits, the target's included

@@ -7,11 +7,17 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
+
+#if defined(__unix__)
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
 
 #include "catch.hpp"
 #include "executors.hpp"
@@ -162,3 +168,19 @@ TEST_CASE("after an exception no piece is still running", "[executor]") {
     CHECK(running == 0);
   }
 }
+
+#if defined(__unix__)
+TEST_CASE("a forked child may exit, whatever its parent started", "[executor]") {
+  std::atomic<int> ran{0};
+  prospect::thread_pool::shared().run(8, [&](std::int64_t) { ++ran; });
+  REQUIRE(ran == 8);
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);     // hanging would be the defect
+    std::exit(0);  // through the destructors of static objects
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+}
+#endif

@@ -64,8 +64,8 @@ std::int64_t least_bytes(head_case<S>& c, bool whole_rows) {
   head_workspace<compute_t<S>> none{1};
   return needed_bytes([&] {
     if (whole_rows) {
-      head_log_probs_and_gradient(c.hidden.view(), c.head(), c.targets, r.scores(),
-                                  r.hidden.view(), none, c.options);
+      head_log_probs_and_gradient(c.hidden.view(), c.head(), c.targets, r.scores(), r.hidden.view(),
+                                  none, c.options);
     } else {
       head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), none, false, c.options);
     }
@@ -209,9 +209,9 @@ const std::vector<head_variant> variants{{false, {}},
                                          {true, {.temperature = 1.3, .soft_cap = 5}},
                                          {false, {.soft_cap = 30}}};
 
-const std::vector<head_shape> shapes{{0, 7, 5},    {1, 1, 1},     {1, 64, 1024}, {9, 7, 5},
-                                     {9, 1, 2500}, {9, 64, 1025}, {300, 7, 1024}, {33, 7, 17000},
-                                     {300, 64, 2500}};
+const std::vector<head_shape> shapes{{0, 7, 5},      {1, 1, 1},      {1, 64, 1024},
+                                     {9, 7, 5},      {9, 1, 2500},   {9, 64, 1025},
+                                     {300, 7, 1024}, {33, 7, 17000}, {300, 64, 2500}};
 
 }  // namespace
 
@@ -227,8 +227,8 @@ TEMPLATE_TEST_CASE("every schedule of the head path, in every workspace", "[head
     head_case<TestType> c{random, shapes[i], variant.bias, variant.options};
     const head_answer want{c};
     const auto scored = static_cast<std::int64_t>(
-        c.targets.size() - static_cast<std::size_t>(std::count(
-                               c.targets.begin(), c.targets.end(), ignored_target)));
+        c.targets.size() -
+        static_cast<std::size_t>(std::count(c.targets.begin(), c.targets.end(), ignored_target)));
     CAPTURE(c.shape.tokens, c.shape.width, c.shape.vocabulary, variant.bias);
     const auto offsets = any_offsets(random, c.shape.tokens, 8);
     const auto layout = sequence_layout::packed(offsets);
@@ -298,8 +298,8 @@ TEMPLATE_TEST_CASE("no executor shows in what the head path leaves", "[head][inv
       for (const bool keep : {false, true}) {
         head_workspace<R> workspace{bytes};
         auto& r = all.emplace_back(c.shape);
-        head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, keep,
-                       c.options, {}, on);
+        head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, keep, c.options,
+                       {}, on);
         head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token,
                       r.gradients(), workspace, c.options, {}, on);
       }
@@ -328,12 +328,16 @@ TEMPLATE_TEST_CASE("a token's log-prob is the same bits alone and in any batch",
   CAPTURE(random.seed());
   for (const head_shape shape :
        {head_shape{21, 1, 1}, head_shape{21, 1, 3}, head_shape{30, 7, 5}, head_shape{40, 64, 1025},
-        head_shape{21, 700, 130}, head_shape{21, 3, 2049}}) {
+        head_shape{21, 700, 130}, head_shape{21, 3, 2049}, head_shape{70, 4, 2},
+        head_shape{70, 8, 3}, head_shape{70, 8, 1027}, head_shape{70, 8, 2050}}) {
     CAPTURE(shape.width, shape.vocabulary);
     head_case<TestType> c{random, shape, true};
     head_workspace<R> workspace{plenty};
     head_results<TestType> together{shape};
     head_log_probs(c.hidden.view(), c.head(), c.targets, together.scores(), workspace);
+    testing::logits_matrix<TestType> d_together{shape.tokens, shape.width, 0, 0};
+    head_log_probs_and_gradient(c.hidden.view(), c.head(), c.targets, {}, d_together.view(),
+                                workspace);
     for (std::int64_t first = 0; first < shape.tokens;) {
       const std::int64_t n = std::min(shape.tokens - first, random.integer(1, 17));
       const prospect::matrix_view<const TestType> part{c.hidden.view().row(first), n, shape.width,
@@ -349,6 +353,15 @@ TEMPLATE_TEST_CASE("a token's log-prob is the same bits alone and in any batch",
         CHECK(same_bits(log_prob[t], together.log_prob[i + t]));
         CHECK(same_bits(lse[t], together.lse[i + t]));
       }
+      testing::logits_matrix<TestType> d_alone{n, shape.width, 0, 0};
+      head_log_probs_and_gradient(part, c.head(), targets, {}, d_alone.view(), workspace);
+      bool same = true;
+      for (std::int64_t t = 0; t < n; ++t) {
+        for (std::int64_t k = 0; k < shape.width; ++k) {
+          same = same && same_bits(d_alone.at(t, k), d_together.at(first + t, k));
+        }
+      }
+      CHECK(same);
       first += n;
     }
   }
@@ -372,8 +385,8 @@ TEST_CASE("gradients of the head path are those of finite differences", "[head]"
       return sum;
     };
     head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, true, c.options);
-    head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token,
-                  r.gradients(), workspace, c.options);
+    head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token, r.gradients(),
+                  workspace, c.options);
     const auto slope = [&](double& x) {
       const double here = x, h = 1e-5;
       x = here + h;
@@ -421,15 +434,14 @@ TEMPLATE_TEST_CASE("weight and bias gradients add to what is there, if asked", "
             bias[i] += static_cast<double>(r.bias[v]);
             for (std::int64_t k = 0; k < 7; ++k) {
               r.weight.at(v, k) = static_cast<R>(random.normal(1));
-              weight[i * 7 + static_cast<std::size_t>(k)] +=
-                  static_cast<double>(r.weight.at(v, k));
+              weight[i * 7 + static_cast<std::size_t>(k)] += static_cast<double>(r.weight.at(v, k));
             }
           }
           if (step) {
-            head_step(c.hidden.view(), c.head(), c.targets, sequence_layout::padded(tokens, 1), 1,
-                      r.scores(), [](std::int64_t, std::int64_t) {},
-                      prospect::strided_span<const R>{c.d_token}, r.gradients(accumulate),
-                      workspace);
+            head_step(
+                c.hidden.view(), c.head(), c.targets, sequence_layout::padded(tokens, 1), 1,
+                r.scores(), [](std::int64_t, std::int64_t) {},
+                prospect::strided_span<const R>{c.d_token}, r.gradients(accumulate), workspace);
           } else {
             head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, true);
             head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token,
@@ -504,16 +516,44 @@ TEST_CASE("a coefficient of 0 keeps a token out, whatever its hidden state", "[h
     head_workspace<float> workspace{plenty};
     head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, keep);
     CHECK(std::isnan(r.log_prob[5]));
-    head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token,
-                  r.gradients(), workspace);
+    head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token, r.gradients(),
+                  workspace);
     check_gradients(c, r, want);
   }
   head_results<float> r{c.shape};
   head_workspace<float> workspace{plenty};
-  head_step(c.hidden.view(), c.head(), c.targets, sequence_layout::padded(24, 1), 1, r.scores(),
-            [](std::int64_t, std::int64_t) {}, prospect::strided_span<const float>{c.d_token},
-            r.gradients(), workspace);
+  head_step(
+      c.hidden.view(), c.head(), c.targets, sequence_layout::padded(24, 1), 1, r.scores(),
+      [](std::int64_t, std::int64_t) {}, prospect::strided_span<const float>{c.d_token},
+      r.gradients(), workspace);
   check_gradients(c, r, want);
+}
+
+TEST_CASE("kept gradients serve the batch they were made from, once", "[head][errors]") {
+  random_source random{731};
+  head_case<float> c{random, {20, 8, 30}, true};
+  head_workspace<float> workspace{plenty};
+  head_results<float> r{c.shape};
+  const auto forward = [&] {
+    head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, true);
+  };
+  const auto backward = [&](const std::vector<std::int64_t>& targets) {
+    prospect::cpu::head_gradient<float>(c.hidden.view(), c.head(), targets, r.log_prob, r.lse,
+                                        c.d_token, {.weight = r.weight.view()}, workspace);
+  };
+  forward();
+  REQUIRE(workspace.kept() > 0);
+  auto others = c.targets;
+  std::rotate(others.begin(), others.begin() + 1, others.end());
+  CHECK(testing::refuses("workspace", [&] { backward(others); }));
+  backward(c.targets);
+  CHECK(workspace.kept() == 0);
+  const auto once = r.weight.elements();
+  backward(c.targets);  // computed again
+  const auto twice = r.weight.elements();
+  for (std::size_t i = 0; i < once.size(); ++i) {
+    REQUIRE(testing::near(twice[i], once[i], 1e-4L, 1e-6L));
+  }
 }
 
 TEST_CASE("a token that is NaN spoils no other token's numbers", "[head]") {
@@ -524,8 +564,8 @@ TEST_CASE("a token that is NaN spoils no other token's numbers", "[head]") {
   head_results<float> r{c.shape};
   head_workspace<float> workspace{plenty};
   head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, true);
-  head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token,
-                r.gradients(), workspace);
+  head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token, r.gradients(),
+                workspace);
   for (std::int64_t t = 0; t < 24; ++t) {
     const auto i = static_cast<std::size_t>(t);
     CAPTURE(t);
@@ -544,12 +584,12 @@ TEST_CASE("a token that is NaN spoils no other token's numbers", "[head]") {
 TEST_CASE("a GEMM of the caller's own, and how much it is asked to do", "[head]") {
   random_source random{709};
   CAPTURE(random.seed());
-  head_case<float> c{random, {24, 9, 1200}, true, {}, 0};  // a multiple of the rows' padding
+  head_case<float> c{random, {72, 9, 1200}, true, {}, 0};  // a multiple of the rows' padding
   for (float& d : c.d_token) d = d == 0 ? 1.0F : d;
   const head_answer want{c};
   std::atomic<std::int64_t> work{0};
   const naive_gemm multiply{&work};
-  const double unit = 24.0 * 9 * 1200;
+  const double unit = 72.0 * 9 * 1200;
   const auto products = [&] { return static_cast<double>(work.exchange(0)) / unit; };
   prospect::thread_pool pool{2};
 
@@ -572,10 +612,10 @@ TEST_CASE("a GEMM of the caller's own, and how much it is asked to do", "[head]"
     head_results<float> s{c.shape};
     head_log_probs(c.hidden.view(), c.head(), c.targets, s.scores(), elastic, true, c.options,
                    multiply, pool);
-    const double share = static_cast<double>(elastic.kept()) / 24;
+    const double share = static_cast<double>(elastic.kept()) / 72;
     partly += share > 0 && share < 1 ? 1 : 0;
-    head_gradient(c.hidden.view(), c.head(), c.targets, s.log_prob, s.lse, c.d_token,
-                  s.gradients(), elastic, c.options, multiply, pool);
+    head_gradient(c.hidden.view(), c.head(), c.targets, s.log_prob, s.lse, c.d_token, s.gradients(),
+                  elastic, c.options, multiply, pool);
     CAPTURE(bytes, share);
     CHECK_THAT(products(), WithinAbs(4 - share, 1e-9));
     check_gradients(c, s, want);
@@ -589,15 +629,15 @@ TEST_CASE("a GEMM of the caller's own, and how much it is asked to do", "[head]"
   check_hidden(c, frozen, want.d_hidden_unit, false);
 
   head_results<float> step{c.shape};
-  CHECK(run_step(c, step, sequence_layout::padded(4, 6), 2, workspace, pool, multiply));
+  CHECK(run_step(c, step, sequence_layout::padded(4, 18), 2, workspace, pool, multiply));
   CHECK(products() == 3);
   check_gradients(c, step, want);
 
   // Masked tokens take no part.
-  for (std::size_t t = 8; t < 24; ++t) c.targets[t] = ignored_target;
+  for (std::size_t t = 24; t < 72; ++t) c.targets[t] = ignored_target;
   head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, false, c.options,
                  multiply, pool);
-  CHECK_THAT(products(), WithinAbs(8.0 / 24, 1e-12));
+  CHECK_THAT(products(), WithinAbs(24.0 / 72, 1e-12));
 }
 
 TEST_CASE("a workspace that is too small is refused with the size that is enough",
@@ -640,9 +680,10 @@ TEST_CASE("a step whose groups do not fit is refused before any work", "[head][e
     head_workspace<float> none{1};
     head_results<float> r{c.shape};
     return needed_bytes([&] {
-      head_step(c.hidden.view(), c.head(), c.targets, layout, 2, r.scores(),
-                [](std::int64_t, std::int64_t) {}, prospect::strided_span<const float>{c.d_token},
-                r.gradients(), none);
+      head_step(
+          c.hidden.view(), c.head(), c.targets, layout, 2, r.scores(),
+          [](std::int64_t, std::int64_t) {}, prospect::strided_span<const float>{c.d_token},
+          r.gradients(), none);
     });
   }();
   prospect::serial_executor on;
@@ -671,9 +712,8 @@ TEST_CASE("arguments of the head path are refused by name", "[head][errors]") {
 
   const auto log_probs = [&](matrix_view<const float> hidden, prospect::cpu::lm_head<float> head,
                              std::vector<std::int64_t> targets, head_options options = {}) {
-    return testing::refusal([&] {
-      head_log_probs(hidden, head, targets, r.scores(), workspace, false, options);
-    });
+    return testing::refusal(
+        [&] { head_log_probs(hidden, head, targets, r.scores(), workspace, false, options); });
   };
   const auto backward = [&](const head_gradients<float>& g, std::size_t rows = 6) {
     return testing::refusal([&] {
@@ -703,9 +743,8 @@ TEST_CASE("arguments of the head path are refused by name", "[head][errors]") {
   }
   names(log_probs(h, c.head(), c.targets, {.temperature = 0}), "temperature");
   names(log_probs(h, c.head(), c.targets, {.soft_cap = -1}), "soft_cap");
-  names(testing::refusal([&] {
-          head_log_probs(h, c.head(), c.targets, {.log_prob = out_five}, workspace);
-        }),
+  names(testing::refusal(
+            [&] { head_log_probs(h, c.head(), c.targets, {.log_prob = out_five}, workspace); }),
         "log_prob");
   names(backward(r.gradients(), 5), "log_prob");
   names(testing::refusal([&] {

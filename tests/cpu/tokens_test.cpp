@@ -181,6 +181,26 @@ TEST_CASE("beyond every digit the log-prob is 0 from below and the gradient tiny
   CHECK(near(pass.lse[0], 200, 1e-14L));
 }
 
+TEMPLATE_TEST_CASE("a tiny coefficient keeps the gradient's digits", "[tokens]", float, bfloat16) {
+  random_source random{94};
+  CAPTURE(random.seed());
+  for (const float d : {1e-6F, 1e-20F, 1e-30F, 1e-34F, -1e-37F}) {
+    CAPTURE(d);
+    const std::vector<std::int64_t> targets{3};
+    logits_matrix<TestType> logits{1, 300};
+    fill(logits, 0, testing::row_kind::ordinary, 3, random);
+    check_rows(logits, targets, {d});
+  }
+}
+
+TEST_CASE("NaN stays NaN when rows are scaled, whatever its payload", "[tokens]") {
+  logits_matrix<bfloat16> rows{1, 5};
+  rows.fill_row(0, [](std::int64_t) { return 1.0; });
+  const std::vector<float> factors{__builtin_bit_cast(float, 0x7fffffffU)};
+  prospect::cpu::scale_rows<bfloat16>(rows.view(), factors);
+  for (const bfloat16 x : rows.elements()) CHECK(std::isnan(prospect::load(x)));
+}
+
 TEMPLATE_TEST_CASE("impossible tokens", "[tokens]", float, double, bfloat16, float16) {
   const auto run = [](const std::vector<double>& row, std::int64_t target) {
     logits_matrix<TestType> logits{1, static_cast<std::int64_t>(row.size())};

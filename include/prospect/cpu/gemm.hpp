@@ -24,6 +24,8 @@ template <class G, class R>
 concept gemm = requires(const G& multiply, gemm_operand<R> a, gemm_operand<R> b, matrix_view<R> c,
                         bool accumulate) { multiply(a, b, c, accumulate); };
 
+/// Where Eigen is compiled with OpenMP, define EIGEN_DONT_PARALLELIZE: the threads are ours
+/// already.
 struct eigen_gemm {
   template <std::floating_point R>
   void operator()(gemm_operand<R> a, gemm_operand<R> b, matrix_view<R> c, bool accumulate) const {

@@ -60,6 +60,8 @@ class head_workspace {
   std::int64_t bytes() const noexcept { return bytes_; }
   /// How many tokens' gradients the last `head_log_probs` kept.
   std::int64_t kept() const noexcept { return kept_; }
+  /// A number made of what they were computed from.
+  std::uint64_t kept_for() const noexcept { return kept_for_; }
 
   /// The first `bytes` bytes, on a cache line.
   std::byte* memory(std::int64_t bytes) {
@@ -72,7 +74,10 @@ class head_workspace {
     }
     return memory_.get();
   }
-  void keep(std::int64_t tokens) noexcept { kept_ = tokens; }
+  void keep(std::int64_t tokens, std::uint64_t for_what = 0) noexcept {
+    kept_ = tokens;
+    kept_for_ = for_what;
+  }
 
   static constexpr std::int64_t line = 64;
 
@@ -83,6 +88,7 @@ class head_workspace {
   std::int64_t bytes_;
   std::int64_t allocated_ = 0;
   std::int64_t kept_ = 0;
+  std::uint64_t kept_for_ = 0;
   std::unique_ptr<std::byte, release> memory_;
 };
 
@@ -94,12 +100,13 @@ constexpr std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + t
 /// tile: whatever the workspace, the log-probs are the same bits.
 inline constexpr std::int64_t tile_columns = 1024;
 /// Rows are padded with zeros to a multiple of this, so that every row takes the GEMM's main path
-/// and its result does not depend on its neighbours.
-inline constexpr std::int64_t row_multiple = 8;
+/// and its result does not depend on its neighbours. (Eigen's other path is for dimensions that add
+/// up to less than 20.)
+inline constexpr std::int64_t row_multiple = 24;
 /// Tiles that are worked on before the threads meet.
 inline constexpr std::int64_t wave_tiles = 16;
 /// The part of the hidden gradient that one thread works on.
-inline constexpr std::int64_t block_rows = 512;
+inline constexpr std::int64_t block_rows = 504;  // a multiple of row_multiple
 inline constexpr std::int64_t block_columns = 512;
 
 /// Which tokens a pass is about, and in how large chunks it goes through them.
@@ -143,6 +150,7 @@ class head_pass {
       if (g.hidden.rows != hidden_.rows || g.hidden.columns != width()) {
         reject("gradients.hidden", "differs in size from hidden");
       }
+      if (g.hidden.data == hidden_.data) reject("gradients.hidden", "must not be hidden itself");
     }
     if (wanted(g.weight)) {
       check_matrix("gradients.weight", g.weight);
@@ -335,6 +343,27 @@ class head_pass {
     for (std::int64_t v = 0; v < g.bias.size(); ++v) g.bias[v] = 0;
   }
 
+  /// Tells batches apart: sizes, targets and where the weight lies (FNV-1a).
+  std::uint64_t fingerprint() const {
+    std::uint64_t hash = 0xcbf29ce484222325U;
+    const auto mix = [&hash](std::uint64_t x) { hash = (hash ^ x) * 0x100000001b3U; };
+    mix(static_cast<std::uint64_t>(vocabulary()));
+    mix(static_cast<std::uint64_t>(width()));
+    mix(static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(head_.weight.data)));
+    mix(__builtin_bit_cast(std::uint64_t, map_.inverse_temperature));
+    mix(__builtin_bit_cast(std::uint64_t, map_.soft_cap));
+    for (std::int64_t t = 0; t < targets_.size(); ++t) {
+      mix(static_cast<std::uint64_t>(targets_[t]));
+    }
+    return hash;
+  }
+
+  /// The most that a chunk may ever take.
+  std::int64_t largest_chunk(std::int64_t tokens) const {
+    const std::int64_t window = std::min(wave_tiles * tile_columns, vocabulary());
+    return bytes({std::min(max_rows, round_up(tokens, row_multiple)), window, wave_of(window)});
+  }
+
   std::vector<std::int64_t> scored() const {
     std::vector<std::int64_t> tokens;
     for (std::int64_t t = 0; t < targets_.size(); ++t) {
@@ -457,25 +486,25 @@ class head_pass {
     }
   }
 
-  /// d_hidden += gradient of tiles [first, last) times their weights.
+  /// d_hidden += gradient of tiles [first, last) times their weights, tile by tile, so that neither
+  /// chunk nor workspace shows in the order of the sum.
   void add_hidden(std::int64_t first, std::int64_t last) const {
-    const std::int64_t begin = first * tile_columns;
-    const std::int64_t end = std::min(vocabulary(), last * tile_columns);
-    const matrix_view<R> gradient = tile_of_window(first);
-    matrix_view<const R> weight{buffers_.weight, end - begin, width(), width()};
-    if constexpr (!widens) {
-      weight = {head_.weight.row(begin), end - begin, width(), head_.weight.pitch};
-    }
     const std::int64_t down = (rows_ + block_rows - 1) / block_rows;
     const std::int64_t across = (width() + block_columns - 1) / block_columns;
     on_.run(down * across, [&](std::int64_t i) {
       const std::int64_t row = i / across * block_rows;
       const std::int64_t column = i % across * block_columns;
       const std::int64_t rows = std::min(block_rows, rows_ - row);
-      const std::int64_t columns = std::min(block_columns, width() - column);
-      product({.matrix = {gradient.row(row), rows, end - begin, gradient.pitch}},
-              {.matrix = {weight.data + column, end - begin, columns, weight.pitch}},
-              {buffers_.d_hidden + row * width() + column, rows, columns, width()}, first != 0);
+      const std::int64_t width_here = std::min(block_columns, width() - column);
+      for (std::int64_t tile = first; tile < last; ++tile) {
+        const matrix_view<R> gradient = tile_of_window(tile);
+        matrix_view<const R> weight{buffers_.weight + (tile - first) * tile_columns * width(),
+                                    columns(tile), width(), width()};
+        if constexpr (!widens) weight = rows_of(head_.weight, tile);
+        product({.matrix = {gradient.row(row), rows, columns(tile), gradient.pitch}},
+                {.matrix = {weight.data + column, weight.rows, width_here, weight.pitch}},
+                {buffers_.d_hidden + row * width() + column, rows, width_here, width()}, tile != 0);
+      }
     });
   }
 
@@ -619,8 +648,9 @@ void head_log_probs(matrix_view<const std::type_identity_t<S>> hidden, const lm_
   std::int64_t kept = 0;
   if (keep_gradients) kept = pass.tokens_to_keep(n);
   const std::int64_t kept_bytes = pass.kept_bytes(kept);
-  std::byte* const memory =
-      workspace.memory(keep_gradients ? workspace.bytes() : pass.bytes(pass.plan(n, false)));
+  std::byte* const memory = workspace.memory(
+      keep_gradients ? std::min(workspace.bytes(), kept_bytes + pass.largest_chunk(n))
+                     : pass.bytes(pass.plan(n, false)));
   const std::span<const std::int64_t> all{scored};
   if (kept > 0) {
     // Needed for the gradients even if the caller does not want them.
@@ -644,7 +674,7 @@ void head_log_probs(matrix_view<const std::type_identity_t<S>> hidden, const lm_
       pass.scores(out);
     });
   }
-  workspace.keep(kept);
+  workspace.keep(kept, pass.fingerprint());
 }
 
 /// The frozen head: log-probabilities, and in `d_hidden` ([tokens, hidden]) the gradient of each
@@ -659,6 +689,8 @@ void head_log_probs_and_gradient(matrix_view<const std::type_identity_t<S>> hidd
                                  const head_options& options = {}, const Gemm& multiply = {},
                                  E& on = thread_pool::shared()) {
   using R = compute_t<S>;
+  if (d_hidden.data == nullptr && hidden.rows > 0) detail::reject("d_hidden", "is missing");
+  detail::check_matrix("hidden", hidden);
   const auto once = [](std::int64_t, std::int64_t) {};
   const std::vector<R> ones(static_cast<std::size_t>(hidden.rows), R(1));
   detail::head_rows_once<S>(hidden, head, targets, sequence_layout::padded(hidden.rows, 1), 1, out,
@@ -685,8 +717,8 @@ void head_gradient(matrix_view<const std::type_identity_t<S>> hidden, const lm_h
   pass.check_gradients(gradients);
 
   std::vector<std::int64_t> kept = pass.scored();
-  if (workspace.kept() > std::int64_t(kept.size())) {
-    detail::reject("workspace", "keeps the gradients of other tokens than these");
+  if (workspace.kept() > 0 && workspace.kept_for() != pass.fingerprint()) {
+    detail::reject("workspace", "keeps the gradients of another batch, head or options");
   }
   std::vector<std::int64_t> others;
   for (std::size_t i = std::size_t(workspace.kept()); i < kept.size(); ++i) {
@@ -712,9 +744,10 @@ void head_gradient(matrix_view<const std::type_identity_t<S>> hidden, const lm_h
           accumulate = true;
         });
   };
+  workspace.keep(
+      0);  // once used they are scaled: a second call, or one after an exception, recomputes
   run(kept, source::gradients);
   run(others, source::nothing);
-  workspace.keep(0);
 }
 
 /// A trained head in one go, for losses whose coefficients are known as soon as the log-probs of a

@@ -74,8 +74,9 @@ inline void check_indices(std::string_view name, const index_row& indices, std::
 }
 
 inline logit_map map_of(const token_options& options) {
-  if (!(options.temperature > 0) || !std::isfinite(options.temperature)) {
-    reject("temperature", "must be positive and finite");
+  if (!(options.temperature > 0) || !std::isfinite(options.temperature) ||
+      !std::isfinite(1 / options.temperature)) {
+    reject("temperature", "and its inverse must be positive and finite");
   }
   if (!(options.soft_cap > 0)) reject("soft_cap", "must be positive");
   return {.inverse_temperature = 1 / options.temperature, .soft_cap = options.soft_cap};

@@ -13,16 +13,16 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__AVX512F__) || defined(__F16C__) || defined(__FMA__)
+// What a width has is decided here and nowhere else, so that a name always means the same code.
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
-#endif
-
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__)
 #define PROSPECT_CPU_ISA avx512
 #define PROSPECT_CPU_VECTOR_BYTES 64
-#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#else
 #define PROSPECT_CPU_ISA avx2
 #define PROSPECT_CPU_VECTOR_BYTES 32
+#endif
 #else
 #define PROSPECT_CPU_ISA baseline
 #define PROSPECT_CPU_VECTOR_BYTES 16
@@ -87,7 +87,7 @@ PROSPECT_INLINE Numbers every_lane(R x) {
 /// The larger number; `b` where either is NaN.
 template <class Numbers>
 PROSPECT_INLINE Numbers larger(Numbers a, Numbers b) {
-#if defined(__AVX512F__)
+#if PROSPECT_CPU_VECTOR_BYTES == 64
   if constexpr (std::same_as<Numbers, floats>)
     return (floats)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
   if constexpr (std::same_as<Numbers, doubles>) {
@@ -97,16 +97,14 @@ PROSPECT_INLINE Numbers larger(Numbers a, Numbers b) {
   return a > b ? a : b;
 }
 
-#if defined(__FMA__)
+#if PROSPECT_CPU_VECTOR_BYTES > 16
 inline constexpr bool has_fma = true;
 /// a b + c rounded once, whatever the optimiser is told.
 PROSPECT_INLINE floats fused(floats a, floats b, floats c) {
-#if defined(__AVX512F__)
+#if PROSPECT_CPU_VECTOR_BYTES == 64
   return (floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif PROSPECT_CPU_VECTOR_BYTES == 32
-  return (floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #else
-  return (floats)_mm_fmadd_ps((__m128)a, (__m128)b, (__m128)c);
+  return (floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #endif
 }
 #else
@@ -140,7 +138,7 @@ struct double_pair {
 PROSPECT_INLINE double_pair widened(floats x) {
   half_floats half[2];
   std::memcpy(half, &x, sizeof(x));
-#if defined(__AVX512F__)
+#if PROSPECT_CPU_VECTOR_BYTES == 64
   // GCC 12 takes two conversions and an insertion for this one instruction.
   return {(doubles)_mm512_maskz_cvtps_pd(0xff, (__m256)half[0]),
           (doubles)_mm512_maskz_cvtps_pd(0xff, (__m256)half[1])};
@@ -204,13 +202,13 @@ PROSPECT_INLINE words narrow(float16, floats x) {
   return (h << 16) | (u & 0x80000000U);
 }
 
-#if defined(__AVX512F__)
+#if PROSPECT_CPU_VECTOR_BYTES == 64
 using binary16_block = __m256i;
 PROSPECT_INLINE floats widen(binary16_block h) { return (floats)_mm512_maskz_cvtph_ps(0xffff, h); }
 PROSPECT_INLINE binary16_block narrow(floats x) {
   return _mm512_maskz_cvtps_ph(0xffff, (__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
-#elif defined(__F16C__) && PROSPECT_CPU_VECTOR_BYTES == 32
+#elif PROSPECT_CPU_VECTOR_BYTES == 32
 using binary16_block = __m128i;
 PROSPECT_INLINE floats widen(binary16_block h) { return (floats)_mm256_cvtph_ps(h); }
 PROSPECT_INLINE binary16_block narrow(floats x) {
@@ -222,7 +220,7 @@ template <storage S>
 PROSPECT_INLINE tile<compute_t<S>> load_tile(const S* p) {
   using R = compute_t<S>;
   tile<R> t;
-#if defined(__F16C__) && PROSPECT_CPU_VECTOR_BYTES > 16
+#if PROSPECT_CPU_VECTOR_BYTES > 16
   if constexpr (std::same_as<S, float16>) {
     unrolled<ways>([&](int w) __attribute__((always_inline)) {
       t.way[w] = widen(load_vector<binary16_block>(p + w * lanes<R>));
@@ -247,7 +245,7 @@ PROSPECT_INLINE tile<compute_t<S>> load_tile(const S* p) {
 template <storage S>
 PROSPECT_INLINE void store_tile(S* p, const tile<compute_t<S>>& t) {
   using R = compute_t<S>;
-#if defined(__F16C__) && PROSPECT_CPU_VECTOR_BYTES > 16
+#if PROSPECT_CPU_VECTOR_BYTES > 16
   if constexpr (std::same_as<S, float16>) {
     unrolled<ways>([&](int w) __attribute__((always_inline)) {
       store_vector(p + w * lanes<R>, narrow(t.way[w]));
@@ -316,6 +314,7 @@ struct exp_constants<float> {
   /// subnormal.
   static constexpr int headroom = 24;
   static constexpr float underneath = 0x1p-24F;
+  static constexpr float headroom_nats = 16.6F;
   static constexpr float lowest = -104.6F;  ///< from here on 0
   // log 2 in two parts, the first with so few bits that its multiples are exact without FMA.
   static constexpr float log2_high = 0.693359375F;
@@ -334,6 +333,7 @@ struct exp_constants<double> {
   static constexpr int mantissa_bits = 52;
   static constexpr int headroom = 0;
   static constexpr double underneath = 1;
+  static constexpr double headroom_nats = 0;
   static constexpr double lowest = -709;
   static constexpr double log2_high = 0x1.62e42feep-1;
   static constexpr double log2_low = 0x1.a39ef35793c76p-33;
@@ -391,16 +391,21 @@ template <class R>
 struct exponential {
   using c = exp_constants<R>;
   numbers<R> coefficients[c::degree + 1];
+  numbers<R> magic, lowest;
 
   explicit exponential(R factor) {
+    // A factor so small keeps its digits only without headroom, and its results need none.
+    const bool small = c::headroom > 0 && factor <= c::underneath && factor >= -c::underneath;
     for (int k = 0; k <= c::degree; ++k) {
-      coefficients[k] = every_lane<numbers<R>>(factor * c::natural[k] * c::underneath);
+      coefficients[k] =
+          every_lane<numbers<R>>(factor * c::natural[k] * (small ? R(1) : c::underneath));
     }
+    magic = every_lane<numbers<R>>(c::magic + R(small ? 0 : c::headroom));
+    lowest = every_lane<numbers<R>>(small ? c::lowest + R(c::headroom_nats) : c::lowest);
   }
   template <class... Lost>
   PROSPECT_INLINE scaled<numbers<R>> parts(numbers<R> x, Lost... lost) const {
-    x = larger(every_lane<numbers<R>>(c::lowest), x);
-    constexpr R magic = c::magic + c::headroom;
+    x = larger(lowest, x);
     const numbers<R> shifted = x * R(1.442695040888963407) + magic;
     const numbers<R> n = shifted - magic;
     numbers<R> r = (x - n * c::log2_high) - n * c::log2_low;

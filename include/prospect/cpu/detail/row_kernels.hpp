@@ -355,6 +355,9 @@ vocabulary_partial sum_row_mapped(const S* x, std::int64_t count, std::int64_t t
     p.targets = 1;
   }
   p.tokens = static_cast<double>(count);
+  if (!statistics) {  // what was not computed must not look like a number
+    p.squares = p.weighted = p.logits = std::numeric_limits<double>::quiet_NaN();
+  }
   return p;
 }
 
@@ -471,6 +474,7 @@ void gradient_row(const S* x, S* out, std::int64_t count, std::int64_t target, d
 template <storage S>
 void scale_row(S* x, std::int64_t count, compute_t<S> factor) {
   using R = compute_t<S>;
+  if (std::isnan(factor)) factor = std::numeric_limits<R>::quiet_NaN();  // whatever its payload
   const auto scale = [&](tile<R> t) __attribute__((always_inline)) {
     unrolled<ways>([&](int w) __attribute__((always_inline)) { t.way[w] *= factor; });
     return t;
