@@ -279,8 +279,8 @@ int main(int argc, char* argv[]) {
   benchmark::Initialize(&argc, argv);
   std::int64_t tokens = 2048, vocabulary = 32000;
   if (argc == 2 && std::string_view{argv[1]} == "--small") {
-    tokens = 64;
-    vocabulary = 8000;
+    tokens = 512;
+    vocabulary = 2000;
     argc = 1;
   }
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
