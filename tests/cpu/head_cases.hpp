@@ -34,8 +34,8 @@ struct head_case {
   prospect::cpu::head_options options;
 
   /// Some tokens are masked, their hidden states NaN; some have coefficient 0.
-  head_case(random_source& random, head_shape s, bool with_bias,
-            prospect::cpu::head_options o = {}, double masked = 0.25)
+  head_case(random_source& random, head_shape s, bool with_bias, prospect::cpu::head_options o = {},
+            double masked = 0.25)
       : shape{s},
         hidden{s.tokens, s.width, random.integer(0, 5), random.integer(0, 3)},
         weight{s.vocabulary, s.width, random.integer(0, 5), random.integer(0, 3)},

@@ -74,15 +74,15 @@ TEMPLATE_TEST_CASE("the head path stays inside its workspace", "[head][memory]",
   prospect::serial_executor on;
   // Logits alone would be 5 MB. Beside the workspace: scores and a partial per token of a chunk.
   constexpr std::int64_t beside = 256 * 128 + 4096;
-  for (const std::int64_t bytes : {std::int64_t{2} << 20, std::int64_t{3} << 20,
-                                   std::int64_t{12} << 20}) {
+  for (const std::int64_t bytes :
+       {std::int64_t{2} << 20, std::int64_t{3} << 20, std::int64_t{12} << 20}) {
     for (const bool keep : {false, true}) {
       CAPTURE(bytes, keep);
       testing::head_results<TestType> r{c.shape};
       head_workspace<R> workspace{bytes};
       const auto step = [&] {
-        head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, keep,
-                       c.options, {}, on);
+        head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, keep, c.options,
+                       {}, on);
         head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token,
                       r.gradients(), workspace, c.options, {}, on);
       };

@@ -79,8 +79,8 @@ enum class row_kind {
 };
 
 constexpr row_kind all_row_kinds[] = {
-    row_kind::ordinary, row_kind::near_uniform,  row_kind::low,    row_kind::high,
-    row_kind::very_low, row_kind::wide,          row_kind::dead_start, row_kind::rising,
+    row_kind::ordinary, row_kind::near_uniform, row_kind::low,        row_kind::high,
+    row_kind::very_low, row_kind::wide,         row_kind::dead_start, row_kind::rising,
     row_kind::falling,  row_kind::only_possible};
 
 /// Fills a row; the target's logit is always possible.

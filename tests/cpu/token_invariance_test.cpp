@@ -107,8 +107,8 @@ std::vector<traces> run(problem<S> p, E& on) {
   std::vector<traces> rows(size);
   for (std::int64_t t = 0; t < n; ++t) {
     const auto i = static_cast<std::size_t>(t);
-    rows[i].add(std::vector<R>{log_prob[i], plain[i], entropy[i], squares[i], mean[i],
-                               deferred[i]});
+    rows[i].add(
+        std::vector<R>{log_prob[i], plain[i], entropy[i], squares[i], mean[i], deferred[i]});
     rows[i].add(std::vector<double>{lse[i], plain_lse[i]});
     rows[i].add(std::vector<std::uint8_t>{argmax[i]});
     rows[i].add(std::vector<vocabulary_partial>{partials[i]});
@@ -177,10 +177,12 @@ TEMPLATE_TEST_CASE("the deferred schedule is the kept one with coefficient 1",
       auto kept = p.logits, deferred = p.logits;
       std::vector<R> log_prob(6), one(6, R(1)), deferred_log_prob(6, testing::poison<R>());
       std::vector<double> lse(6), deferred_lse(6, testing::poison<double>());
-      token_log_probs<TestType>(kept.view(), p.targets, {.log_prob = log_prob, .lse = lse}, options);
+      token_log_probs<TestType>(kept.view(), p.targets, {.log_prob = log_prob, .lse = lse},
+                                options);
       logits_gradient<TestType>(kept.view(), p.targets, log_prob, lse, one, options);
-      token_log_probs_and_gradient<TestType>(
-          deferred.view(), p.targets, {.log_prob = deferred_log_prob, .lse = deferred_lse}, options);
+      token_log_probs_and_gradient<TestType>(deferred.view(), p.targets,
+                                             {.log_prob = deferred_log_prob, .lse = deferred_lse},
+                                             options);
       CHECK(same_bits(deferred_log_prob, log_prob));
       CHECK(same_bits(deferred_lse, lse));
       CHECK(same_bits(deferred.elements(), kept.elements()));

@@ -133,8 +133,8 @@ std::int64_t wrong_columns(logits_matrix<S>& got, std::int64_t t, std::int64_t t
     real gradient = a * p * slope, terms = 0;
     if (j == target) {
       gradient = testing::gradient_at_target(want, v, a, b);
-      terms = slope * std::min(std::abs(a) * p + std::abs(b),
-                               std::abs(a - b) + std::abs(a) * want.rest);
+      terms = slope *
+              std::min(std::abs(a) * p + std::abs(b), std::abs(a - b) + std::abs(a) * want.rest);
     }
     if (!testing::gradient_in_contract(got.at(t, j), gradient, terms, size)) {
       UNSCOPED_INFO("column " << j << " is " << prospect::load(got.at(t, j)) << ", should be "

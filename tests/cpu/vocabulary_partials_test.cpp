@@ -86,8 +86,7 @@ TEMPLATE_TEST_CASE("any split of the vocabulary keeps the contract", "[tokens][v
     std::vector<vocabulary_partial> partials(static_cast<std::size_t>(parts * n));
     for (std::int64_t i = 0; i < parts; ++i) {
       const shard& s = shards[static_cast<std::size_t>(i)];
-      vocabulary_partials<TestType>(s.of(logits.view()), targets,
-                                    {partials.data() + i * n, n, 1},
+      vocabulary_partials<TestType>(s.of(logits.view()), targets, {partials.data() + i * n, n, 1},
                                     s.options(options, vocabulary), true);
     }
     std::vector<R> log_prob(3, testing::poison<R>()), entropy{log_prob}, squares{log_prob};
@@ -139,8 +138,8 @@ TEMPLATE_TEST_CASE("any split of the vocabulary keeps the contract", "[tokens][v
         const bool at_target = j == targets[t];
         // The magnitude of what is subtracted there, in the better of the two ways.
         const real x = a[t], y = b[t];
-        const real terms = std::min(std::abs(x) * p + std::abs(y),
-                                    std::abs(x - y) + std::abs(x) * want.rest);
+        const real terms =
+            std::min(std::abs(x) * p + std::abs(y), std::abs(x - y) + std::abs(x) * want.rest);
         const real gradient_there =
             at_target ? testing::gradient_at_target(want, v, x, y) : slope * x * p;
         REQUIRE(testing::gradient_in_contract(gradient.at(static_cast<std::int64_t>(t), j),

@@ -74,8 +74,8 @@ void finish(paired_block<R>& b, double factor, double scale, tally<paired_sum::s
 /// read: its results are 0 and it is not counted. A NaN or infinity stays in its own pair and is
 /// reported in `nonfinite`.
 ///
-/// Threads are used from a quarter of a million pairs on, through the executor `on`; results are the
-/// same bits whatever it is. A loss that is `branch_free` is evaluated as vector code (fp32).
+/// Threads are used from a quarter of a million pairs on, through the executor `on`; results are
+/// the same bits whatever it is. A loss that is `branch_free` is evaluated as vector code (fp32).
 ///
 /// @tparam S storage type of the rows; arithmetic is fp32 (fp64 for double), sums are fp64.
 /// @throws std::invalid_argument, before any work: a row of the wrong size, a missing row that this
