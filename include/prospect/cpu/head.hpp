@@ -268,18 +268,7 @@ class head_pass {
         const std::int64_t tile = first + k;
         const matrix_view<R> logits =
             from == source::nothing ? make_logits(tile, k) : tile_of_window(tile);
-        for (std::int64_t i = 0; i < rows_; ++i) {
-          R* const x = logits.row(i);
-          const R d = i < count() ? d_token[token(i)] : R(0);
-          if (d == 0) {
-            std::fill(x, x + logits.columns, R(0));
-          } else if (from == source::gradients) {
-            scale_row(x, logits.columns, d);
-          } else {
-            gradient_row(x, x, logits.columns, column(i, tile), log_prob[token(i)], lse[token(i)],
-                         -d, -d, map_);
-          }
-        }
+        write_gradient(tile, logits, from, log_prob, lse, d_token);
         if (wanted(g.weight)) {
           product({.matrix = logits, .transposed = true}, {.matrix = hidden_chunk()},
                   rows_of(g.weight, tile), accumulate);
@@ -429,6 +418,24 @@ class head_pass {
   template <class T>
   matrix_view<T> rows_of(const matrix_view<T>& m, std::int64_t tile) const {
     return {m.row(tile * tile_columns), columns(tile), m.columns, m.pitch};
+  }
+
+  /// Makes a tile of logits, or of unscaled gradients, that of the loss.
+  void write_gradient(std::int64_t tile, matrix_view<R> logits, source from,
+                      strided_span<const R> log_prob, strided_span<const double> lse,
+                      strided_span<const R> d_token) const {
+    for (std::int64_t i = 0; i < rows_; ++i) {
+      R* const x = logits.row(i);
+      const R d = i < count() ? d_token[token(i)] : R(0);
+      if (d == 0) {
+        std::fill(x, x + logits.columns, R(0));
+      } else if (from == source::gradients) {
+        scale_row(x, logits.columns, d);
+      } else {
+        gradient_row(x, x, logits.columns, column(i, tile), log_prob[token(i)], lse[token(i)], -d,
+                     -d, map_);
+      }
+    }
   }
 
   /// The window holds all tiles, or a wave of them.

@@ -57,7 +57,8 @@ PROSPECT_INLINE void store_wide(block<float>& to, int i, several<double> x) {
 
 template <class T, int n>
 struct vector_of {
-  typedef T type __attribute__((vector_size(n * sizeof(T))));
+  // GCC ignores the attribute of a dependent alias.
+  typedef T type __attribute__((vector_size(n * sizeof(T))));  // NOLINT(modernize-use-using)
 };
 
 template <class R, class T>

@@ -9,6 +9,7 @@
 #include <prospect/core/dtype.hpp>
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -289,7 +290,7 @@ template <storage S>
 PROSPECT_INLINE void prefetch_ahead(const S* p, reuse again) {
   constexpr int lines = (tile_size<compute_t<S>> * static_cast<int>(sizeof(S)) + 63) / 64;
   const auto ahead = [&](int i) __attribute__((always_inline)) {
-    return reinterpret_cast<const char*>(p) + 4096 + 64 * i;
+    return reinterpret_cast<const char*>(p) + (4096 + std::ptrdiff_t{64} * i);
   };
   if (again == reuse::yes) {
     unrolled<lines>([&](int i) __attribute__((always_inline)) { __builtin_prefetch(ahead(i)); });
