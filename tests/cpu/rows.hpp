@@ -38,7 +38,8 @@ bool same_bits(const S& a, const S& b) {
 }
 template <class S>
 bool same_bits(const std::vector<S>& a, const std::vector<S>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(S)) == 0;
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(S)) == 0);
 }
 
 /// How a row lies in memory: elements before its block, and between its elements.
