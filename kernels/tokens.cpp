@@ -150,12 +150,10 @@ prospect_status prospect_logits_gradient_cpu(const prospect_logits* logits,
       const auto x = matrix<S>(l);
       const auto d = pk::in<R>("d_token", d_token);
       prospect::cpu::detail::require_row("d_token", d, x.rows);
-      const auto coefficients = [&](std::int64_t t) {
-        return prospect::cpu::detail::row_coefficients<R>{.softmax = -d[t], .onehot = -d[t]};
-      };
       prospect::cpu::detail::logits_gradient<S>(
           pk::rows<S>(), x, x, targets_of(targets), pk::in<R>("log_prob", log_prob),
-          pk::in<double>("lse", lse), coefficients, o.options, o.executor);
+          pk::in<double>("lse", lse), prospect::cpu::detail::loss_coefficients(d), o.options,
+          o.executor);
     });
   });
 }

@@ -45,7 +45,7 @@ concept executor = requires(E& on, std::int64_t n, task t) { on.run(n, t); };
 
 /// The calling thread alone.
 struct serial_executor {
-  void run(std::int64_t n, task t) const {
+  static void run(std::int64_t n, task t) {
     for (std::int64_t i = 0; i < n; ++i) t(i);
   }
 };
@@ -81,9 +81,9 @@ class thread_pool {
   int threads() const noexcept { return static_cast<int>(workers_.size()) + 1; }
 
   void run(std::int64_t n, task t) {
-    if (n < 2 || workers_.empty() || inside()) return serial_executor{}.run(n, t);
+    if (n < 2 || workers_.empty() || inside()) return serial_executor::run(n, t);
     const std::unique_lock user{in_use_, std::try_to_lock};
-    if (!user) return serial_executor{}.run(n, t);
+    if (!user) return serial_executor::run(n, t);
     job here{t, n};
     {
       const std::scoped_lock lock{mutex_};

@@ -32,6 +32,11 @@ std::vector<named_set> sets_of_this_machine() {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     sets.push_back({"avx2", pk::avx2_rows()});
+  } else {
+    WARN("this machine has no AVX2: its row kernels are not tested");
+  }
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512dq")) {
+    WARN("this machine has no AVX-512: its row kernels are not tested");
   }
 #endif
   return sets;

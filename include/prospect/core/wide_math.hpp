@@ -86,8 +86,10 @@ PROSPECT_HD constexpr D twice_atanh(D s) noexcept {
 template <class D>
 PROSPECT_HD constexpr D log(D x, D lost = D(0)) noexcept {
   // x = 2^k m with m in [sqrt(1/2), sqrt(2)); k stands, biased, in the upper bits.
-  constexpr std::uint64_t one = 0x3ff0000000000000U, root_half = 0x3fe6a09e667f3bcdU;
-  constexpr std::uint64_t twice_bias = 2046, exponent_of_2_52 = 0x4330000000000000U;
+  constexpr std::uint64_t one = 0x3ff0000000000000U;
+  constexpr std::uint64_t root_half = 0x3fe6a09e667f3bcdU;
+  constexpr std::uint64_t twice_bias = 2046;
+  constexpr std::uint64_t exponent_of_2_52 = 0x4330000000000000U;
   const auto bits = bit_cast<bits_of_t<D>>(x);
   const auto biased = (bits + (one - root_half)) >> 52;
   const D m = bit_cast<D>(bits - (biased << 52) + one);

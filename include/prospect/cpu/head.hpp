@@ -185,12 +185,14 @@ class head_pass {
     const std::int64_t window = whole_rows ? vocabulary() : std::min(tile_columns, vocabulary());
     const std::int64_t rows = rows_that_fit(window);
     if (rows <= 0) {
-      reject("workspace",
-             "of " + std::to_string(workspace_.bytes()) + " bytes is too small: " +
-                 std::to_string(kept + bytes({row_multiple, window, wave_of(window)})) +
-                 " are needed at least");
+      reject_workspace(kept + bytes({row_multiple, window, wave_of(window)}), "at least");
     }
     return {rows, window, wave_of(window)};
+  }
+
+  [[noreturn]] void reject_workspace(std::int64_t needed, const std::string& what_for) const {
+    reject("workspace", "of " + std::to_string(workspace_.bytes()) + " bytes is too small: " +
+                            std::to_string(needed) + " are needed " + what_for);
   }
 
   /// Bytes of everything a chunk needs.
@@ -225,8 +227,7 @@ class head_pass {
   /// The chunk's log-probs. Where the window holds whole rows, the logits stay in it.
   void scores(const token_outputs<R>& out) {
     const bool statistics = out.statistics();
-    std::vector<vocabulary_partial>& whole = whole_;
-    whole.assign(static_cast<std::size_t>(count()), {});
+    whole_.assign(static_cast<std::size_t>(count()), {});
     for_each_wave([&](std::int64_t first, std::int64_t last) {
       on_.run(last - first, [&](std::int64_t k) {
         const std::int64_t tile = first + k;
@@ -238,14 +239,14 @@ class head_pass {
       });
       for (std::int64_t k = 0; k < last - first; ++k) {
         for (std::int64_t i = 0; i < count(); ++i) {
-          auto& w = whole[static_cast<std::size_t>(i)];
+          auto& w = whole_[static_cast<std::size_t>(i)];
           const vocabulary_partial& p = buffers_.partials[k * rows_ + i];
           w = first + k == 0 ? p : combine(w, p);
         }
       }
     });
     for (std::int64_t i = 0; i < count(); ++i) {
-      put_scores(out, token(i), finish(whole[static_cast<std::size_t>(i)]));
+      put_scores(out, token(i), finish(whole_[static_cast<std::size_t>(i)]));
     }
   }
 
@@ -396,14 +397,17 @@ class head_pass {
   static bool wanted(const matrix_view<T>& m) {
     return m.data != nullptr;
   }
+  static std::int64_t tiles_of(std::int64_t columns) {
+    return (columns + tile_columns - 1) / tile_columns;
+  }
   static std::int64_t wave_of(std::int64_t window) {
-    return std::min(wave_tiles, (window + tile_columns - 1) / tile_columns);
+    return std::min(wave_tiles, tiles_of(window));
   }
   std::int64_t width() const { return hidden_.columns; }
   /// Between rows of logits: not a multiple of a page, which would put all rows in the same cache
   /// set.
   static std::int64_t pitch(std::int64_t columns) { return round_up(columns, 16) + 16; }
-  std::int64_t tiles() const { return (vocabulary() + tile_columns - 1) / tile_columns; }
+  std::int64_t tiles() const { return tiles_of(vocabulary()); }
   std::int64_t count() const { return static_cast<std::int64_t>(tokens_.size()); }
   std::int64_t token(std::int64_t i) const { return tokens_[static_cast<std::size_t>(i)]; }
   std::int64_t columns(std::int64_t tile) const {
@@ -411,8 +415,7 @@ class head_pass {
   }
   /// Row i's target as a column of a tile, or -1.
   std::int64_t column(std::int64_t i, std::int64_t tile) const {
-    const std::int64_t c = targets_[token(i)] - tile * tile_columns;
-    return c >= 0 && c < columns(tile) ? c : -1;
+    return column_of(targets_[token(i)], tile * tile_columns, columns(tile));
   }
   matrix_view<R> hidden_chunk() const { return {buffers_.hidden, rows_, width(), width()}; }
   template <class T>
@@ -550,6 +553,25 @@ void zero_scores(const token_outputs<R>& out, index_row targets) {
   }
 }
 
+/// Outputs with the two that gradients are made from, whether the caller wants them or not.
+template <std::floating_point R>
+class with_log_probs {
+ public:
+  with_log_probs(const token_outputs<R>& out, std::int64_t rows) : outputs{out} {
+    const auto n = static_cast<std::size_t>(rows);
+    if (out.log_prob.empty()) outputs.log_prob = log_prob_ = std::vector<R>(n);
+    if (out.lse.empty()) outputs.lse = lse_ = std::vector<double>(n);
+  }
+  with_log_probs(const with_log_probs&) = delete;
+  with_log_probs& operator=(const with_log_probs&) = delete;
+
+  token_outputs<R> outputs;
+
+ private:
+  std::vector<R> log_prob_;
+  std::vector<double> lse_;
+};
+
 template <storage S, class Coefficients, class Gemm, class E>
 void head_rows_once(matrix_view<const S> hidden, const lm_head<S>& head, index_row targets,
                     const sequence_layout& layout, std::int64_t group,
@@ -590,12 +612,9 @@ void head_rows_once(matrix_view<const S> hidden, const lm_head<S>& head, index_r
     }
     const auto tokens = static_cast<std::int64_t>(next - start);
     if (tokens > plan.rows) {
-      reject(
-          "workspace",
-          "of " + std::to_string(workspace.bytes()) + " bytes is too small: " +
-              std::to_string(pass.bytes({round_up(tokens, row_multiple), plan.window, plan.wave})) +
-              " are needed for sequences " + std::to_string(first) + " to " +
-              std::to_string(last - 1));
+      pass.reject_workspace(
+          pass.bytes({round_up(tokens, row_multiple), plan.window, plan.wave}),
+          "for sequences " + std::to_string(first) + " to " + std::to_string(last - 1));
     }
     parts.push_back({first, last, start, next});
   }
@@ -604,12 +623,8 @@ void head_rows_once(matrix_view<const S> hidden, const lm_head<S>& head, index_r
   pass.clear(gradients, n > 0);
   workspace.keep(0);
   std::byte* const memory = workspace.memory(pass.bytes(plan));
-  // Needed for the gradients even if the caller does not want them.
-  std::vector<R> log_prob;
-  std::vector<double> lse;
-  token_outputs<R> needed = out;
-  if (out.log_prob.empty()) needed.log_prob = log_prob = std::vector<R>(std::size_t(hidden.rows));
-  if (out.lse.empty()) needed.lse = lse = std::vector<double>(std::size_t(hidden.rows));
+  const with_log_probs<R> both{out, hidden.rows};
+  const token_outputs<R>& needed = both.outputs;
 
   bool accumulate = gradients.accumulate;
   for (const part& p : parts) {
@@ -633,9 +648,8 @@ void head_rows_once(matrix_view<const S> hidden, const lm_head<S>& head, index_r
 ///
 /// @param keep_gradients whether `head_gradient` for the same tokens follows: as many tokens as the
 ///        workspace holds then need no second product with the head.
-/// @throws std::invalid_argument for sizes that differ, a target outside the vocabulary, a
-/// workspace
-///         too small for eight tokens (the message says how large it must be).
+/// @throws std::invalid_argument for sizes that differ, a target outside the vocabulary, or a
+///         workspace too small for a few tokens (the message says how large it must be).
 template <storage S, gemm<compute_t<S>> Gemm = eigen_gemm, executor E = thread_pool>
 void head_log_probs(matrix_view<const std::type_identity_t<S>> hidden, const lm_head<S>& head,
                     index_row targets, const token_outputs<compute_t<S>>& out,
@@ -660,12 +674,8 @@ void head_log_probs(matrix_view<const std::type_identity_t<S>> hidden, const lm_
                      : pass.bytes(pass.plan(n, false)));
   const std::span<const std::int64_t> all{scored};
   if (kept > 0) {
-    // Needed for the gradients even if the caller does not want them.
-    std::vector<R> log_prob;
-    std::vector<double> lse;
-    token_outputs<R> needed = out;
-    if (out.log_prob.empty()) needed.log_prob = log_prob = std::vector<R>(std::size_t(hidden.rows));
-    if (out.lse.empty()) needed.lse = lse = std::vector<double>(std::size_t(hidden.rows));
+    const detail::with_log_probs<R> both{out, hidden.rows};
+    const token_outputs<R>& needed = both.outputs;
     const detail::head_plan plan = pass.plan(kept, false, kept_bytes);
     detail::for_each_chunk(all.first(std::size_t(kept)), plan.rows, [&](auto chunk, auto first) {
       pass.begin({plan.rows, pass.vocabulary(), plan.wave}, chunk, memory + kept_bytes,
@@ -751,8 +761,8 @@ void head_gradient(matrix_view<const std::type_identity_t<S>> hidden, const lm_h
           accumulate = true;
         });
   };
-  workspace.keep(
-      0);  // once used they are scaled: a second call, or one after an exception, recomputes
+  // Once used they are scaled: a second call, or one after an exception, computes them again.
+  workspace.keep(0);
   run(kept, source::gradients);
   run(others, source::nothing);
 }

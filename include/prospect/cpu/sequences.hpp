@@ -39,7 +39,8 @@ template <class R>
 void finish(paired_block<R>& b, double factor, double scale, tally<paired_sum::size>& sums) {
   using at = paired_sum;
   tally<at::size> here;
-  const several<double> none = 0, one = 1;
+  const several<double> none = 0;
+  const several<double> one = 1;
   for (int i = 0; i < block_size; i += lanes<double>) {
     const several<double> counted = load_wide(b.counted, i);
     const auto add = [&](int which, several<double> x) { here.sum[which].add(i, x); };
@@ -191,7 +192,8 @@ void finish(unpaired_block<R>& b, double factor, double scale, const class_terms
             const class_terms& undesirable, tally<unpaired_sum::size>& sums) {
   using at = unpaired_sum;
   tally<at::size> here;
-  const several<double> none = 0, one = 1;
+  const several<double> none = 0;
+  const several<double> one = 1;
   for (int i = 0; i < block_size; i += lanes<double>) {
     const auto counted = none < load_wide(b.counted, i);
     const auto up = none < load_wide(b.desirable, i);
@@ -265,7 +267,8 @@ struct class_sum {
 };
 template <class R>
 void add_by_class(const unpaired_block<R>& b, const block<R>& x, tally<class_sum::size>& sums) {
-  const several<double> none = 0, one = 1;
+  const several<double> none = 0;
+  const several<double> one = 1;
   for (int i = 0; i < block_size; i += lanes<double>) {
     const auto finite = [&](const block<R>& y) {
       return load_wide(y, i) - load_wide(y, i) == none;

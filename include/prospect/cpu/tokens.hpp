@@ -104,13 +104,6 @@ void check_logits(const matrix_view<T>& logits, const index_row& targets,
   check_indices("targets", targets, vocabulary);
 }
 
-/// The whole vocabulary must be in the columns.
-inline void check_whole(const token_options& options, std::int64_t columns) {
-  if (options.first_token != 0 || (options.vocabulary != 0 && options.vocabulary != columns)) {
-    reject("vocabulary", "is split here: use vocabulary_partials and combine");
-  }
-}
-
 template <std::floating_point R>
 void check_outputs(const token_outputs<R>& out, std::int64_t rows) {
   output_row("log_prob", out.log_prob, rows);
@@ -119,6 +112,17 @@ void check_outputs(const token_outputs<R>& out, std::int64_t rows) {
   output_row("sum_squares", out.sum_squares, rows);
   output_row("mean_logit", out.mean_logit, rows);
   output_row("target_is_argmax", out.target_is_argmax, rows);
+}
+
+/// A forward pass over whole rows: the columns must be the whole vocabulary.
+template <class T, std::floating_point R>
+void check_forward(const matrix_view<T>& logits, const index_row& targets,
+                   const token_outputs<R>& out, const token_options& options) {
+  check_logits(logits, targets, options);
+  if (options.vocabulary != 0 && options.vocabulary != logits.columns) {
+    reject("vocabulary", "is split here: use vocabulary_partials and combine");
+  }
+  check_outputs(out, logits.rows);
 }
 
 template <std::floating_point R>
@@ -135,10 +139,10 @@ void put_scores(const token_outputs<R>& out, std::int64_t t, const token_scores&
   put(out.target_is_argmax, scores.target_is_argmax ? 1 : 0);
 }
 
-/// The target's column in this part of the vocabulary, or -1.
-inline std::int64_t column_of(std::int64_t target, const token_options& options,
+/// The target's column in the part of the vocabulary that starts at `first_token`, or -1.
+inline std::int64_t column_of(std::int64_t target, std::int64_t first_token,
                               std::int64_t columns) noexcept {
-  const std::int64_t column = target - options.first_token;
+  const std::int64_t column = target - first_token;
   return column >= 0 && column < columns ? column : -1;
 }
 
@@ -155,7 +159,7 @@ void for_each_row(std::int64_t rows, std::int64_t row_bytes, E& on, const Body& 
     for (std::int64_t t = i * piece; t < end; ++t) body(t);
   };
   // Waking threads costs about as much as half a megabyte of logits.
-  if (pieces <= 2) return serial_executor{}.run(pieces, run);
+  if (pieces <= 2) return serial_executor::run(pieces, run);
   on.run(pieces, run);
 }
 
@@ -163,9 +167,7 @@ template <storage S, executor E>
 void token_log_probs(const row_kernels<S>& kernels, matrix_view<const S> logits, index_row targets,
                      const token_outputs<compute_t<S>>& out, const token_options& options, E& on) {
   const logit_map map = map_of(options);
-  check_logits(logits, targets, options);
-  check_whole(options, logits.columns);
-  check_outputs(out, logits.rows);
+  check_forward(logits, targets, out, options);
   const bool statistics = out.statistics();
   for_each_row(logits.rows, logits.columns * std::int64_t{sizeof(S)}, on, [&](std::int64_t t) {
     token_scores scores{};
@@ -181,6 +183,14 @@ template <class R>
 struct row_coefficients {
   R softmax, onehot;
 };
+
+/// Those of a loss that gives each token's log-prob one coefficient.
+template <class R>
+auto loss_coefficients(strided_span<const R> d_token) {
+  return [d_token](std::int64_t t) {
+    return row_coefficients<R>{.softmax = -d_token[t], .onehot = -d_token[t]};
+  };
+}
 
 /// `coefficients(t)` gives a row's two coefficients.
 template <storage S, class Coefficients, executor E>
@@ -204,8 +214,8 @@ void logits_gradient(const row_kernels<S>& kernels, matrix_view<const S> logits,
       std::fill(out, out + logits.columns, store<S>(R(0)));
     } else {
       kernels.gradient(logits.row(t), out, logits.columns,
-                       column_of(targets[t], options, logits.columns), log_prob[t], lse[t],
-                       c.softmax, c.onehot, map);
+                       column_of(targets[t], options.first_token, logits.columns), log_prob[t],
+                       lse[t], c.softmax, c.onehot, map);
     }
   });
 }
@@ -216,9 +226,7 @@ void token_log_probs_and_gradient(const row_kernels<S>& kernels, matrix_view<S> 
                                   const token_options& options, E& on) {
   using R = compute_t<S>;
   const logit_map map = map_of(options);
-  check_logits(logits, targets, options);
-  check_whole(options, logits.columns);
-  check_outputs(out, logits.rows);
+  check_forward(logits, targets, out, options);
   const bool statistics = out.statistics();
   for_each_row(logits.rows, 2 * logits.columns * std::int64_t{sizeof(S)}, on, [&](std::int64_t t) {
     S* const x = logits.row(t);
@@ -246,8 +254,8 @@ void vocabulary_partials(const row_kernels<S>& kernels, matrix_view<const S> log
     out[t] = targets[t] == ignored_target
                  ? vocabulary_partial{}
                  : kernels.sum(logits.row(t), logits.columns,
-                               column_of(targets[t], options, logits.columns), statistics, map,
-                               reuse::no);
+                               column_of(targets[t], options.first_token, logits.columns),
+                               statistics, map, reuse::no);
   });
 }
 
@@ -262,7 +270,7 @@ inline void check_layout(const sequence_layout& layout, const index_row& targets
 /// Row t of `logits` ([tokens, vocabulary], any pitch and alignment) is scored against
 /// `targets[t]`, which is aligned with it (`shift_targets` aligns label rows). A row whose target
 /// is -100 is not read and yields 0. -inf logits are impossible tokens; NaN or +inf makes that row
-/// NaN and no other.
+/// NaN and no other (under a soft cap +inf is the cap).
 ///
 /// @tparam S storage type of the logits; outputs are `compute_t<S>`.
 /// @param on runs the loop over rows; the results do not depend on it.
@@ -330,13 +338,9 @@ void logits_gradient(matrix_view<std::type_identity_t<S>> logits, index_row targ
                      strided_span<const compute_t<S>> log_prob, strided_span<const double> lse,
                      strided_span<const compute_t<S>> d_token, const token_options& options = {},
                      E& on = thread_pool::shared()) {
-  using R = compute_t<S>;
   detail::require_row("d_token", d_token, logits.rows);
-  const auto coefficients = [&](std::int64_t t) {
-    return detail::row_coefficients<R>{.softmax = -d_token[t], .onehot = -d_token[t]};
-  };
   detail::logits_gradient<S>(detail::compiled_kernels<S>(), logits, logits, targets, log_prob, lse,
-                             coefficients, options, on);
+                             detail::loss_coefficients(d_token), options, on);
 }
 
 /// The same with two coefficients per token, into `gradient`, which may be the logits themselves

@@ -236,7 +236,8 @@ void for_each_block(range all, const F& f) {
 /// from a quarter of a million rows on.
 template <class F, executor E>
 auto in_pieces(std::int64_t n, E& on, const F& f) {
-  constexpr std::int64_t size = 1 << 14, worth_threads = 1 << 18;
+  constexpr std::int64_t size = 1 << 14;
+  constexpr std::int64_t worth_threads = 1 << 18;
   if (n <= size) return f(range{0, n});
   std::vector<decltype(f(range{}))> parts(static_cast<std::size_t>((n + size - 1) / size));
   const auto work = [&](std::int64_t i) {
@@ -244,7 +245,7 @@ auto in_pieces(std::int64_t n, E& on, const F& f) {
   };
   const auto pieces = static_cast<std::int64_t>(parts.size());
   if (n < worth_threads) {
-    serial_executor{}.run(pieces, work);
+    serial_executor::run(pieces, work);
   } else {
     on.run(pieces, work);
   }

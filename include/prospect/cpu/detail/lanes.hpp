@@ -187,12 +187,12 @@ PROSPECT_INLINE floats widen(float16, words upper) {
 /// To bits in the upper half of each word, rounded to nearest even. A NaN that arithmetic made
 /// stays one; a payload with all lower bits set would not, and callers keep those away.
 PROSPECT_INLINE words narrow(bfloat16, floats x) {
-  const words u = (words)x;
+  const auto u = (words)x;
   return u + 0x7fffU + ((u >> 16) & 1U);
 }
 /// The same arithmetic as float16's conversion, all branches at once.
 PROSPECT_INLINE words narrow(float16, floats x) {
-  const words u = (words)x;
+  const auto u = (words)x;
   const words magnitude = u & 0x7fffffffU;
   const words rebased = magnitude - 0x38000000U;
   const words normal = (rebased + 0xfffU + ((rebased >> 13) & 1U)) >> 13;
@@ -231,7 +231,7 @@ PROSPECT_INLINE tile<compute_t<S>> load_tile(const S* p) {
 #endif
   if constexpr (sizeof(S) == 2) {
     unrolled<ways / 2>([&](int w) __attribute__((always_inline)) {
-      const words u = load_vector<words>(p + 2 * w * lanes<R>);
+      const auto u = load_vector<words>(p + 2 * w * lanes<R>);
       t.way[2 * w] = widen(S{}, even_halves(u));
       t.way[2 * w + 1] = widen(S{}, odd_halves(u));
     });

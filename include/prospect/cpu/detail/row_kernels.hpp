@@ -81,11 +81,11 @@ struct mapped_logits {
     // tanh u = (1 - e) / (1 + e), 1 - tanh^2 u = 4 e / (1 + e)^2, with e = e^(-2 |u|)
     const doubles u = x / soft_cap;
     const doubles magnitude = u < 0.0 ? -u : u;
-    const doubles e = exponential<double>{1.0}(-2.0 * magnitude);
+    const auto e = exponential<double>{1.0}(-2.0 * magnitude);
     const doubles t = (1.0 - e) / (1.0 + e);
     const doubles z = inverse_temperature * soft_cap * (u < 0.0 ? -t : t);
     const doubles slope = inverse_temperature * 4.0 * e / ((1.0 + e) * (1.0 + e));
-    const doubles impossible = every_lane<doubles>(-std::numeric_limits<double>::infinity());
+    const auto impossible = every_lane<doubles>(-std::numeric_limits<double>::infinity());
     return {x == impossible ? impossible : z, slope};
   }
   /// What rounding to fp32 left over; nothing of an infinity.
@@ -254,7 +254,10 @@ block_sums sum_block(const S* x, std::int64_t count, const Map& map, double shif
 
   const relative e_to{map, shift};
   running_maximum<R> maximum;
-  running_sum<R> exponentials, squares, weighted, logits;
+  running_sum<R> exponentials;
+  running_sum<R> squares;
+  running_sum<R> weighted;
+  running_sum<R> logits;
   // `plain` is x with 0 instead of the filler -inf of a partial tile.
   const auto add = [&](const tile<R>& t, const tile<R>& plain) __attribute__((always_inline)) {
     unrolled<ways>([&](int w) __attribute__((always_inline)) {
@@ -413,6 +416,18 @@ class exact_exponential {
   numbers<R> near_, rest_, lowest_;
 };
 
+/// out = f(x), tile by tile; `out` is x, or another row.
+template <storage S, class F>
+PROSPECT_INLINE void transform_row(const S* x, S* out, std::int64_t count, const F& f) {
+  using R = compute_t<S>;
+  std::int64_t i = 0;
+  for (; i + tile_size<R> <= count; i += tile_size<R>) {
+    prefetch_ahead(x + i, reuse::no);
+    store_tile(out + i, f(load_tile(x + i)));
+  }
+  if (i < count) store_part(out + i, f(load_part(x + i, count - i, R(0))), count - i);
+}
+
 /// Writes factor softmax(z) dz/dx over a row, or into another one.
 template <storage S, class Map>
 void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t<S> factor,
@@ -424,22 +439,17 @@ void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t
       Map::identity
           ? exact_exponential<S>{static_cast<R>(factor * std::exp(near - lse)), near, R(0)}
           : exact_exponential<S>{factor, near, static_cast<R>(lse - near)};
-  const auto softmax = [&](tile<R> t) __attribute__((always_inline)) {
-    unrolled<ways>([&](int w) __attribute__((always_inline)) {
-      if constexpr (Map::identity) {
-        t.way[w] = e(t.way[w]);
-      } else {
-        t.way[w] = e(map.template operator()<R>(t.way[w]));
-      }
-    });
-    return t;
-  };
-  std::int64_t i = 0;
-  for (; i + tile_size<R> <= count; i += tile_size<R>) {
-    prefetch_ahead(x + i, reuse::no);
-    store_tile(out + i, softmax(load_tile(x + i)));
-  }
-  if (i < count) store_part(out + i, softmax(load_part(x + i, count - i, R(0))), count - i);
+  transform_row(
+      x, out, count, [&](tile<R> t) __attribute__((always_inline)) {
+        unrolled<ways>([&](int w) __attribute__((always_inline)) {
+          if constexpr (Map::identity) {
+            t.way[w] = e(t.way[w]);
+          } else {
+            t.way[w] = e(map.template operator()<R>(t.way[w]));
+          }
+        });
+        return t;
+      });
 }
 
 /// a p - b at the target itself: from 1 - p where the model is confident, because as a difference
@@ -475,16 +485,11 @@ template <storage S>
 void scale_row(S* x, std::int64_t count, compute_t<S> factor) {
   using R = compute_t<S>;
   if (std::isnan(factor)) factor = std::numeric_limits<R>::quiet_NaN();  // whatever its payload
-  const auto scale = [&](tile<R> t) __attribute__((always_inline)) {
-    unrolled<ways>([&](int w) __attribute__((always_inline)) { t.way[w] *= factor; });
-    return t;
-  };
-  std::int64_t i = 0;
-  for (; i + tile_size<R> <= count; i += tile_size<R>) {
-    prefetch_ahead(x + i, reuse::no);
-    store_tile(x + i, scale(load_tile(x + i)));
-  }
-  if (i < count) store_part(x + i, scale(load_part(x + i, count - i, R(0))), count - i);
+  transform_row(
+      x, x, count, [&](tile<R> t) __attribute__((always_inline)) {
+        unrolled<ways>([&](int w) __attribute__((always_inline)) { t.way[w] *= factor; });
+        return t;
+      });
 }
 
 /// Those of the instruction set this is compiled for.

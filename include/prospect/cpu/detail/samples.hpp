@@ -73,7 +73,8 @@ struct paired_block {
       return fill(counted, R(1), block_size);
     }
     for (int i = 0; i < block_size; i += lanes<R>) {
-      const several<R> none = 0, one = 1;
+      const several<R> none = 0;
+      const several<R> one = 1;
       const several<R> first = select(none < load_several(chosen.tokens, i), one, none);
       store_several(counted, i, select(none < load_several(rejected.tokens, i), first, none));
     }
@@ -121,7 +122,8 @@ struct unpaired_block {
     detail::read(in.desirable, at, desirable);
     if (at.count == block_size && in.tokens.empty()) return fill(counted, R(1), block_size);
     for (int i = 0; i < block_size; i += lanes<R>) {
-      const several<R> none = 0, one = 1;
+      const several<R> none = 0;
+      const several<R> one = 1;
       store_several(counted, i, select(none < load_several(answer.tokens, i), one, none));
     }
     answer.keep(counted);
