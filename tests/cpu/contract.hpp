@@ -32,28 +32,28 @@ bool log_prob_in_contract(R got, real want, real largest_logit) {
 
 /// What rounding to S may cost relatively, and absolutely among subnormals.
 template <class S>
-constexpr real last_place = 8 * std::numeric_limits<S>::epsilon();
+inline constexpr real last_place = 8 * std::numeric_limits<S>::epsilon();
 template <>
-constexpr real last_place<double> = 1e-12L;  // the digits that lse has behind its point
+inline constexpr real last_place<double> = 1e-12L;  // the digits that lse has behind its point
 template <>
-constexpr real last_place<prospect::bfloat16> = 0x1p-8L;
+inline constexpr real last_place<prospect::bfloat16> = 0x1p-8L;
 template <>
-constexpr real last_place<prospect::float16> = 0x1p-11L;
+inline constexpr real last_place<prospect::float16> = 0x1p-11L;
 template <class S>
-constexpr real smallest = std::numeric_limits<S>::denorm_min();
+inline constexpr real smallest = std::numeric_limits<S>::denorm_min();
 template <>
-constexpr real smallest<prospect::bfloat16> = 0x1p-133L;
+inline constexpr real smallest<prospect::bfloat16> = 0x1p-133L;
 template <>
-constexpr real smallest<prospect::float16> = 0x1p-24L;
+inline constexpr real smallest<prospect::float16> = 0x1p-24L;
 
 /// The lse comes from a sum in the type of arithmetic; its error is one of the gradient's 8 ulp, or
 /// of the 4e-6 before it is rounded to 16 bits (where equal logits make equal errors).
 template <class S>
-constexpr real lse_error = 1e-6L;
+inline constexpr real lse_error = 1e-6L;
 template <>
-constexpr real lse_error<float> = 2.4e-7L;
+inline constexpr real lse_error<float> = 2.4e-7L;
 template <>
-constexpr real lse_error<double> = 1e-13L;
+inline constexpr real lse_error<double> = 1e-13L;
 
 /// Within the contract on gradients: 8 ulp in fp32; for 16 bits one rounding of a value that is
 /// accurate to 4e-6; for fp64 as many digits as an lse of the size of `largest_logit` has. `terms`
