@@ -64,7 +64,7 @@ struct head_batch {
   }
   cpu::lm_head<float> head() const { return {.weight = {weight.data(), vocabulary, width}}; }
   matrix_view<const float> hidden_view() const { return {hidden.data(), tokens, width}; }
-  cpu::token_outputs<float> outputs() { return {.log_prob = log_prob, .lse = lse}; }
+  prospect::token_outputs<float> outputs() { return {.log_prob = log_prob, .lse = lse}; }
   cpu::head_gradients<float> gradients() const {
     return {.hidden = {d_hidden.data(), tokens, width},
             .weight = {d_weight.data(), vocabulary, width}};

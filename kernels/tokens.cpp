@@ -52,7 +52,7 @@ class executor_of {
 
 struct options_of {
   prospect_token_options given{};
-  prospect::cpu::token_options options{};
+  prospect::token_options options{};
   executor_of executor;
 
   explicit options_of(const prospect_token_options* pointer)
@@ -66,7 +66,7 @@ struct options_of {
 };
 
 template <class R>
-prospect::cpu::token_outputs<R> outputs_of(prospect_row log_prob, prospect_row lse,
+prospect::token_outputs<R> outputs_of(prospect_row log_prob, prospect_row lse,
                                            const prospect_token_statistics* pointer) {
   const prospect_token_statistics s =
       pointer == nullptr ? prospect_token_statistics{} : pk::versioned(pointer, "statistics");

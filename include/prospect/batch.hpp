@@ -17,19 +17,19 @@ struct sum_count {
   double sum = 0;
   double count = 0;
 
-  constexpr void add(double x) noexcept {
+  PROSPECT_HD constexpr void add(double x) noexcept {
     sum += x;
     count += 1;
   }
-  constexpr sum_count& operator+=(const sum_count& other) noexcept {
+  PROSPECT_HD constexpr sum_count& operator+=(const sum_count& other) noexcept {
     sum += other.sum;
     count += other.count;
     return *this;
   }
   /// False for an absent class: leave the metric out, do not report 0.
-  constexpr bool present() const noexcept { return count > 0; }
+  PROSPECT_HD constexpr bool present() const noexcept { return count > 0; }
   /// The mean, or 0 where nothing was counted.
-  constexpr double mean() const noexcept { return count > 0 ? sum / count : 0.0; }
+  PROSPECT_HD constexpr double mean() const noexcept { return count > 0 ? sum / count : 0.0; }
 };
 
 /// What the summed loss is divided by before its gradient is handed out. Explicit, so that gradient
@@ -48,7 +48,7 @@ class normaliser {
   /// False if `over` was given no positive, finite number.
   constexpr bool valid() const noexcept { return count_ >= 1e-300 && count_ <= 1e300; }
   /// The factor on losses and coefficients, for a batch with this many counted examples.
-  constexpr double factor(double local_count) const noexcept {
+  PROSPECT_HD constexpr double factor(double local_count) const noexcept {
     if (by_ == by::local_count) return local_count > 0 ? 1.0 / local_count : 0.0;
     return 1.0 / count_;
   }

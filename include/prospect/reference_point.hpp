@@ -15,12 +15,12 @@ struct reference_point {
   double raw = 0;  ///< before clamping
 
   /// A KL estimate as KTO uses it: max(0, raw).
-  static constexpr reference_point clamped(double raw) noexcept {
+  PROSPECT_HD static constexpr reference_point clamped(double raw) noexcept {
     return {.z = raw < 0 ? 0.0 : raw, .raw = raw};
   }
   /// From observed log-ratios of mismatched rows, all-reduced if there are several ranks. No
   /// observation at all gives 0.
-  static constexpr reference_point from(const sum_count& mismatched) noexcept {
+  PROSPECT_HD static constexpr reference_point from(const sum_count& mismatched) noexcept {
     return clamped(mismatched.mean());
   }
 };

@@ -48,7 +48,7 @@ struct batch {
     return {sizeof(prospect_token_statistics), out(entropy), out(sum_squares), out(mean_logit),
             out(hit)};
   }
-  prospect::cpu::token_outputs<float> outputs_of_cpp() {
+  prospect::token_outputs<float> outputs_of_cpp() {
     return {.log_prob = log_prob_of_cpp,
             .lse = lse_of_cpp,
             .entropy = entropy_of_cpp,
@@ -86,7 +86,7 @@ prospect_token_options capped() {
   options.soft_cap = 30;
   return options;
 }
-const prospect::cpu::token_options capped_of_cpp{.temperature = 0.7, .soft_cap = 30};
+const prospect::token_options capped_of_cpp{.temperature = 0.7, .soft_cap = 30};
 
 }  // namespace
 

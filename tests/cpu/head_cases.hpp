@@ -138,7 +138,7 @@ struct head_results {
         weight{s.vocabulary, s.width, 3, 2},
         bias{s.vocabulary, {.offset = 1, .stride = -2}} {}
 
-  prospect::cpu::token_outputs<R> scores() {
+  prospect::token_outputs<R> scores() {
     return {.log_prob = log_prob, .lse = lse, .entropy = entropy};
   }
   prospect::cpu::head_gradients<S> gradients(bool accumulate = false) {

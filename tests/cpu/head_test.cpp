@@ -721,7 +721,7 @@ TEST_CASE("arguments of the head path are refused by name", "[head][errors]") {
     });
   };
   const auto step = [&](const sequence_layout& l, std::int64_t group,
-                        const prospect::cpu::token_outputs<float>& out) {
+                        const prospect::token_outputs<float>& out) {
     return testing::refusal([&] {
       head_step(h, c.head(), c.targets, l, group, out, nothing, d, r.gradients(), workspace);
     });

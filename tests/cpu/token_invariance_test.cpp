@@ -24,7 +24,7 @@ using prospect::compute_t;
 using prospect::float16;
 using prospect::ignored_target;
 using prospect::vocabulary_partial;
-using prospect::cpu::token_options;
+using prospect::token_options;
 using testing::logits_matrix;
 using testing::random_source;
 using testing::row_kind;

@@ -28,7 +28,7 @@ using prospect::bfloat16;
 using prospect::compute_t;
 using prospect::float16;
 using prospect::ignored_target;
-using prospect::cpu::token_options;
+using prospect::token_options;
 using testing::logits_matrix;
 using testing::near;
 using testing::random_source;
@@ -70,7 +70,7 @@ struct results {
         lse(log_prob.size(), testing::poison<double>()),
         argmax(log_prob.size(), testing::poison<std::uint8_t>()) {}
 
-  prospect::cpu::token_outputs<R> out() {
+  prospect::token_outputs<R> out() {
     return {.log_prob = log_prob,
             .lse = lse,
             .entropy = entropy,
@@ -446,7 +446,7 @@ TEST_CASE("every output may be asked for alone, of any stride", "[tokens][option
   for (std::int64_t t = 0; t < 3; ++t) fill(logits, t, row_kind::ordinary, 0, random);
   const std::vector<std::int64_t> targets{5, ignored_target, 69};
   auto want = forward(logits, targets, {});
-  using outputs = prospect::cpu::token_outputs<float>;
+  using outputs = prospect::token_outputs<float>;
   const auto alone = [&](auto member, const auto& values) {
     using T = typename std::remove_cvref_t<decltype(values)>::value_type;
     testing::laid_out_row<T> row{3, {.offset = 2, .stride = -2}};

@@ -26,7 +26,7 @@ using prospect::compute_t;
 using prospect::float16;
 using prospect::ignored_target;
 using prospect::vocabulary_partial;
-using prospect::cpu::token_options;
+using prospect::token_options;
 using testing::logits_matrix;
 using testing::near;
 using testing::random_source;
@@ -174,7 +174,7 @@ TEST_CASE("a target that no part holds, and parts of the wrong size", "[tokens][
   std::vector<vocabulary_partial> partials(1);
   prospect::cpu::vocabulary_partials<float>(logits.view(), targets, partials, {.vocabulary = 10});
   std::vector<float> log_prob{0};
-  const prospect::cpu::token_outputs<float> out{.log_prob = log_prob};
+  const prospect::token_outputs<float> out{.log_prob = log_prob};
   prospect::cpu::token_log_probs<float>({partials.data(), 1, 1}, targets, out);
   CHECK(std::isnan(log_prob[0]));
 

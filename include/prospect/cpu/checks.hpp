@@ -3,7 +3,7 @@
 #pragma once
 
 #include <prospect/batch.hpp>
-#include <prospect/losses/differentiate.hpp>
+#include <prospect/losses/reads.hpp>
 
 #include <cmath>
 #include <cstdint>
@@ -60,50 +60,6 @@ inline void valid(const normaliser& by) {
 
 template <class R>
 constexpr R not_a_number = std::numeric_limits<R>::quiet_NaN();
-
-// What a loss reads is found by changing it and looking whether anything else comes out. So a
-// missing row is an error exactly where it matters, and no loss carries flags that could drift from
-// its formula. Several values, because a formula may be flat or branch.
-template <class R>
-bool same(const paired_value<R>& a, const paired_value<R>& b) {
-  return a.loss == b.loss && a.d_chosen == b.d_chosen && a.d_rejected == b.d_rejected;
-}
-template <class R>
-bool same(const unpaired_value<R>& a, const unpaired_value<R>& b) {
-  return a.loss == b.loss && a.d_policy == b.d_policy;
-}
-
-template <class R, class L>
-bool tells_apart(const L& loss, const completion<R>& a, const completion<R>& b) {
-  if constexpr (paired_loss<L, R>) {
-    const auto value = [&](const completion<R>& chosen, const completion<R>& rejected) {
-      return differentiate(loss, pair<R>{.chosen = chosen, .rejected = rejected});
-    };
-    return !same(value(a, a), value(b, a)) || !same(value(a, a), value(a, b));
-  } else {
-    const auto value = [&](const completion<R>& answer, bool desirable) {
-      return differentiate(loss, unpaired<R>{.answer = answer, .z = 0, .desirable = desirable});
-    };
-    return !same(value(a, true), value(b, true)) || !same(value(a, false), value(b, false));
-  }
-}
-
-template <class R, class L>
-bool reads_reference(const L& loss) {
-  for (const R ratio : {R(-1000), R(-30), R(-0.5), R(0), R(3), R(30), R(1000)}) {
-    const completion<R> here{.policy = R(-2), .ratio = R(0.5), .tokens = R(2)};
-    if (tells_apart(loss, here, {.policy = R(-2), .ratio = ratio, .tokens = R(2)})) return true;
-  }
-  return false;
-}
-template <class R, class L>
-bool reads_tokens(const L& loss) {
-  for (const R ratio : {R(-30), R(0.5), R(30)}) {
-    const completion<R> here{.policy = R(-20), .ratio = ratio, .tokens = R(2)};
-    if (tells_apart(loss, here, {.policy = R(-20), .ratio = ratio, .tokens = R(7)})) return true;
-  }
-  return false;
-}
 
 /// An input by name, and whether the caller gave it.
 struct given_row {

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <prospect/cpu/detail/lanes.hpp>
+#include <prospect/tokens.hpp>
 #include <prospect/vocabulary.hpp>
 
 #include <algorithm>
@@ -15,27 +16,6 @@
 #include <limits>
 
 namespace prospect::inline v0::cpu::detail {
-
-/// From a stored logit x to the logit z of the distribution:
-/// z = soft_cap tanh(x / soft_cap) / temperature. What is impossible (-inf) stays impossible.
-struct logit_map {
-  double inverse_temperature = 1;
-  double soft_cap = std::numeric_limits<double>::infinity();
-
-  bool caps() const noexcept { return soft_cap < std::numeric_limits<double>::infinity(); }
-  bool identity() const noexcept { return inverse_temperature == 1 && !caps(); }
-
-  double operator()(double x) const noexcept {
-    const bool capped = caps() && x > -std::numeric_limits<double>::infinity();
-    return inverse_temperature * (capped ? soft_cap * std::tanh(x / soft_cap) : x);
-  }
-  /// dz/dx; 1 - tanh^2 u = 4 e / (1 + e)^2 with e = e^(-2 |u|), which keeps its digits.
-  double slope(double x) const noexcept {
-    if (!caps()) return inverse_temperature;
-    const double e = std::exp(-2 * std::abs(x / soft_cap));
-    return inverse_temperature * 4 * e / ((1 + e) * (1 + e));
-  }
-};
 
 /// The kernels for one storage type. The archive fills it with those of the instruction set it
 /// finds, header-only users have those of the one they compile for.

@@ -1,0 +1,83 @@
+// What goes into the token phases and what comes out of them, on every back end: how logits become
+// probabilities, the rows of results, and the coefficients that come back.
+#pragma once
+
+#include <prospect/core/strided_span.hpp>
+
+#include <cmath>
+#include <concepts>
+#include <cstdint>
+#include <limits>
+
+namespace prospect::inline v0 {
+
+/// How logits become a distribution, p = softmax(z) with
+///
+///   z = soft_cap tanh(x / soft_cap) / temperature,
+///
+/// and which part of the vocabulary the columns are. Gradients are with respect to x.
+struct token_options {
+  double temperature = 1;
+  double soft_cap = std::numeric_limits<double>::infinity();  ///< of the logits; infinite: none
+  std::int64_t first_token = 0;  ///< the token of column 0, where the vocabulary is split
+  std::int64_t vocabulary = 0;   ///< its whole size; 0: the columns are all of it
+};
+
+/// Per-token results of the forward pass; an empty row is not written. All of them come out of one
+/// pass over the logits; asking for any below `lse` makes it somewhat slower.
+template <std::floating_point R>
+struct token_outputs {
+  strided_span<R> log_prob{};     ///< log p(target), at most 0; 0 where the target is ignored
+  strided_span<double> lse{};     ///< log sum e^z; fp64, because the gradient needs it
+  strided_span<R> entropy{};      ///< of p, nats
+  strided_span<R> sum_squares{};  ///< sum p^2, WPO's normaliser (Zhou et al. 2024, eq. 5)
+  strided_span<R> mean_logit{};   ///< mean of z
+  strided_span<std::uint8_t> target_is_argmax{};  ///< 1 or 0; of equal logits the first counts
+
+  PROSPECT_HD bool statistics() const noexcept {
+    return !entropy.empty() || !sum_squares.empty() || !mean_logit.empty() ||
+           !target_is_argmax.empty();
+  }
+};
+
+/// Two coefficients per token: the gradient of row t is
+/// softmax[t] softmax(z) - onehot[t] onehot(target).
+///
+/// With both equal to -dL/dlogp it is that of a preference loss. Adding 2 c lse to the first is the
+/// gradient of a z-loss c lse^2; adding w to both mixes in a next-token loss of weight w.
+template <std::floating_point R>
+struct token_coefficients {
+  strided_span<const R> softmax;
+  strided_span<const R> onehot;
+};
+
+/// Per-sequence sums; an empty row is not written.
+struct sequence_outputs {
+  strided_span<double> log_prob{};      ///< sum over scored tokens
+  strided_span<std::int32_t> tokens{};  ///< number of scored tokens
+};
+
+/// From a stored logit x to the logit z of the distribution:
+/// z = soft_cap tanh(x / soft_cap) / temperature. What is impossible (-inf) stays impossible.
+struct logit_map {
+  double inverse_temperature = 1;
+  double soft_cap = std::numeric_limits<double>::infinity();
+
+  PROSPECT_HD bool caps() const noexcept {
+    return soft_cap < std::numeric_limits<double>::infinity();
+  }
+  PROSPECT_HD bool identity() const noexcept { return inverse_temperature == 1 && !caps(); }
+
+  PROSPECT_HD double operator()(double x) const noexcept {
+    const bool capped = caps() && x > -std::numeric_limits<double>::infinity();
+    return inverse_temperature * (capped ? soft_cap * std::tanh(x / soft_cap) : x);
+  }
+  /// dz/dx; 1 - tanh^2 u = 4 e / (1 + e)^2 with e = e^(-2 |u|), which keeps its digits.
+  PROSPECT_HD double slope(double x) const noexcept {
+    if (!caps()) return inverse_temperature;
+    const double e = std::exp(-2 * std::abs(x / soft_cap));
+    return inverse_temperature * 4 * e / ((1 + e) * (1 + e));
+  }
+};
+
+}  // namespace prospect::inline v0
