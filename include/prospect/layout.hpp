@@ -54,6 +54,8 @@ class sequence_layout {
     return layout;
   }
 
+  /// Whether offsets were given; they may lie on a device.
+  constexpr bool packed() const noexcept { return offsets_.size() > 0; }
   PROSPECT_HD constexpr std::int64_t sequences() const noexcept { return sequences_; }
   PROSPECT_HD constexpr std::int64_t begin(std::int64_t i) const noexcept {
     return offsets_.size() > 0 ? offsets_[i] : i * length_;

@@ -11,6 +11,9 @@
 
 namespace prospect::inline v0 {
 
+/// A soft cap that caps nothing.
+inline constexpr double no_cap = std::numeric_limits<double>::infinity();
+
 /// How logits become a distribution, p = softmax(z) with
 ///
 ///   z = soft_cap tanh(x / soft_cap) / temperature,
@@ -18,7 +21,7 @@ namespace prospect::inline v0 {
 /// and which part of the vocabulary the columns are. Gradients are with respect to x.
 struct token_options {
   double temperature = 1;
-  double soft_cap = std::numeric_limits<double>::infinity();  ///< of the logits; infinite: none
+  double soft_cap = no_cap;  ///< of the logits
   std::int64_t first_token = 0;  ///< the token of column 0, where the vocabulary is split
   std::int64_t vocabulary = 0;   ///< its whole size; 0: the columns are all of it
 };
@@ -61,15 +64,15 @@ struct sequence_outputs {
 /// z = soft_cap tanh(x / soft_cap) / temperature. What is impossible (-inf) stays impossible.
 struct logit_map {
   double inverse_temperature = 1;
-  double soft_cap = std::numeric_limits<double>::infinity();
+  double soft_cap = no_cap;
 
   PROSPECT_HD bool caps() const noexcept {
-    return soft_cap < std::numeric_limits<double>::infinity();
+    return soft_cap < no_cap;
   }
   PROSPECT_HD bool identity() const noexcept { return inverse_temperature == 1 && !caps(); }
 
   PROSPECT_HD double operator()(double x) const noexcept {
-    const bool capped = caps() && x > -std::numeric_limits<double>::infinity();
+    const bool capped = caps() && x > -no_cap;
     return inverse_temperature * (capped ? soft_cap * std::tanh(x / soft_cap) : x);
   }
   /// dz/dx; 1 - tanh^2 u = 4 e / (1 + e)^2 with e = e^(-2 |u|), which keeps its digits.

@@ -1,0 +1,139 @@
+// What softmax is computed with on a device: exponentials of differences of logits, fast ones for
+// sums and exact ones for gradients; and how a logit x becomes the z of the distribution.
+#pragma once
+
+#include <prospect/tokens.hpp>
+
+#include <cmath>
+#include <limits>
+
+namespace prospect::inline v0::cuda::detail {
+
+// std::numeric_limits has host functions only.
+inline constexpr float infinity = std::numeric_limits<float>::infinity();
+inline constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
+
+inline constexpr float log2_e = 1.44269504F;
+/// What rounding took from log2(e), and log(2).
+inline constexpr float log2_e_low = 1.92596303e-8F;
+inline constexpr float log_2 = 0.693147181F;
+
+/// 2^t to 2 ulp, by the hardware; what is below the normal numbers is 0.
+__device__ inline float power_of_2(float t) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(t));
+  return power;
+}
+
+/// e^d for a sum: the error grows with |d|, as the term itself fades.
+__device__ inline float exponential(float d) { return power_of_2(d * log2_e); }
+
+/// factor e^(d + lost) to a few ulp for every d, where `lost` is what rounding took from d.
+__device__ inline float exact_exponential(float factor, float d, float lost) {
+  const float t = d * log2_e;
+  const float rest = fmaf(d, log2_e, -t) + fmaf(d, log2_e_low, lost * log2_e);
+  const float y = factor * exp2f(t);
+  return fmaf(y, rest * log_2, y);
+}
+
+/// A number that stands for another: a few digits, so that what z - near loses to rounding is
+/// little and can be had exactly. Not above x from 2^16 on, where logits have no more digits
+/// themselves.
+__device__ inline float few_digits(double x) {
+  if (fabs(x) < 65536) return static_cast<float>(rint(256 * x) / 256);
+  const float near = __double2float_rn(x);
+  return near > x ? nextafterf(near, -infinity) : near;
+}
+
+/// Most models' map: nothing to do, z = x.
+struct unmapped {
+  struct difference {
+    float reference;  ///< a logit
+
+    __device__ float operator()(float x) const { return x - reference; }
+  };
+  /// z(x) - z(highest), where x is not higher.
+  __device__ difference below(float highest) const { return {highest}; }
+  __device__ double z(float x) const { return x; }
+  __device__ double slope(float) const { return 1; }
+
+  /// factor e^(z - lse) dz/dx.
+  struct softmax {
+    float factor, near, lowest;
+
+    __device__ float operator()(float x) const {
+      // Below `lowest` nothing is left, and the difference stays exact.
+      x = fmaxf(lowest, x);
+      const float d = x - near;
+      return exact_exponential(factor, d, x - (d + near));
+    }
+  };
+  __device__ softmax relative_to(double lse, float factor) const {
+    const float near = few_digits(lse);
+    // e^(z - lse) = e^(z - near) e^(near - lse)
+    const int exponent = near == 0 ? 0 : ilogbf(near);
+    return {.factor = static_cast<float>(factor * exp(near - lse)),
+            .near = near,
+            .lowest = near - ldexpf(1.0F, exponent < 27 ? 7 : exponent - 20)};
+  }
+};
+
+/// Temperature and soft cap, through fp64, because a rounded z would cost the gradient its digits.
+struct mapped {
+  double inverse_temperature, soft_cap;
+  bool caps;
+
+  explicit mapped(const logit_map& map)
+      : inverse_temperature{map.inverse_temperature}, soft_cap{map.soft_cap}, caps{map.caps()} {}
+
+  struct parts {
+    double z, slope;
+  };
+  __device__ parts operator()(float x) const {
+    if (!caps) return {inverse_temperature * x, inverse_temperature};
+    // tanh u = (1 - e) / (1 + e) and 1 - tanh^2 u = 4 e / (1 + e)^2, with e = e^(-2 |u|)
+    const double u = x / soft_cap;
+    const double e = exp(-2 * fabs(u));
+    const double inverse = 1 / (1 + e);
+    const double z = inverse_temperature * soft_cap * copysign((1 - e) * inverse, u);
+    const bool impossible = x == -infinity;
+    return {impossible ? static_cast<double>(x) : z,
+            inverse_temperature * 4 * e * inverse * inverse};
+  }
+  __device__ double z(float x) const { return (*this)(x).z; }
+  __device__ double slope(float x) const { return (*this)(x).slope; }
+
+  struct difference;
+  struct softmax;
+  __device__ difference below(float highest) const;
+  __device__ softmax relative_to(double lse, float factor) const;
+};
+
+struct mapped::difference {
+  mapped map;
+  double reference;
+
+  __device__ float operator()(float x) const { return static_cast<float>(map.z(x) - reference); }
+};
+__device__ inline mapped::difference mapped::below(float highest) const {
+  return {*this, z(highest)};
+}
+
+struct mapped::softmax {
+  mapped map;
+  double lse;
+  float factor;
+
+  __device__ float operator()(float x) const {
+    const parts p = map(x);
+    const double d = fmax(-200.0, p.z - lse);
+    const float high = static_cast<float>(d);
+    return exact_exponential(factor * static_cast<float>(p.slope), high,
+                             static_cast<float>(d - high));
+  }
+};
+__device__ inline mapped::softmax mapped::relative_to(double lse, float factor) const {
+  return {*this, lse, factor};
+}
+
+}  // namespace prospect::inline v0::cuda::detail

@@ -1,0 +1,364 @@
+// The kernels over logits. Each deals tiles of rows out to warps; what a warp does with a tile is
+// in token_sums.cuh and token_gradient.cuh. Rows are counted along grid.x alone, in 64 bits.
+#pragma once
+
+#include <prospect/core/matrix_view.hpp>
+#include <prospect/cuda/detail/token_gradient.cuh>
+#include <prospect/cuda/detail/token_sums.cuh>
+#include <prospect/layout.hpp>
+
+#include <cooperative_groups.h>
+#include <cuda_pipeline.h>
+
+namespace prospect::inline v0::cuda::detail {
+
+inline constexpr int warps = 8;
+inline constexpr int threads = warps * lanes;
+
+__device__ inline int lane_index() { return static_cast<int>(threadIdx.x) % lanes; }
+__device__ inline int warp_index() { return static_cast<int>(threadIdx.x) / lanes; }
+
+/// Where the columns lie in the vocabulary.
+struct column_range {
+  std::int64_t first_token = 0;
+  std::int64_t vocabulary = 0;
+};
+
+/// A row's target, as one of its columns.
+struct row_target {
+  static constexpr int elsewhere = 0x7fffffff;  ///< behind every column
+
+  bool ignored = false;
+  bool invalid = false;  ///< no token of the vocabulary: the row is NaN, and nothing is read for it
+  int column = elsewhere;
+
+  __device__ row_target(std::int64_t token, const column_range& range, std::int64_t columns)
+      : ignored{token == ignored_target},
+        invalid{!ignored && (token < 0 || token >= range.vocabulary)} {
+    const std::int64_t at = token - range.first_token;
+    if (!ignored && !invalid && at >= 0 && at < columns) column = static_cast<int>(at);
+  }
+};
+
+/// A tile of a row, as words.
+template <class Memory, storage S>
+__device__ row_words<S, Memory> tile_of(const S* row, std::int64_t columns, std::int64_t tile) {
+  const std::int64_t first = tile * tile_columns<S>;
+  const std::int64_t left = columns - first;
+  return {.data = row + first,
+          .columns = static_cast<int>(left < tile_columns<S> ? left : tile_columns<S>),
+          .at_start = tile == 0,
+          .readable = static_cast<int>(left)};
+}
+/// The row's target as a column of the tile; nowhere stays nowhere.
+template <storage S>
+__device__ int column_in_tile(int column, std::int64_t tile) {
+  return column == row_target::elsewhere ? column
+                                         : column - static_cast<int>(tile) * tile_columns<S>;
+}
+
+/// Where the results of forward passes go.
+struct token_results {
+  token_outputs<float> out;
+  strided_span<vocabulary_partial> partials;
+
+  __device__ void put(std::int64_t t, const token_scores& s) const {
+    if (!out.log_prob.empty()) out.log_prob[t] = static_cast<float>(s.log_prob);
+    if (!out.lse.empty()) out.lse[t] = s.lse;
+    if (!out.entropy.empty()) out.entropy[t] = static_cast<float>(s.entropy);
+    if (!out.sum_squares.empty()) out.sum_squares[t] = static_cast<float>(s.sum_squares);
+    if (!out.mean_logit.empty()) out.mean_logit[t] = static_cast<float>(s.mean_logit);
+    if (!out.target_is_argmax.empty()) out.target_is_argmax[t] = s.target_is_argmax ? 1 : 0;
+  }
+  /// What follows from the sums over a row. An ignored row is 0 everywhere, an invalid one NaN.
+  __device__ token_scores finish(std::int64_t t, const row_target& target,
+                                 const vocabulary_partial& sum) const {
+    if (!partials.empty()) {
+      partials[t] = target.ignored ? vocabulary_partial{} : sum;
+      return {};
+    }
+    const token_scores scores = target.ignored ? token_scores{} : prospect::finish(sum);
+    put(t, scores);
+    return scores;
+  }
+};
+
+template <storage S>
+struct forward_arguments {
+  matrix_view<const S> logits;
+  index_row targets;
+  column_range range;
+  token_results results;
+  std::int64_t tiles;        ///< of a row
+  int warps_per_row;         ///< a power of two, at most `warps`
+  vocabulary_partial* sums;  ///< [rows, tiles] where rows are split over blocks, else nullptr
+};
+
+/// One row in the hands of one or several warps of a block; or, where rows are few and long, every
+/// tile in those of a warp of any block, and `finish_kernel` to follow.
+template <bool statistics, storage S, class Map>
+static __global__ void __launch_bounds__(threads)
+    forward_kernel(const forward_arguments<S> a, const Map map) {
+  extern __shared__ word shared_memory[];
+  auto* const shared_sums = reinterpret_cast<vocabulary_partial*>(shared_memory);
+  const std::int64_t rows_here = warps / a.warps_per_row;
+  const int row_here = warp_index() / a.warps_per_row;
+  const int warp_of_row = warp_index() % a.warps_per_row;
+  const bool split = a.sums != nullptr;
+  const std::int64_t unit = blockIdx.x * std::int64_t{warps} + warp_index();
+  const std::int64_t t = split ? unit / a.tiles : blockIdx.x * rows_here + row_here;
+  const bool exists = t < a.logits.rows;
+  const row_target target{exists ? a.targets[t] : ignored_target, a.range, a.logits.columns};
+  vocabulary_partial* const sums = split ? a.sums + t * a.tiles : shared_sums + row_here * a.tiles;
+  const std::int64_t first = split ? unit % a.tiles : warp_of_row;
+  const std::int64_t end = split ? first + 1 : a.tiles;
+  if (!target.ignored && !target.invalid) {
+    for (std::int64_t i = first; i < end; i += a.warps_per_row) {
+      const vocabulary_partial sum =
+          sum_tile<statistics>(tile_of<constant_memory>(a.logits.row(t), a.logits.columns, i),
+                               column_in_tile<S>(target.column, i), map);
+      if (lane_index() == 0) sums[i] = sum;
+    }
+  }
+  if (split) return;
+  __syncthreads();
+  if (!exists || warp_of_row != 0) return;
+  const std::int64_t tiles = target.ignored || target.invalid ? 0 : a.tiles;
+  const vocabulary_partial sum = add_tiles(tiles, [&](std::int64_t i) { return sums[i]; });
+  if (lane_index() == 0) a.results.finish(t, target, sum);
+}
+
+/// The rows of a split forward pass, a warp each.
+template <int block>
+static __global__ void __launch_bounds__(block)
+    finish_kernel(const vocabulary_partial* sums, std::int64_t rows, std::int64_t columns,
+                  std::int64_t row_tiles, index_row targets, column_range range,
+                  token_results results) {
+  const std::int64_t t = blockIdx.x * std::int64_t{block / lanes} + warp_index();
+  if (t >= rows) return;
+  const row_target target{targets[t], range, columns};
+  const std::int64_t tiles = target.ignored || target.invalid ? 0 : row_tiles;
+  const vocabulary_partial sum =
+      add_tiles(tiles, [&](std::int64_t i) { return sums[t * row_tiles + i]; });
+  if (lane_index() == 0) results.finish(t, target, sum);
+}
+
+/// Gathered partials, a thread for each token; in the library's order, from the first part to the
+/// last.
+template <int block>
+static __global__ void __launch_bounds__(block)
+    combine_kernel(matrix_view<const vocabulary_partial> parts, index_row targets,
+                   token_results results) {
+  const std::int64_t t = blockIdx.x * std::int64_t{block} + threadIdx.x;
+  if (t >= parts.columns) return;
+  const bool ignored = targets[t] == ignored_target;
+  vocabulary_partial whole = parts.row(0)[t];
+  for (std::int64_t i = 1; i < parts.rows; ++i) whole = combine(whole, parts.row(i)[t]);
+  results.put(t, ignored ? token_scores{} : prospect::finish(whole));
+}
+
+/// A row's two coefficients; those of a preference loss are both -d_token.
+struct coefficient_rows {
+  strided_span<const float> softmax, onehot;
+  float sign;
+};
+
+template <storage S>
+struct gradient_arguments {
+  matrix_view<const S> logits;
+  matrix_view<S> gradient;
+  index_row targets;
+  column_range range;
+  strided_span<const float> log_prob;
+  strided_span<const double> lse;
+  coefficient_rows coefficients;
+  std::int64_t tiles;  ///< of a row
+};
+
+/// Every tile of every row, a warp each.
+template <storage S, class Map>
+static __global__ void __launch_bounds__(threads)
+    gradient_kernel(const gradient_arguments<S> a, const Map map) {
+  const std::int64_t unit = blockIdx.x * std::int64_t{warps} + warp_index();
+  const std::int64_t t = unit / a.tiles;
+  const std::int64_t i = unit % a.tiles;
+  if (t >= a.logits.rows) return;
+  const row_target target{a.targets[t], a.range, a.logits.columns};
+  row_terms terms{.log_prob = a.log_prob[t],
+                  .lse = a.lse[t],
+                  .a = a.coefficients.sign * a.coefficients.softmax[t],
+                  .b = a.coefficients.sign * a.coefficients.onehot[t]};
+  if (target.invalid) terms.lse = not_a_number;
+  const auto tile = tile_of<changing_memory>(a.logits.row(t), a.logits.columns, i);
+  S* const out = a.gradient.row(t) + i * tile_columns<S>;
+  if (target.ignored || terms.zero()) {
+    write_constant(out, tile.columns, 0);
+  } else {
+    write_gradient(tile, out, column_in_tile<S>(target.column, i), terms, map);
+  }
+}
+
+/// Every tile of every row, a warp each: row t times factors[t].
+template <storage S>
+static __global__ void __launch_bounds__(threads)
+    scale_kernel(matrix_view<S> matrix, strided_span<const float> factors, std::int64_t tiles) {
+  const std::int64_t unit = blockIdx.x * std::int64_t{warps} + warp_index();
+  const std::int64_t t = unit / tiles;
+  if (t >= matrix.rows) return;
+  const float factor = factors[t];
+  const auto tile =
+      tile_of<changing_memory>(static_cast<const S*>(matrix.row(t)), matrix.columns, unit % tiles);
+  S* const out = matrix.row(t) + unit % tiles * tile_columns<S>;
+  if (factor == 0) {
+    write_constant(out, tile.columns, 0);
+  } else {
+    transform(tile, out, scaled_by{factor});
+  }
+}
+
+static_assert(sizeof(vocabulary_partial) % sizeof(word) == 0);
+
+/// Shared memory for a tile that may start anywhere in a word.
+template <storage S>
+inline constexpr std::size_t resident_bytes = (words_per_tile + 1) * sizeof(word);
+
+/// Copies a tile to `memory` in shared memory, where it is as far from a multiple of 16 bytes as it
+/// was. Asynchronous until the caller waits.
+template <storage S>
+__device__ void make_resident(const row_words<S, changing_memory>& tile, std::byte* memory) {
+  const auto address = reinterpret_cast<std::uintptr_t>(tile.data);
+  const auto bytes = static_cast<unsigned>(address % sizeof(word));
+  const int before = static_cast<int>(bytes / sizeof(S));
+  const word* const aligned = reinterpret_cast<const word*>(address - bytes);
+  // Words that lie in the row are copied whole, with what they hold of the tiles around.
+  const int begin = before != 0 && tile.at_start ? 1 : 0;
+  const int in_row = (tile.readable + before) / per_word<S>;
+  const int of_tile = (tile.columns + before + per_word<S> - 1) / per_word<S>;
+  const int end = in_row < of_tile ? in_row : of_tile;
+  for (int w = begin + lane_index(); w < end; w += lanes) {
+    __pipeline_memcpy_async(reinterpret_cast<word*>(memory) + w, aligned + w, sizeof(word));
+  }
+  // The numbers at the row's ends.
+  S* const copy = reinterpret_cast<S*>(memory + bytes);
+  const int head = begin == 0 ? 0 : per_word<S> - before;
+  const int tail = end > begin ? end * per_word<S> - before : head;
+  const auto copy_one = [&](int j, int stop) {
+    if (j < stop && j < tile.columns) copy[j] = tile.data[j];
+  };
+  copy_one(lane_index(), head);
+  copy_one(tail + lane_index(), tile.columns);
+}
+
+/// The same tile, there.
+template <storage S>
+__device__ row_words<S, changing_memory> resident_tile(row_words<S, changing_memory> tile,
+                                                       const std::byte* memory) {
+  const auto bytes = reinterpret_cast<std::uintptr_t>(tile.data) % sizeof(word);
+  const int before = static_cast<int>(bytes / sizeof(S));
+  const int of_tile = (tile.columns + before + per_word<S> - 1) / per_word<S>;
+  const int copied = of_tile * per_word<S> - before;
+  tile.data = reinterpret_cast<const S*>(memory + bytes);
+  if (tile.readable > copied) tile.readable = copied;
+  return tile;
+}
+
+template <storage S>
+struct deferred_arguments {
+  matrix_view<S> logits;
+  index_row targets;
+  column_range range;
+  token_results results;
+  std::int64_t tiles;  ///< of a row
+  int tiles_per_block;
+};
+
+/// Forward pass and unscaled gradient in one: a row in the hands of a cluster of blocks, a block
+/// without one. `resident`: the row waits for its gradient in shared memory, so that the logits are
+/// read once; otherwise they are read again, from the L2 cache if they are still there.
+template <bool resident, bool statistics, storage S, class Map>
+static __global__ void __launch_bounds__(threads)
+    deferred_kernel(const deferred_arguments<S> a, const Map map, const int blocks_per_row) {
+  extern __shared__ word shared_memory[];
+  auto* const shared_sums = reinterpret_cast<vocabulary_partial*>(shared_memory);
+  __shared__ token_scores shared_scores;
+  const int rank = static_cast<int>(blockIdx.x % static_cast<unsigned>(blocks_per_row));
+  const std::int64_t t = blockIdx.x / static_cast<unsigned>(blocks_per_row);
+  const std::int64_t first = std::int64_t{rank} * a.tiles_per_block;
+  const int mine =
+      static_cast<int>(a.tiles - first < a.tiles_per_block ? a.tiles - first : a.tiles_per_block);
+  const row_target target{a.targets[t], a.range, a.logits.columns};
+  S* const row = a.logits.row(t);
+  const auto tile_at = [&](int i) {
+    return tile_of<changing_memory>(static_cast<const S*>(row), a.logits.columns, first + i);
+  };
+  const auto out_at = [&](int i) { return row + (first + i) * tile_columns<S>; };
+  std::byte* const memory =
+      reinterpret_cast<std::byte*>(shared_memory) + a.tiles_per_block * sizeof(vocabulary_partial);
+  const auto resident_at = [&](int i) { return memory + i * resident_bytes<S>; };
+
+  // The same for all blocks of a row.
+  if (target.ignored || target.invalid) {
+    const float fill = target.ignored ? 0.0F : not_a_number;
+    for (int i = warp_index(); i < mine; i += warps) {
+      write_constant(out_at(i), tile_at(i).columns, fill);
+    }
+    if (rank == 0 && warp_index() == 0) {
+      const vocabulary_partial sum = add_tiles(0, [&](std::int64_t i) { return shared_sums[i]; });
+      if (lane_index() == 0) a.results.finish(t, target, sum);
+    }
+    return;
+  }
+
+  if constexpr (resident) {
+    for (int i = warp_index(); i < mine; i += warps) make_resident(tile_at(i), resident_at(i));
+    __pipeline_commit();
+    __pipeline_wait_prior(0);
+    __syncwarp();
+  }
+  const auto here = [&](int i) {
+    if constexpr (resident) {
+      return resident_tile(tile_at(i), resident_at(i));
+    } else {
+      return tile_at(i);
+    }
+  };
+  for (int i = warp_index(); i < mine; i += warps) {
+    const vocabulary_partial sum =
+        sum_tile<statistics>(here(i), column_in_tile<S>(target.column, first + i), map);
+    if (lane_index() == 0) shared_sums[i] = sum;
+  }
+  __syncthreads();
+#if __CUDA_ARCH__ >= 900
+  if (blocks_per_row > 1) cooperative_groups::this_cluster().sync();
+#endif
+  if (warp_index() == 0) {
+    const vocabulary_partial sum = add_tiles(a.tiles, [&](std::int64_t i) {
+#if __CUDA_ARCH__ >= 900
+      if (blocks_per_row > 1) {
+        const auto owner = static_cast<unsigned>(i / a.tiles_per_block);
+        const auto* const theirs =
+            cooperative_groups::this_cluster().map_shared_rank(shared_sums, owner);
+        return theirs[i % a.tiles_per_block];
+      }
+#endif
+      return shared_sums[i];
+    });
+    if (lane_index() == 0) {
+      shared_scores = rank == 0 ? a.results.finish(t, target, sum) : prospect::finish(sum);
+    }
+  }
+  __syncthreads();
+#if __CUDA_ARCH__ >= 900
+  // Nobody overwrites logits that a neighbour may still read, or leaves while he may read its sums.
+  if (blocks_per_row > 1) cooperative_groups::this_cluster().sync();
+#endif
+  const row_terms terms{.log_prob = static_cast<float>(shared_scores.log_prob),
+                        .lse = shared_scores.lse,
+                        .a = -1,
+                        .b = -1};
+  for (int i = warp_index(); i < mine; i += warps) {
+    write_gradient(here(i), out_at(i), column_in_tile<S>(target.column, first + i), terms, map);
+  }
+}
+
+}  // namespace prospect::inline v0::cuda::detail

@@ -1,0 +1,216 @@
+// The sums behind a log-probability. A row is cut into tiles of 8 KiB; a warp sums a tile, tiles
+// are added in a fixed tree. How rows and tiles are dealt out to blocks and clusters is the
+// kernels' business (token_kernels.cuh) and shows in no bit of the result.
+#pragma once
+
+#include <prospect/cuda/detail/exponentials.cuh>
+#include <prospect/cuda/detail/words.cuh>
+#include <prospect/vocabulary.hpp>
+
+namespace prospect::inline v0::cuda::detail {
+
+inline constexpr int words_in_flight = 4;
+inline constexpr int words_per_tile = 16 * lanes;
+template <storage S>
+inline constexpr int tile_columns = words_per_tile * per_word<S>;
+template <storage S>
+PROSPECT_HD constexpr std::int64_t tiles_of(std::int64_t columns) {
+  return (columns + tile_columns<S> - 1) / tile_columns<S>;
+}
+
+template <class T>
+__device__ T warp_max(T x) {
+#pragma unroll
+  for (int step = lanes / 2; step > 0; step /= 2) {
+    const T other = __shfl_xor_sync(all_lanes, x, step);
+    x = other > x ? other : x;
+  }
+  return x;
+}
+/// The same bits in all lanes, because what is added is the same pair in both of two lanes.
+__device__ inline double warp_sum(double x) {
+#pragma unroll
+  for (int step = lanes / 2; step > 0; step /= 2) x += __shfl_xor_sync(all_lanes, x, step);
+  return x;
+}
+
+/// e^d, d <= 0, exactly enough to rescale a sum with. -inf - -inf is NaN, and there was no sum.
+__device__ inline double rescaling(float d) {
+  return d == d ? static_cast<double>(exact_exponential(1.0F, fmaxf(d, -200.0F), 0.0F)) : 0.0;
+}
+
+/// A lane's running sums, relative to the highest logit it has seen.
+template <class Map, bool statistics>
+struct lane_sums {
+  static constexpr float none = -infinity;
+
+  float before = none;  ///< highest x in front of the target
+  float after = none;   ///< and behind it
+  double exponentials = 0, squares = 0, weighted = 0, logits = 0;
+
+  __device__ float highest() const { return fmaxf(before, after); }
+
+  /// From one highest logit to another that is not lower.
+  __device__ void raise(const Map& map, float from, float to) {
+    if (from == to) return;
+    const float d = from == none ? none : map.below(to)(from);
+    const double factor = rescaling(d);
+    if constexpr (statistics) {
+      // sum (z - to) e^(z - to) from sum (z - from) e^(z - from)
+      weighted = from == none ? 0.0 : factor * (weighted + static_cast<double>(d) * exponentials);
+      squares *= factor * factor;
+    }
+    exponentials *= factor;
+  }
+};
+
+/// The sums over one tile, by one warp; the same value in all lanes. `target` is the row's target
+/// as a column of the tile: below 0 or beyond its end if it is not here.
+///
+/// `before` and `after` are relative to the row's target wherever that is, so that those of a row
+/// are simply the highest of its tiles'.
+template <bool statistics, storage S, class Memory, class Map>
+__device__ vocabulary_partial sum_tile(const row_words<S, Memory>& tile, int target,
+                                       const Map& map) {
+  constexpr int n = per_word<S>;
+  using sums = lane_sums<Map, statistics>;
+  constexpr float none = sums::none;
+  // Lest the sum of logits overflow where many are at the lowest number.
+  constexpr float logits_scale = 0x1p-20F;
+
+  const int lane = static_cast<int>(threadIdx.x) % lanes;
+  const int words = tile.words();
+  const S impossible = store<S>(none);
+  sums mine;
+  for (int first = lane; first < words + lane; first += words_in_flight * lanes) {
+    word w[words_in_flight];
+    tile.load(w, first, impossible);
+    float x[words_in_flight][n];
+    const float highest_before = mine.highest();
+#pragma unroll
+    for (int k = 0; k < words_in_flight; ++k) {
+      unpack(w[k], x[k], S{});
+      const int column = (first + k * lanes) * n;
+      const int at = target - column;
+      if (at >= 0 && at < n) {
+        // The target's own term is kept out of the sum.
+#pragma unroll
+        for (int i = 0; i < n; ++i) {
+          if (i < at) mine.before = fmaxf(mine.before, x[k][i]);
+          if (i > at) mine.after = fmaxf(mine.after, x[k][i]);
+          if (i == at) x[k][i] = none;
+        }
+      } else {
+        float highest = x[k][0];
+#pragma unroll
+        for (int i = 1; i < n; ++i) highest = fmaxf(highest, x[k][i]);
+        if (at < 0) {
+          mine.after = fmaxf(mine.after, highest);
+        } else {
+          mine.before = fmaxf(mine.before, highest);
+        }
+      }
+    }
+    const float highest = mine.highest();
+    mine.raise(map, highest_before, highest);
+    // Where nothing is possible yet, any reference gives e^-inf = 0.
+    const auto difference = map.below(highest == none ? 0.0F : highest);
+    float exponentials = 0, squares = 0, weighted = 0, logits = 0;
+#pragma unroll
+    for (int k = 0; k < words_in_flight; ++k) {
+      float in_word = 0;
+#pragma unroll
+      for (int i = 0; i < n; ++i) {
+        const float d = difference(x[k][i]);
+        const float e = exponential(d);
+        in_word += e;
+        if constexpr (statistics) {
+          squares = fmaf(e, e, squares);
+          weighted = fmaf(fmaxf(d, -200.0F), e, weighted);
+          const int column = (first + k * lanes) * n + i;
+          if (column < tile.columns && column != target) {
+            logits += static_cast<float>(map.z(x[k][i])) * logits_scale;
+          }
+        }
+      }
+      exponentials += in_word;
+    }
+    mine.exponentials += exponentials;
+    if constexpr (statistics) {
+      mine.squares += squares;
+      mine.weighted += weighted;
+      mine.logits += logits;
+    }
+  }
+
+  const float own = mine.highest();
+  mine.before = warp_max(mine.before);
+  mine.after = warp_max(mine.after);
+  const float highest = mine.highest();
+  mine.raise(map, own, highest);
+
+  vocabulary_partial sum{.shift = highest == none ? 0.0 : map.z(highest),
+                         .exponentials = warp_sum(mine.exponentials),
+                         .squares = not_a_number,
+                         .weighted = not_a_number,
+                         .logits = not_a_number,
+                         .tokens = static_cast<double>(tile.columns),
+                         .before = map.z(mine.before),
+                         .after = map.z(mine.after)};
+  if constexpr (statistics) {
+    sum.squares = warp_sum(mine.squares);
+    sum.weighted = warp_sum(mine.weighted);
+    sum.logits = warp_sum(mine.logits) / logits_scale;
+  }
+  if (target >= 0 && target < tile.columns) {
+    sum.targets = 1;
+    sum.target = map.z(prospect::load(Memory::load(tile.data + target)));
+  }
+  return sum;
+}
+
+/// The sums over a row from those of its tiles, by one warp; the same value in all lanes. `tile(i)`
+/// gives the i-th.
+template <class Tile>
+__device__ vocabulary_partial add_tiles(std::int64_t tiles, const Tile& tile) {
+  constexpr double none = vocabulary_partial::none;
+  const int lane = static_cast<int>(threadIdx.x) % lanes;
+  double highest = none;
+  for (std::int64_t i = lane; i < tiles; i += lanes) {
+    const vocabulary_partial p = tile(i);
+    // Not if there is no sum; but if it is NaN.
+    if (p.exponentials != 0 && !(p.shift <= highest)) highest = p.shift;
+  }
+  highest = warp_max(highest);
+  if (highest == none) highest = 0;
+
+  vocabulary_partial sum{};
+  for (std::int64_t i = lane; i < tiles; i += lanes) {
+    vocabulary_partial p = tile(i);
+    p.shift_to(highest);
+    sum.exponentials += p.exponentials;
+    sum.squares += p.squares;
+    sum.weighted += p.weighted;
+    sum.logits += p.logits;
+    sum.tokens += p.tokens;
+    sum.targets += p.targets;
+    sum.target = p.target > sum.target || p.target != p.target ? p.target : sum.target;
+    sum.before = p.before > sum.before ? p.before : sum.before;
+    sum.after = p.after > sum.after ? p.after : sum.after;
+  }
+  sum.shift = highest;
+  sum.exponentials = warp_sum(sum.exponentials);
+  sum.squares = warp_sum(sum.squares);
+  sum.weighted = warp_sum(sum.weighted);
+  sum.logits = warp_sum(sum.logits);
+  sum.tokens = warp_sum(sum.tokens);
+  sum.targets = warp_sum(sum.targets);
+  // Of one lane, if of any; -inf where it is impossible or not here.
+  const unsigned nan = __ballot_sync(all_lanes, sum.target != sum.target);
+  sum.target = nan != 0 ? double{not_a_number} : warp_max(sum.target);
+  sum.before = warp_max(sum.before);
+  sum.after = warp_max(sum.after);
+  return sum;
+}
+
+}  // namespace prospect::inline v0::cuda::detail

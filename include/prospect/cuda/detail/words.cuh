@@ -1,0 +1,241 @@
+// Rows of numbers as words of 16 bytes, whatever address a row starts at: what every kernel over
+// logits reads and writes its memory with.
+//
+// A vocabulary of 50257 puts all rows but one at odd addresses. The words of a row are counted from
+// its first column all the same, so that which thread adds what, and with it every bit of a result,
+// does not depend on where the row lies. Such a word is put together from the two aligned words
+// that it straddles; the second of them is in the L1 cache by then.
+#pragma once
+
+#include <prospect/core/dtype.hpp>
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+namespace prospect::inline v0::cuda::detail {
+
+inline constexpr int lanes = 32;
+inline constexpr unsigned all_lanes = 0xffffffffU;
+
+using word = uint4;
+
+template <storage S>
+inline constexpr int per_word = static_cast<int>(sizeof(word) / sizeof(S));
+
+/// The toolkit's 16-bit types are no trivial ones, so std::bit_cast would not have them.
+template <class To, class From>
+__device__ To same_bits(const From& from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+// ---- Numbers in and out of words --------------------------------------------------------------
+
+__device__ inline void unpack(const word& w, float (&x)[4], float) {
+  x[0] = __uint_as_float(w.x);
+  x[1] = __uint_as_float(w.y);
+  x[2] = __uint_as_float(w.z);
+  x[3] = __uint_as_float(w.w);
+}
+__device__ inline void unpack(const word& w, float (&x)[8], bfloat16) {
+  const unsigned parts[4] = {w.x, w.y, w.z, w.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    x[2 * i] = __uint_as_float(parts[i] << 16);
+    x[2 * i + 1] = __uint_as_float(parts[i] & 0xffff0000U);
+  }
+}
+__device__ inline void unpack(const word& w, float (&x)[8], float16) {
+  const unsigned parts[4] = {w.x, w.y, w.z, w.w};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 two = __half22float2(same_bits<__half2>(parts[i]));
+    x[2 * i] = two.x;
+    x[2 * i + 1] = two.y;
+  }
+}
+
+__device__ inline word pack(const float (&x)[4], float) {
+  return {__float_as_uint(x[0]), __float_as_uint(x[1]), __float_as_uint(x[2]),
+          __float_as_uint(x[3])};
+}
+__device__ inline word pack(const float (&x)[8], bfloat16) {
+  const auto two = [&](int i) {
+    return same_bits<unsigned>(__floats2bfloat162_rn(x[2 * i], x[2 * i + 1]));
+  };
+  return {two(0), two(1), two(2), two(3)};
+}
+__device__ inline word pack(const float (&x)[8], float16) {
+  const auto two = [&](int i) {
+    return same_bits<unsigned>(__floats2half2_rn(x[2 * i], x[2 * i + 1]));
+  };
+  return {two(0), two(1), two(2), two(3)};
+}
+
+// ---- Loads ------------------------------------------------------------------------------------
+
+/// Of memory that nothing writes while the kernel runs.
+struct constant_memory {
+  __device__ static word load(const word* from) { return __ldg(from); }
+  __device__ static float load(const float* from) { return __ldg(from); }
+  template <class S>
+  __device__ static S load(const S* from) {
+    return same_bits<S>(__ldg(&from->bits));
+  }
+};
+/// Of memory that the kernel itself writes.
+struct changing_memory {
+  template <class T>
+  __device__ static T load(const T* from) {
+    return *from;
+  }
+};
+
+/// Of what nobody looks at.
+struct nothing {
+  template <class T>
+  __device__ static T load(const T*) {
+    return T{};
+  }
+};
+
+/// The 16 bytes that start `bytes` into two neighbouring words. `bytes` is a multiple of sizeof(S).
+template <storage S>
+__device__ word straddle(const word& a, const word& b, unsigned bytes) {
+  // First by whole registers, then inside them; an array would be indexed in local memory.
+  const bool two = (bytes & 8U) != 0;
+  const bool one = (bytes & 4U) != 0;
+  const unsigned v0 = two ? a.z : a.x;
+  const unsigned v1 = two ? a.w : a.y;
+  const unsigned v2 = two ? b.x : a.z;
+  const unsigned v3 = two ? b.y : a.w;
+  const unsigned v4 = two ? b.z : b.x;
+  const unsigned u0 = one ? v1 : v0;
+  const unsigned u1 = one ? v2 : v1;
+  const unsigned u2 = one ? v3 : v2;
+  const unsigned u3 = one ? v4 : v3;
+  if constexpr (sizeof(S) == 4) {
+    return {u0, u1, u2, u3};
+  } else {
+    const unsigned u4 = one ? (two ? b.w : b.y) : v4;
+    const unsigned bits = 8 * (bytes & 3U);
+    return {__funnelshift_r(u0, u1, bits), __funnelshift_r(u1, u2, bits),
+            __funnelshift_r(u2, u3, bits), __funnelshift_r(u3, u4, bits)};
+  }
+}
+
+/// Some columns of a row, as words counted from the first of them.
+template <storage S, class Memory>
+struct row_words {
+  const S* data;  ///< the first of the columns
+  int columns;    ///< how many
+  bool at_start;  ///< whether memory before `data` is out of bounds
+  int readable;   ///< how many columns from `data` on may be read; not less than `columns`
+
+  __device__ int words() const { return (columns + per_word<S> - 1) / per_word<S>; }
+
+  /// Words first, first + 32, ... as one lane reads them: all loads before the first use. Columns
+  /// that do not exist are `filler`; words beyond the last are full of it.
+  template <int n>
+  __device__ void load(word (&loaded)[n], int first, S filler) const {
+    const auto address = reinterpret_cast<std::uintptr_t>(data);
+    const unsigned bytes = static_cast<unsigned>(address % sizeof(word));
+    const word* const aligned = reinterpret_cast<const word*>(address - bytes);
+    // Words from `begin` to `end` lie in aligned words that may be read whole.
+    const int begin = bytes != 0 && at_start ? 1 : 0;
+    const int whole = (readable + static_cast<int>(bytes / sizeof(S))) / per_word<S>;
+    const int end = bytes != 0 ? whole - 1 : whole;
+    const auto inside = [&](int w) { return w >= begin && w < end; };
+    if (bytes == 0) {
+#pragma unroll
+      for (int k = 0; k < n; ++k) {
+        const int w = first + k * lanes;
+        loaded[k] = inside(w) ? Memory::load(aligned + w) : word{};
+      }
+    } else {
+      word next[n];
+#pragma unroll
+      for (int k = 0; k < n; ++k) {
+        const int w = first + k * lanes;
+        loaded[k] = inside(w) ? Memory::load(aligned + w) : word{};
+        next[k] = inside(w) ? Memory::load(aligned + w + 1) : word{};
+      }
+#pragma unroll
+      for (int k = 0; k < n; ++k) loaded[k] = straddle<S>(loaded[k], next[k], bytes);
+    }
+#pragma unroll
+    for (int k = 0; k < n; ++k) {
+      const int w = first + k * lanes;
+      if (!inside(w)) loaded[k] = edge(w, filler);
+    }
+  }
+
+ private:
+  /// A word at an end of the row, column by column.
+  __device__ word edge(int w, S filler) const {
+    S column[per_word<S>];
+#pragma unroll
+    for (int i = 0; i < per_word<S>; ++i) {
+      const int j = w * per_word<S> + i;
+      column[i] = j < columns ? Memory::load(data + j) : filler;
+    }
+    if constexpr (sizeof(S) == 4) {
+      return {__float_as_uint(column[0]), __float_as_uint(column[1]), __float_as_uint(column[2]),
+              __float_as_uint(column[3])};
+    } else {
+      const auto two = [&](int i) {
+        return column[2 * i].bits | static_cast<unsigned>(column[2 * i + 1].bits) << 16;
+      };
+      return {two(0), two(1), two(2), two(3)};
+    }
+  }
+};
+
+// ---- Writing ----------------------------------------------------------------------------------
+
+/// out[j] = f(in[j], j) for all columns of a piece of a row, by one warp: words where `out` is
+/// aligned, single numbers at both ends. `in` may be the memory that `out` points to.
+template <storage S, class Memory, class F>
+__device__ void transform(const row_words<S, Memory>& in, S* out, const F& f) {
+  constexpr int in_flight = 4;
+  constexpr int n = per_word<S>;
+  const int lane = static_cast<int>(threadIdx.x) % lanes;
+  const auto misaligned =
+      static_cast<int>(reinterpret_cast<std::uintptr_t>(out) % sizeof(word) / sizeof(S));
+  const int to_alignment = misaligned == 0 ? 0 : n - misaligned;
+  const int head = to_alignment < in.columns ? to_alignment : in.columns;
+  const int words = (in.columns - head) / n;
+  const int tail = in.columns - head - words * n;
+
+  // One lane for each number at the ends.
+  const int at = lane < head                    ? lane
+                 : lane >= n && lane < n + tail ? in.columns - tail + lane - n
+                                                : -1;
+  if (at >= 0) out[at] = store<S>(f(prospect::load(Memory::load(in.data + at)), at));
+
+  const row_words<S, Memory> body{.data = in.data + head,
+                                  .columns = words * n,
+                                  .at_start = in.at_start && head == 0,
+                                  .readable = in.readable - head};
+  word* const to = reinterpret_cast<word*>(out + head);
+  for (int first = lane; first < words + lane; first += in_flight * lanes) {
+    word w[in_flight];
+    body.load(w, first, S{});
+#pragma unroll
+    for (int k = 0; k < in_flight; ++k) {
+      const int here = first + k * lanes;
+      if (here >= words) continue;
+      float x[n];
+      unpack(w[k], x, S{});
+#pragma unroll
+      for (int i = 0; i < n; ++i) x[i] = f(x[i], head + here * n + i);
+      __stcs(to + here, pack(x, S{}));
+    }
+  }
+}
+
+}  // namespace prospect::inline v0::cuda::detail
