@@ -47,6 +47,9 @@ __device__ inline float few_digits(double x) {
 
 /// Most models' map: nothing to do, z = x.
 struct unmapped {
+  /// How many words a lane holds at a time: enough to keep the memory busy.
+  static constexpr int words_in_flight = 4;
+
   struct difference {
     float reference;  ///< a logit
 
@@ -59,6 +62,8 @@ struct unmapped {
 
   /// factor e^(z - lse) dz/dx.
   struct softmax {
+    static constexpr int words_in_flight = unmapped::words_in_flight;
+
     float factor, near, lowest;
 
     __device__ float operator()(float x) const {
@@ -80,6 +85,9 @@ struct unmapped {
 
 /// Temperature and soft cap, through fp64, because a rounded z would cost the gradient its digits.
 struct mapped {
+  /// Bound by arithmetic, which more would only multiply.
+  static constexpr int words_in_flight = 1;
+
   double inverse_temperature, soft_cap;
   bool caps;
 
@@ -120,6 +128,8 @@ __device__ inline mapped::difference mapped::below(float highest) const {
 }
 
 struct mapped::softmax {
+  static constexpr int words_in_flight = mapped::words_in_flight;
+
   mapped map;
   double lse;
   float factor;

@@ -27,6 +27,8 @@ __device__ inline double at_target(double z, const row_terms& row) {
 
 template <class Softmax>
 struct gradient_of_logit {
+  static constexpr int words_in_flight = Softmax::words_in_flight;
+
   Softmax softmax;
   int target;
   float target_value;
@@ -54,6 +56,8 @@ __device__ void write_gradient(const row_words<S, Memory>& tile, S* out, int tar
 }
 
 struct constant {
+  static constexpr int words_in_flight = 4;
+
   float value;
   __device__ float operator()(float, int) const { return value; }
 };
@@ -67,6 +71,8 @@ __device__ void write_constant(S* out, int columns, float value) {
 }
 
 struct scaled_by {
+  static constexpr int words_in_flight = 4;
+
   float factor;
   __device__ float operator()(float x, int) const { return factor * x; }
 };

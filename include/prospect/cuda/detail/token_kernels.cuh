@@ -14,6 +14,10 @@ namespace prospect::inline v0::cuda::detail {
 
 inline constexpr int warps = 8;
 inline constexpr int threads = warps * lanes;
+/// How many blocks are to fit on a multiprocessor at least: enough loads in flight for its memory,
+/// in registers that hold everything.
+inline constexpr int resident_blocks = 3;
+inline constexpr int resident_blocks_with_statistics = 2;
 
 __device__ inline int lane_index() { return static_cast<int>(threadIdx.x) % lanes; }
 __device__ inline int warp_index() { return static_cast<int>(threadIdx.x) / lanes; }
@@ -97,7 +101,8 @@ struct forward_arguments {
 /// One row in the hands of one or several warps of a block; or, where rows are few and long, every
 /// tile in those of a warp of any block, and `finish_kernel` to follow.
 template <bool statistics, storage S, class Map>
-static __global__ void __launch_bounds__(threads)
+static __global__ void __launch_bounds__(threads, statistics ? resident_blocks_with_statistics
+                                                             : resident_blocks)
     forward_kernel(const forward_arguments<S> a, const Map map) {
   extern __shared__ word shared_memory[];
   auto* const shared_sums = reinterpret_cast<vocabulary_partial*>(shared_memory);
@@ -177,7 +182,7 @@ struct gradient_arguments {
 
 /// Every tile of every row, a warp each.
 template <storage S, class Map>
-static __global__ void __launch_bounds__(threads)
+static __global__ void __launch_bounds__(threads, 2)
     gradient_kernel(const gradient_arguments<S> a, const Map map) {
   const std::int64_t unit = blockIdx.x * std::int64_t{warps} + warp_index();
   const std::int64_t t = unit / a.tiles;
@@ -276,7 +281,7 @@ struct deferred_arguments {
 /// without one. `resident`: the row waits for its gradient in shared memory, so that the logits are
 /// read once; otherwise they are read again, from the L2 cache if they are still there.
 template <bool resident, bool statistics, storage S, class Map>
-static __global__ void __launch_bounds__(threads)
+static __global__ void __launch_bounds__(threads, resident_blocks)
     deferred_kernel(const deferred_arguments<S> a, const Map map, const int blocks_per_row) {
   extern __shared__ word shared_memory[];
   auto* const shared_sums = reinterpret_cast<vocabulary_partial*>(shared_memory);

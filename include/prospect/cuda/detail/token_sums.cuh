@@ -9,7 +9,6 @@
 
 namespace prospect::inline v0::cuda::detail {
 
-inline constexpr int words_in_flight = 4;
 inline constexpr int words_per_tile = 16 * lanes;
 template <storage S>
 inline constexpr int tile_columns = words_per_tile * per_word<S>;
@@ -73,6 +72,7 @@ template <bool statistics, storage S, class Memory, class Map>
 __device__ vocabulary_partial sum_tile(const row_words<S, Memory>& tile, int target,
                                        const Map& map) {
   constexpr int n = per_word<S>;
+  constexpr int words_in_flight = Map::words_in_flight;
   using sums = lane_sums<Map, statistics>;
   constexpr float none = sums::none;
   // Lest the sum of logits overflow where many are at the lowest number.

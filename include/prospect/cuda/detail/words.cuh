@@ -198,10 +198,11 @@ struct row_words {
 // ---- Writing ----------------------------------------------------------------------------------
 
 /// out[j] = f(in[j], j) for all columns of a piece of a row, by one warp: words where `out` is
-/// aligned, single numbers at both ends. `in` may be the memory that `out` points to.
+/// aligned, `F::words_in_flight` at a time, and single numbers at both ends. `in` may be the memory
+/// that `out` points to.
 template <storage S, class Memory, class F>
 __device__ void transform(const row_words<S, Memory>& in, S* out, const F& f) {
-  constexpr int in_flight = 4;
+  constexpr int in_flight = F::words_in_flight;
   constexpr int n = per_word<S>;
   const int lane = static_cast<int>(threadIdx.x) % lanes;
   const auto misaligned =
