@@ -104,8 +104,8 @@ template <bool statistics, storage S, class Map>
 static __global__ void __launch_bounds__(threads, statistics ? resident_blocks_with_statistics
                                                              : resident_blocks)
     forward_kernel(const forward_arguments<S> a, const Map map) {
-  extern __shared__ word shared_memory[];
-  auto* const shared_sums = reinterpret_cast<vocabulary_partial*>(shared_memory);
+  extern __shared__ word block_memory[];
+  auto* const shared_sums = reinterpret_cast<vocabulary_partial*>(block_memory);
   const std::int64_t rows_here = warps / a.warps_per_row;
   const int row_here = warp_index() / a.warps_per_row;
   const int warp_of_row = warp_index() % a.warps_per_row;
@@ -256,15 +256,16 @@ __device__ void make_resident(const row_words<S, changing_memory>& tile, std::by
 
 /// The same tile, there.
 template <storage S>
-__device__ row_words<S, changing_memory> resident_tile(row_words<S, changing_memory> tile,
-                                                       const std::byte* memory) {
+__device__ row_words<S, shared_memory> resident_tile(const row_words<S, changing_memory>& tile,
+                                                     const std::byte* memory) {
   const auto bytes = reinterpret_cast<std::uintptr_t>(tile.data) % sizeof(word);
   const int before = static_cast<int>(bytes / sizeof(S));
   const int of_tile = (tile.columns + before + per_word<S> - 1) / per_word<S>;
   const int copied = of_tile * per_word<S> - before;
-  tile.data = reinterpret_cast<const S*>(memory + bytes);
-  if (tile.readable > copied) tile.readable = copied;
-  return tile;
+  return {.data = reinterpret_cast<const S*>(memory + bytes),
+          .columns = tile.columns,
+          .at_start = tile.at_start,
+          .readable = tile.readable < copied ? tile.readable : copied};
 }
 
 template <storage S>
@@ -283,8 +284,8 @@ struct deferred_arguments {
 template <bool resident, bool statistics, storage S, class Map>
 static __global__ void __launch_bounds__(threads, resident_blocks)
     deferred_kernel(const deferred_arguments<S> a, const Map map, const int blocks_per_row) {
-  extern __shared__ word shared_memory[];
-  auto* const shared_sums = reinterpret_cast<vocabulary_partial*>(shared_memory);
+  extern __shared__ word block_memory[];
+  auto* const shared_sums = reinterpret_cast<vocabulary_partial*>(block_memory);
   __shared__ token_scores shared_scores;
   const int rank = static_cast<int>(blockIdx.x % static_cast<unsigned>(blocks_per_row));
   const std::int64_t t = blockIdx.x / static_cast<unsigned>(blocks_per_row);
@@ -298,7 +299,7 @@ static __global__ void __launch_bounds__(threads, resident_blocks)
   };
   const auto out_at = [&](int i) { return row + (first + i) * tile_columns<S>; };
   std::byte* const memory =
-      reinterpret_cast<std::byte*>(shared_memory) + a.tiles_per_block * sizeof(vocabulary_partial);
+      reinterpret_cast<std::byte*>(block_memory) + a.tiles_per_block * sizeof(vocabulary_partial);
   const auto resident_at = [&](int i) { return memory + i * resident_bytes<S>; };
 
   // The same for all blocks of a row.

@@ -87,14 +87,23 @@ struct constant_memory {
     return same_bits<S>(__ldg(&from->bits));
   }
 };
-/// Of memory that the kernel itself writes.
+/// Of global memory that the kernel itself writes. Saying where a pointer points saves a generic
+/// load from finding it out.
 struct changing_memory {
   template <class T>
   __device__ static T load(const T* from) {
+    __builtin_assume(__isGlobal(from));
     return *from;
   }
 };
-
+/// Of what this block copied.
+struct shared_memory {
+  template <class T>
+  __device__ static T load(const T* from) {
+    __builtin_assume(__isShared(from));
+    return *from;
+  }
+};
 /// Of what nobody looks at.
 struct nothing {
   template <class T>
