@@ -196,7 +196,7 @@ static __global__ void __launch_bounds__(threads, 2)
   if (target.invalid) terms.lse = not_a_number;
   const auto tile = tile_of<changing_memory>(a.logits.row(t), a.logits.columns, i);
   S* const out = a.gradient.row(t) + i * tile_columns<S>;
-  if (target.ignored || terms.zero()) {
+  if (target.ignored || (terms.zero() && !target.invalid)) {
     write_constant(out, tile.columns, 0);
   } else {
     write_gradient(tile, out, column_in_tile<S>(target.column, i), terms, map);
