@@ -8,7 +8,6 @@
 #include <prospect/executor.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
@@ -16,6 +15,58 @@
 #include <vector>
 
 namespace prospect::inline v0::cpu::detail {
+
+// The same for every instruction set, because a piece may be worked on by one that was chosen at
+// run time and added up by code that was not.
+
+/// Where rows lie in their batch.
+struct range {
+  std::int64_t first = 0, count = 0;
+};
+
+/// What a piece of a batch adds up to: N sums, and its rows that are not finite. Row i of a block
+/// is added to lane i mod 8; the lanes are added up as a tree at the end.
+template <int N>
+struct tally {
+  double lane[N][8] = {};
+  std::int64_t nonfinite = 0;
+  std::int64_t first_nonfinite = -1;
+
+  double total(int which) const {
+    const double* x = lane[which];
+    return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
+  }
+  tally& operator+=(const tally& later) {
+    for (int k = 0; k < N; ++k) {
+      for (int i = 0; i < 8; ++i) lane[k][i] += later.lane[k][i];
+    }
+    nonfinite += later.nonfinite;
+    if (first_nonfinite < 0) first_nonfinite = later.first_nonfinite;
+    return *this;
+  }
+};
+
+/// f(piece) for pieces of fixed size of n rows, added up in order. Threads are worth their start
+/// from a quarter of a million rows on.
+template <class F, executor E>
+auto in_pieces(std::int64_t n, E& on, const F& f) {
+  constexpr std::int64_t size = 1 << 14;
+  constexpr std::int64_t worth_threads = 1 << 18;
+  if (n <= size) return f(range{0, n});
+  std::vector<decltype(f(range{}))> parts(static_cast<std::size_t>((n + size - 1) / size));
+  const auto work = [&](std::int64_t i) {
+    parts[static_cast<std::size_t>(i)] = f(range{i * size, std::min(size, n - i * size)});
+  };
+  const auto pieces = static_cast<std::int64_t>(parts.size());
+  if (n < worth_threads) {
+    serial_executor::run(pieces, work);
+  } else {
+    on.run(pieces, work);
+  }
+  for (std::size_t i = 1; i < parts.size(); ++i) parts[0] += parts[i];
+  return parts[0];
+}
+
 inline namespace PROSPECT_CPU_ISA {
 
 inline constexpr int block_size = 64;
@@ -26,11 +77,6 @@ struct block {
 
   T& operator[](std::int64_t i) { return row[i]; }
   const T& operator[](std::int64_t i) const { return row[i]; }
-};
-
-/// Where a block lies in its batch.
-struct range {
-  std::int64_t first = 0, count = 0;
 };
 
 template <std::floating_point R>
@@ -125,68 +171,56 @@ const block<compute_t<S>>& rounded(block<compute_t<S>>& x) {
   return x;
 }
 
-/// Row i is added to lane i mod 8, on every instruction set; the lanes are added up as a tree at
-/// the end.
-class lane_sum {
+/// What a block adds up to, before it joins its piece.
+template <int N>
+class block_tally {
  public:
   /// x holds the rows from i on.
-  PROSPECT_INLINE void add(int i, several<double> x) { part_[i / lanes<double> % parts] += x; }
-  lane_sum& operator+=(const lane_sum& later) {
-    for (int k = 0; k < parts; ++k) part_[k] += later.part_[k];
-    return *this;
+  PROSPECT_INLINE void add(int which, int i, several<double> x) {
+    part_[which][i / lanes<double> % parts] += x;
   }
-  double total() const {
-    double lane[8];
-    std::memcpy(lane, part_, sizeof(lane));
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
-           ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+  PROSPECT_INLINE void add_to(tally<N>& piece) const {
+    for (int k = 0; k < N; ++k) {
+      for (int i = 0; i < parts; ++i) {
+        double* lane = piece.lane[k] + i * lanes<double>;
+        const several<double> before = load_vector<doubles>(lane);
+        store_vector(lane, (before + part_[k][i]).lane);
+      }
+    }
   }
 
  private:
   static constexpr int parts = 8 / lanes<double>;
-  several<double> part_[parts];
+  several<double> part_[N][parts];
 };
 
-/// What a piece of a batch adds up to: N sums, and its rows that are not finite.
-template <int N>
-struct tally {
-  lane_sum sum[N];
-  std::int64_t nonfinite = 0;
-  std::int64_t first_nonfinite = -1;
-
-  /// Notes the rows in which any of `blocks` holds no finite number.
-  template <class R>
-  void note_nonfinite(range at, const block<R>& counted,
-                      std::initializer_list<const block<R>*> blocks) {
-    // 0 times a number is 0, and 0 times anything else is NaN. Starting from +0, no sum is -0.
-    several<R> probe[4];
-    for (const block<R>* b : blocks) {
-      for (int i = 0; i < block_size; i += 4 * lanes<R>) {
-        unrolled<4>([&](int k) __attribute__((always_inline)) {
-          probe[k] += R(0) * load_several(*b, i + k * lanes<R>);
-        });
-      }
-    }
-    const several<R> all = (probe[0] + probe[1]) + (probe[2] + probe[3]);
-    std::uint64_t bits[sizeof(all) / 8];
-    std::memcpy(bits, &all, sizeof(all));
-    std::uint64_t any = 0;
-    for (const std::uint64_t b : bits) any |= b;
-    if (any == 0) return;
-    for (std::int64_t i = 0; i < at.count; ++i) {
-      const auto finite = [&](const block<R>* b) { return std::isfinite((*b)[i]); };
-      if (counted[i] == 0 || std::all_of(blocks.begin(), blocks.end(), finite)) continue;
-      ++nonfinite;
-      if (first_nonfinite < 0) first_nonfinite = at.first + i;
+/// Notes the rows in which any of `blocks` holds no finite number.
+template <int N, class R>
+void note_nonfinite(tally<N>& piece, range at, const block<R>& counted,
+                    std::initializer_list<const block<R>*> blocks) {
+  // 0 times a number is 0, and 0 times anything else is NaN. Starting from +0, no sum is -0.
+  several<R> probe[4];
+  for (const block<R>* b : blocks) {
+    for (int i = 0; i < block_size; i += 4 * lanes<R>) {
+      unrolled<4>([&](int k) __attribute__((always_inline)) {
+        probe[k] += R(0) * load_several(*b, i + k * lanes<R>);
+      });
     }
   }
-  tally& operator+=(const tally& later) {
-    for (int k = 0; k < N; ++k) sum[k] += later.sum[k];
-    nonfinite += later.nonfinite;
-    if (first_nonfinite < 0) first_nonfinite = later.first_nonfinite;
-    return *this;
+  const several<R> all = (probe[0] + probe[1]) + (probe[2] + probe[3]);
+  std::uint64_t bits[sizeof(all) / 8];
+  std::memcpy(bits, &all, sizeof(all));
+  std::uint64_t any = 0;
+  for (const std::uint64_t b : bits) any |= b;
+  if (any == 0) return;
+  for (std::int64_t i = 0; i < at.count; ++i) {
+    bool finite = true;
+    for (const block<R>* b : blocks) finite = finite && R(0) * (*b)[i] == R(0);
+    if (counted[i] == 0 || finite) continue;
+    ++piece.nonfinite;
+    if (piece.first_nonfinite < 0) piece.first_nonfinite = at.first + i;
   }
-};
+}
 
 /// A row of token counts by name.
 struct given_tokens {
@@ -228,29 +262,9 @@ struct token_tally {
 template <class F>
 void for_each_block(range all, const F& f) {
   for (std::int64_t done = 0; done < all.count; done += block_size) {
-    f(range{all.first + done, std::min<std::int64_t>(block_size, all.count - done)});
+    const std::int64_t left = all.count - done;
+    f(range{all.first + done, left < block_size ? left : block_size});
   }
-}
-
-/// f(piece) for pieces of fixed size of n rows, added up in order. Threads are worth their start
-/// from a quarter of a million rows on.
-template <class F, executor E>
-auto in_pieces(std::int64_t n, E& on, const F& f) {
-  constexpr std::int64_t size = 1 << 14;
-  constexpr std::int64_t worth_threads = 1 << 18;
-  if (n <= size) return f(range{0, n});
-  std::vector<decltype(f(range{}))> parts(static_cast<std::size_t>((n + size - 1) / size));
-  const auto work = [&](std::int64_t i) {
-    parts[static_cast<std::size_t>(i)] = f(range{i * size, std::min(size, n - i * size)});
-  };
-  const auto pieces = static_cast<std::int64_t>(parts.size());
-  if (n < worth_threads) {
-    serial_executor::run(pieces, work);
-  } else {
-    on.run(pieces, work);
-  }
-  for (std::size_t i = 1; i < parts.size(); ++i) parts[0] += parts[i];
-  return parts[0];
 }
 
 }  // namespace PROSPECT_CPU_ISA
