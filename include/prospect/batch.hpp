@@ -47,6 +47,8 @@ class normaliser {
 
   /// False if `over` was given no positive, finite number.
   constexpr bool valid() const noexcept { return count_ >= 1e-300 && count_ <= 1e300; }
+  /// Whether the factor depends on what is counted in this call.
+  PROSPECT_HD constexpr bool counts() const noexcept { return by_ == by::local_count; }
   /// The factor on losses and coefficients, for a batch with this many counted examples.
   PROSPECT_HD constexpr double factor(double local_count) const noexcept {
     if (by_ == by::local_count) return local_count > 0 ? 1.0 / local_count : 0.0;

@@ -1,5 +1,5 @@
-// The memory a launcher works in. It is the caller's, on the device, and may hold anything on entry;
-// a launcher that runs again, in a graph for example, finds it as the run before left it.
+// The memory a launcher works in. It is the caller's, on the device, and may hold anything on
+// entry; a launcher that runs again, in a graph for example, finds it as the run before left it.
 #pragma once
 
 #include <prospect/config.hpp>

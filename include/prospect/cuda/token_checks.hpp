@@ -3,6 +3,7 @@
 #pragma once
 
 #include <prospect/core/matrix_view.hpp>
+#include <prospect/cuda/checks.hpp>
 #include <prospect/layout.hpp>
 #include <prospect/tokens.hpp>
 #include <prospect/vocabulary.hpp>
@@ -43,16 +44,6 @@ const char* logits_problem(const matrix_view<T>& logits, const index_row& target
     return "first_token and the columns reach beyond the vocabulary";
   }
   return nullptr;
-}
-
-/// An output may be left out, or have one element for each row, each in a place of its own.
-template <class T>
-bool output_fits(const strided_span<T>& row, std::int64_t rows) {
-  return row.empty() || (row.size() == rows && (rows == 1 || row.stride() != 0));
-}
-template <class T>
-bool input_fits(const strided_span<T>& row, std::int64_t rows) {
-  return row.size() == rows;
 }
 
 inline const char* outputs_problem(const token_outputs<float>& out, std::int64_t rows) {

@@ -1,0 +1,267 @@
+// The kernel over sequences: one for all sizes. A job says what a row adds to the sums of a pass
+// and what it writes; passes are needed because a row's coefficient may depend on sums over all
+// rows.
+//
+// Rows are cut into tiles, tiles dealt out to stripes, and a block sums a stripe at a time, always
+// in the same way; stripes are added in a fixed tree. A batch is in the hands of one block, of a
+// cluster of blocks that exchange sums in distributed shared memory (both in one launch), or of as
+// many blocks as there are stripes, a launch for each pass: with the same bits, because nothing
+// else changes.
+#pragma once
+
+#include <prospect/cuda/detail/device.cuh>
+#include <prospect/cuda/scratch.hpp>
+
+#include <cooperative_groups.h>
+#include <cuda/atomic>
+
+namespace prospect::inline v0::cuda::detail {
+
+inline constexpr int sequence_threads = 512;
+inline constexpr int rows_per_thread = 4;
+inline constexpr std::int64_t rows_per_tile = sequence_threads * rows_per_thread;
+inline constexpr std::int64_t most_stripes = 1024;
+
+/// How many rows a block, and a cluster, take on alone.
+inline constexpr int stripes_of_a_block = 4;
+inline constexpr int blocks_of_a_cluster = 8;
+inline constexpr int stripes_of_a_cluster = blocks_of_a_cluster * 8;
+
+/// What rows add up to, and the first of them that is not finite.
+struct row_sums {
+  static constexpr int size = 8;
+  static constexpr std::int64_t none = 0x7fffffffffffffff;
+
+  double sum[size] = {};
+  double nonfinite = 0;
+  std::int64_t first_nonfinite = none;
+};
+
+/// What has to be known before the next can start: counts and reference points; what flows back
+/// through attached points; the results.
+enum pass { observe, attach, results, passes };
+
+struct pass_totals {
+  row_sums of[passes];
+};
+
+/// What launches of one pass each leave to the next. All zero at first.
+struct sequence_state {
+  pass_totals totals;
+  unsigned tickets[passes];
+};
+
+/// The same bits in all lanes: what is added is the same pair in both of two lanes.
+template <class T, class Add>
+__device__ T over_warp(T x, const Add& add) {
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) x = add(x, __shfl_xor_sync(0xffffffffU, x, step));
+  return x;
+}
+struct plus {
+  __device__ double operator()(double a, double b) const { return a + b; }
+};
+struct least {
+  __device__ std::int64_t operator()(std::int64_t a, std::int64_t b) const { return b < a ? b : a; }
+};
+
+/// Adds `count` sums, by a block: a warp for each component, the same tree whoever does it.
+/// Barriers before and after are the caller's.
+__device__ inline void add_up(const row_sums* sums, std::int64_t count, row_sums& total) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int component = static_cast<int>(threadIdx.x) / 32;
+  if (component <= row_sums::size) {
+    const bool plain = component < row_sums::size;
+    double sum = 0;
+    for (std::int64_t i = lane; i < count; i += 32) {
+      sum += plain ? sums[i].sum[component] : sums[i].nonfinite;
+    }
+    sum = over_warp(sum, plus{});
+    if (lane == 0) (plain ? total.sum[component] : total.nonfinite) = sum;
+  } else if (component == row_sums::size + 1) {
+    std::int64_t first = row_sums::none;
+    for (std::int64_t i = lane; i < count; i += 32) first = least{}(first, sums[i].first_nonfinite);
+    first = over_warp(first, least{});
+    if (lane == 0) total.first_nonfinite = first;
+  }
+}
+
+/// A launch: which passes, and where sums go that leave the block.
+struct sequence_launch {
+  int first_pass = observe;
+  int last_pass = results;
+  int blocks_of_cluster = 1;
+  row_sums* stripes = nullptr;      ///< of all blocks, for a launch of one pass; else nullptr
+  sequence_state* state = nullptr;  ///< likewise
+};
+
+/// What a thread's rows of a stripe add up to.
+template <class Job>
+__device__ row_sums sum_rows(const Job& job, int pass, const typename Job::terms& terms,
+                             std::int64_t stripe) {
+  row_sums mine;
+  const std::int64_t rows = job.rows(pass);
+  for (std::int64_t first = stripe * rows_per_tile; first < rows;
+       first += most_stripes * rows_per_tile) {
+    // The next row is on its way while one is worked on.
+    std::int64_t i = first + threadIdx.x;
+    const std::int64_t end = first + rows_per_tile < rows ? first + rows_per_tile : rows;
+    auto next = i < end ? job.load(pass, i) : typename Job::sample{};
+#pragma unroll 1
+    for (; i < end; i += sequence_threads) {
+      const auto sample = next;
+      const std::int64_t after = i + sequence_threads;
+      if (after < end) next = job.load(pass, after);
+      job.add(pass, i, sample, terms, mine);
+    }
+  }
+  return mine;
+}
+
+/// Adds up what the threads of a block have, with a barrier at the end.
+__device__ inline void add_threads(const row_sums& mine, row_sums* warp_sums, row_sums& total) {
+  row_sums& warp = warp_sums[threadIdx.x / 32];
+  const bool writes = threadIdx.x % 32 == 0;
+#pragma unroll
+  for (int k = 0; k < row_sums::size; ++k) {
+    const double sum = over_warp(mine.sum[k], plus{});
+    if (writes) warp.sum[k] = sum;
+  }
+  const double nonfinite = over_warp(mine.nonfinite, plus{});
+  const std::int64_t first = over_warp(mine.first_nonfinite, least{});
+  if (writes) {
+    warp.nonfinite = nonfinite;
+    warp.first_nonfinite = first;
+  }
+  __syncthreads();
+  add_up(warp_sums, sequence_threads / 32, total);
+  __syncthreads();
+}
+
+template <class Job>
+static __global__ void __launch_bounds__(sequence_threads, 1)
+    sequence_kernel(const Job job, const sequence_launch launch) {
+  // Raw, because row_sums are not born empty in shared memory.
+  __shared__ __align__(16) std::byte warp_memory[sizeof(row_sums) * sequence_threads / 32];
+  __shared__ __align__(16)
+      std::byte own_memory[sizeof(row_sums) * stripes_of_a_cluster / blocks_of_a_cluster];
+  __shared__ __align__(16) std::byte all_memory[sizeof(row_sums) * stripes_of_a_cluster];
+  __shared__ __align__(16) std::byte totals_memory[sizeof(pass_totals)];
+  __shared__ bool last;
+  auto* const warp_sums = reinterpret_cast<row_sums*>(warp_memory);
+  auto* const own = reinterpret_cast<row_sums*>(own_memory);
+  auto* const all = reinterpret_cast<row_sums*>(all_memory);
+  auto& totals = *reinterpret_cast<pass_totals*>(totals_memory);
+  const bool one_pass = launch.stripes != nullptr;
+  const std::int64_t block = blockIdx.x;
+  const std::int64_t blocks = one_pass ? gridDim.x : launch.blocks_of_cluster;
+
+  if (threadIdx.x == 0) totals = one_pass ? launch.state->totals : pass_totals{};
+  __syncthreads();
+  for (int pass = launch.first_pass; pass <= launch.last_pass; ++pass) {
+    if (!job.wants(pass)) continue;
+    const typename Job::terms terms = job.begin(totals);
+    const std::int64_t tiles = (job.rows(pass) + rows_per_tile - 1) / rows_per_tile;
+    const std::int64_t stripes = tiles < most_stripes ? tiles : most_stripes;
+    for (std::int64_t stripe = block; stripe < stripes; stripe += blocks) {
+      add_threads(sum_rows(job, pass, terms, stripe), warp_sums,
+                  one_pass ? launch.stripes[stripe] : own[stripe / blocks]);
+    }
+
+    if (one_pass) {
+      // Who finishes last adds up. Behind the barrier, thread 0 releases the block's sums with its
+      // ticket, and acquires those of the others for the block.
+      if (threadIdx.x == 0) {
+        ::cuda::atomic_ref<unsigned, ::cuda::thread_scope_device> ticket{
+            launch.state->tickets[pass]};
+        last = ticket.fetch_add(1, ::cuda::memory_order_acq_rel) == gridDim.x - 1;
+      }
+      __syncthreads();
+      if (!last) return;
+      add_up(launch.stripes, stripes, totals.of[pass]);
+      __syncthreads();
+      if (threadIdx.x == 0) launch.state->totals.of[pass] = totals.of[pass];
+    } else if (blocks == 1) {
+      add_up(own, stripes, totals.of[pass]);
+      __syncthreads();
+    } else {
+#if __CUDA_ARCH__ >= 900
+      const auto cluster = cooperative_groups::this_cluster();
+      cluster.sync();
+      for (std::int64_t i = threadIdx.x; i < stripes; i += sequence_threads) {
+        all[i] = cluster.map_shared_rank(own, static_cast<unsigned>(i % blocks))[i / blocks];
+      }
+      // The sums were read: they may be overwritten, and their block may leave.
+      cluster.sync();
+      add_up(all, stripes, totals.of[pass]);
+      __syncthreads();
+#endif
+    }
+  }
+  if (launch.last_pass == results && threadIdx.x == 0 && (one_pass || block == 0)) {
+    job.finish(totals, job.begin(totals));
+  }
+}
+
+/// Who works on a batch.
+enum class sequence_scheme { block, cluster, grid };
+
+/// As much in one launch as can be.
+template <class Job>
+cudaError_t scheme_for(const Job& job, sequence_scheme& scheme) {
+  std::int64_t rows = 0;
+  for (int pass = observe; pass < passes; ++pass) {
+    if (job.wants(pass) && job.rows(pass) > rows) rows = job.rows(pass);
+  }
+  scheme = sequence_scheme::block;
+  if (rows <= stripes_of_a_block * rows_per_tile) return cudaSuccess;
+  scheme = sequence_scheme::grid;
+  if (rows > stripes_of_a_cluster * rows_per_tile) return cudaSuccess;
+  device_limits device;
+  if (const cudaError_t e = device_limits::of_current(device)) return e;
+  bool clusters = false;
+  if (const cudaError_t e = knows_clusters(&sequence_kernel<Job>, device, clusters)) return e;
+  if (clusters) scheme = sequence_scheme::cluster;
+  return cudaSuccess;
+}
+
+template <class Job>
+cudaError_t run(const Job& job, sequence_scheme scheme, scratch space, cudaStream_t stream) {
+  const auto kernel = &sequence_kernel<Job>;
+  const bool grid = scheme == sequence_scheme::grid;
+  sequence_launch launch;
+  if (grid) {
+    launch.stripes = space.carve<row_sums>(most_stripes);
+    launch.state = space.carve<sequence_state>(1);
+  }
+  if (!space.suffices() || !space.aligned()) return cudaErrorInvalidValue;
+  if (space.counting()) return cudaSuccess;
+  if (!grid) {
+    launch.blocks_of_cluster = scheme == sequence_scheme::cluster ? blocks_of_a_cluster : 1;
+    return detail::launch(kernel, launch.blocks_of_cluster, sequence_threads, 0,
+                          launch.blocks_of_cluster, stream, job, launch);
+  }
+  if (const cudaError_t e = cudaMemsetAsync(launch.state, 0, sizeof(sequence_state), stream)) {
+    return e;
+  }
+  for (int pass = observe; pass < passes; ++pass) {
+    if (!job.wants(pass)) continue;
+    launch.first_pass = launch.last_pass = pass;
+    const std::int64_t tiles = (job.rows(pass) + rows_per_tile - 1) / rows_per_tile;
+    const std::int64_t blocks = tiles < 1 ? 1 : tiles < most_stripes ? tiles : most_stripes;
+    if (const cudaError_t e =
+            detail::launch(kernel, blocks, sequence_threads, 0, 1, stream, job, launch)) {
+      return e;
+    }
+  }
+  return cudaSuccess;
+}
+
+template <class Job>
+cudaError_t run(const Job& job, scratch space, cudaStream_t stream) {
+  sequence_scheme scheme{};
+  if (const cudaError_t e = scheme_for(job, scheme)) return e;
+  return run(job, scheme, space, stream);
+}
+
+}  // namespace prospect::inline v0::cuda::detail
