@@ -65,6 +65,10 @@ class laid_out_row {
   }
   S& operator[](std::int64_t i) { return block_[static_cast<std::size_t>(first_ + i * stride_)]; }
   std::int64_t size() const { return size_; }
+  /// The block that the row lies in, and where its first element is: for a copy elsewhere.
+  std::vector<S>& block() { return block_; }
+  std::int64_t first() const { return first_; }
+  std::int64_t stride() const { return stride_; }
   /// The elements in order, without what lies between them.
   std::vector<S> elements() {
     std::vector<S> row;

@@ -16,6 +16,7 @@
 #include "closeness.hpp"
 #include "cpu/cases.hpp"
 #include "cpu/rows.hpp"
+#include "cpu/sequence_checks.hpp"
 #include "losses/textbook.hpp"
 #include "random.hpp"
 
@@ -41,112 +42,19 @@ using testing::unpaired_case;
 const float not_a_number = std::numeric_limits<float>::quiet_NaN();
 const float infinity = std::numeric_limits<float>::infinity();
 
-/// A number summed beside the bound on its error.
-struct bounded_sum {
-  real sum = 0, tolerance = 0;
-  std::int64_t count = 0;
-  void add(real x, real by) {
-    sum += x;
-    tolerance += by;
-    ++count;
+/// The back end under test.
+struct cpu_back_end {
+  template <class S, class L>
+  prospect::paired_metrics operator()(const L& loss, paired_case<S>& c) const {
+    return evaluate(loss, c.in(), c.out());
   }
-  bool matches(const prospect::sum_count& got) const {
-    return got.count == static_cast<double>(count) &&
-           near(got.sum, sum, 1e-14L, tolerance + 1e-300L);
+  template <class S, class L>
+  prospect::unpaired_metrics operator()(const L& loss, unpaired_case<S>& c,
+                                        const prospect::reference_point& point) const {
+    return evaluate(loss, c.in(), point, c.out());
   }
 };
-
-template <class Losses, class Visit>
-void for_each_type(const Visit& visit) {
-  std::apply([&](const auto&... loss) { (visit(loss), ...); }, Losses{});
-}
-
-template <class S>
-constexpr real unit = std::numeric_limits<prospect::compute_t<S>>::epsilon();
-
-template <class S, class L>
-void check_paired(const L& loss, paired_case<S>& c, std::int64_t n) {
-  using R = prospect::compute_t<S>;
-  CAPTURE(L::name, n);
-  const auto metrics = evaluate(loss, c.in(), c.out());
-
-  real counted = 0;
-  for (std::int64_t i = 0; i < n; ++i) counted += c.counted(i) ? 1 : 0;
-  bounded_sum losses, chosen, rejected, margins, accuracies, logps_chosen, logps_rejected;
-  for (std::int64_t i = 0; i < n; ++i) {
-    CAPTURE(i);
-    if (!c.counted(i)) {
-      for (auto* row : c.outputs()) CHECK(same_bits((*row)[i], stored<S>(0)));
-      continue;
-    }
-    const auto point = c.point(i);
-    const auto e = testing::expected<R>(loss, point);
-    const real scale = prospect::reward_scale(loss), r_w = scale * point.chosen,
-               r_l = scale * point.rejected;
-    CHECK(stored_near<S>(c.loss[i], e.want[0], e.tolerance[0]));
-    CHECK(stored_near<S>(c.d_chosen[i], e.want[1] / counted, 2 * e.tolerance[1] / counted));
-    CHECK(stored_near<S>(c.d_rejected[i], e.want[2] / counted, 2 * e.tolerance[2] / counted));
-    CHECK(stored_near<S>(c.reward_chosen[i], r_w, unit<S> * std::abs(r_w)));
-    CHECK(stored_near<S>(c.reward_rejected[i], r_l, unit<S> * std::abs(r_l)));
-    losses.add(e.want[0], e.tolerance[0]);
-    chosen.add(r_w, unit<S> * std::abs(r_w));
-    rejected.add(r_l, unit<S> * std::abs(r_l));
-    margins.add(r_w - r_l, unit<S> * (std::abs(r_w) + std::abs(r_l)));
-    accuracies.add(point.chosen > point.rejected ? 1 : 0, 0);
-    logps_chosen.add(prospect::load(c.policy_chosen[i]), 0);
-    logps_rejected.add(prospect::load(c.policy_rejected[i]), 0);
-  }
-  CHECK(losses.matches(metrics.loss));
-  CHECK(chosen.matches(metrics.rewards_chosen));
-  CHECK(rejected.matches(metrics.rewards_rejected));
-  CHECK(margins.matches(metrics.rewards_margins));
-  CHECK(accuracies.matches(metrics.rewards_accuracies));
-  CHECK(logps_chosen.matches(metrics.logps_chosen));
-  CHECK(logps_rejected.matches(metrics.logps_rejected));
-  CHECK(metrics.nonfinite.sum == 0);
-  CHECK(metrics.first_nonfinite == -1);
-  CHECK(near(metrics.total, counted > 0 ? losses.sum / counted : 0, 1e-14L,
-             losses.tolerance + 1e-300L));
-  for (auto* row : c.outputs()) CHECK(row->only_elements_written());
-}
-
-template <class S, class L>
-void check_unpaired(const L& loss, unpaired_case<S>& c, std::int64_t n, double z) {
-  using R = prospect::compute_t<S>;
-  CAPTURE(L::name, n, z);
-  const prospect::reference_point point{.z = z, .raw = z - 1};
-  const auto metrics = evaluate(loss, c.in(), point, c.out());
-
-  real counted = 0;
-  for (std::int64_t i = 0; i < n; ++i) counted += c.tokens[i] > 0 ? 1 : 0;
-  bounded_sum losses, rewards[2], logps[2];
-  for (std::int64_t i = 0; i < n; ++i) {
-    CAPTURE(i);
-    if (c.tokens[i] == 0) {
-      for (auto* row : c.outputs()) CHECK(same_bits((*row)[i], stored<S>(0)));
-      continue;
-    }
-    const auto at = c.point(i, z);
-    const auto e = testing::expected<R>(loss, at);
-    const real reward = prospect::reward_scale(loss) * at.log_ratio;
-    CHECK(stored_near<S>(c.loss[i], e.want[0], e.tolerance[0]));
-    CHECK(stored_near<S>(c.d_policy[i], e.want[1] / counted, 2 * e.tolerance[1] / counted));
-    CHECK(stored_near<S>(c.reward[i], reward, unit<S> * std::abs(reward)));
-    losses.add(e.want[0], e.tolerance[0]);
-    rewards[at.desirable ? 1 : 0].add(reward, unit<S> * std::abs(reward));
-    logps[at.desirable ? 1 : 0].add(prospect::load(c.policy[i]), 0);
-  }
-  CHECK(losses.matches(metrics.loss));
-  CHECK(rewards[1].matches(metrics.rewards_chosen));
-  CHECK(rewards[0].matches(metrics.rewards_rejected));
-  CHECK(logps[1].matches(metrics.logps_chosen));
-  CHECK(logps[0].matches(metrics.logps_rejected));
-  CHECK(metrics.kl.mean() == z);
-  CHECK(metrics.kl_unclamped.mean() == z - 1);
-  CHECK(near(metrics.total, counted > 0 ? losses.sum / counted : 0, 1e-14L,
-             losses.tolerance + 1e-300L));
-  for (auto* row : c.outputs()) CHECK(row->only_elements_written());
-}
+constexpr cpu_back_end on_cpu;
 
 const std::vector<std::int64_t> sizes{1, 2, 5, 33};
 
@@ -158,12 +66,12 @@ TEMPLATE_TEST_CASE("paired losses agree with their oracle in every storage type 
                    "[sequences]", float, double, bfloat16, float16) {
   random_source random{61};
   CAPTURE(random.seed());
-  for_each_type<testing::paired_losses>([&](const auto& loss) {
+  testing::for_each_type<testing::paired_losses>([&](const auto& loss) {
     if constexpr (testing::in_paired_textbook<std::remove_cvref_t<decltype(loss)>>) {
       for (int round = 0; round < 6; ++round) {
         for (const std::int64_t n : sizes) {
           paired_case<TestType> c{random, n, round % 2 == 1};
-          check_paired(loss, c, n);
+          testing::check_paired(on_cpu, loss, c);
         }
       }
     }
@@ -174,14 +82,14 @@ TEMPLATE_TEST_CASE("unpaired losses agree with their oracle in every storage typ
                    "[sequences]", float, double, bfloat16, float16) {
   random_source random{62};
   CAPTURE(random.seed());
-  for_each_type<testing::unpaired_losses>([&](auto loss) {
+  testing::for_each_type<testing::unpaired_losses>([&](auto loss) {
     if constexpr (testing::in_unpaired_textbook<decltype(loss)>) {
       loss.desirable_weight = 1.5;
       loss.undesirable_weight = 0.75;
       for (int round = 0; round < 6; ++round) {
         for (const std::int64_t n : sizes) {
           unpaired_case<TestType> c{random, n, round % 2 == 1};
-          check_unpaired(loss, c, n, round * 0.75);
+          testing::check_unpaired(on_cpu, loss, c, round * 0.75);
         }
       }
     }
@@ -316,7 +224,7 @@ TEST_CASE("one class only: the absent class has count 0", "[sequences]") {
       CHECK(m.logps_chosen.present() == desirable);
       CHECK(m.logps_rejected.present() == !desirable);
       CHECK(std::isfinite(m.total));
-      check_unpaired(prospect::kto{}, u, 5, z);
+      testing::check_unpaired(on_cpu, prospect::kto{}, u, z);
     }
   }
 }
