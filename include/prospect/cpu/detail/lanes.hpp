@@ -15,7 +15,12 @@
 #include <utility>
 
 // What a width has is decided here and nowhere else, so that a name always means the same code.
-#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#if defined(__CUDACC__)
+// Host code in a .cu file: nvcc takes no vectors in functions that are for the device as well, so
+// losses are given one sample after the other there.
+#define PROSPECT_CPU_ISA baseline_in_cuda
+#define PROSPECT_CPU_VECTOR_BYTES 16
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__)
 #define PROSPECT_CPU_ISA avx512

@@ -11,7 +11,12 @@ inline namespace PROSPECT_CPU_ISA {
 
 /// Whether a loss is given several samples at once. In fp64 the primitives are the C library's.
 template <class Loss, class R>
-inline constexpr bool lanewise = branch_free_loss<Loss> && std::same_as<R, float>;
+inline constexpr bool lanewise =
+#if defined(__CUDACC__)
+    false;
+#else
+    branch_free_loss<Loss> && std::same_as<R, float>;
+#endif
 
 /// Completions as a loss sees them. Rows that are not given were found unread, and stay at neutral
 /// values.
