@@ -150,7 +150,6 @@ static __global__ void __launch_bounds__(sequence_threads, 1)
   __shared__ bool last;
   auto* const warp_sums = reinterpret_cast<row_sums*>(warp_memory);
   auto* const own = reinterpret_cast<row_sums*>(own_memory);
-  auto* const all = reinterpret_cast<row_sums*>(all_memory);
   auto& totals = *reinterpret_cast<pass_totals*>(totals_memory);
   const bool one_pass = launch.stripes != nullptr;
   const std::int64_t block = blockIdx.x;
@@ -182,10 +181,12 @@ static __global__ void __launch_bounds__(sequence_threads, 1)
       __syncthreads();
       if (threadIdx.x == 0) launch.state->totals.of[pass] = totals.of[pass];
     } else if (blocks == 1) {
+      __syncthreads();  // of an empty batch no sum has waited for who still reads the totals
       add_up(own, stripes, totals.of[pass]);
       __syncthreads();
     } else {
 #if __CUDA_ARCH__ >= 900
+      auto* const all = reinterpret_cast<row_sums*>(all_memory);
       const auto cluster = cooperative_groups::this_cluster();
       cluster.sync();
       for (std::int64_t i = threadIdx.x; i < stripes; i += sequence_threads) {
