@@ -33,6 +33,9 @@ class logits_matrix {
   S& at(std::int64_t row, std::int64_t column) {
     return block_[static_cast<std::size_t>(first_ + row * pitch_ + column)];
   }
+  /// The block that the matrix lies in, and where its first element is: for a copy elsewhere.
+  std::vector<S>& block() { return block_; }
+  std::int64_t first() const { return first_; }
   std::int64_t rows() const { return rows_; }
   std::int64_t columns() const { return columns_; }
 

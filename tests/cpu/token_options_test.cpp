@@ -17,6 +17,7 @@
 #include "cpu/contract.hpp"
 #include "cpu/logits.hpp"
 #include "cpu/rows.hpp"
+#include "cpu/token_checks.hpp"
 #include "oracle/softmax.hpp"
 #include "random.hpp"
 #include "refusals.hpp"
@@ -29,166 +30,45 @@ using prospect::compute_t;
 using prospect::float16;
 using prospect::ignored_target;
 using prospect::token_options;
+using testing::all_options;
+using testing::check_everything;
 using testing::logits_matrix;
 using testing::near;
+using testing::of;
 using testing::random_source;
 using testing::row_kind;
 using testing::same_bits;
+using testing::wrong_columns;
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
-const std::vector<token_options> all_options{
-    {},
-    {.temperature = 0.5},
-    {.temperature = 0.7},
-    {.temperature = 2},
-    {.soft_cap = 30},
-    {.soft_cap = 50},
-    {.soft_cap = 1},
-    {.temperature = 0.7, .soft_cap = 30},
-    {.temperature = 2, .soft_cap = 1},
-    {.temperature = 0.5, .soft_cap = 50},
-};
-
-oracle::softmax_options of(const token_options& o) {
-  return {.temperature = o.temperature, .soft_cap = o.soft_cap};
-}
-
-/// Every output of the forward pass, full of poison.
 template <class R>
-struct results {
-  std::vector<R> log_prob, entropy, sum_squares, mean_logit;
-  std::vector<double> lse;
-  std::vector<std::uint8_t> argmax;
+using results = testing::token_results<R>;
 
-  explicit results(std::int64_t n)
-      : log_prob(static_cast<std::size_t>(n), testing::poison<R>()),
-        entropy{log_prob},
-        sum_squares{log_prob},
-        mean_logit{log_prob},
-        lse(log_prob.size(), testing::poison<double>()),
-        argmax(log_prob.size(), testing::poison<std::uint8_t>()) {}
-
-  prospect::token_outputs<R> out() {
-    return {.log_prob = log_prob,
-            .lse = lse,
-            .entropy = entropy,
-            .sum_squares = sum_squares,
-            .mean_logit = mean_logit,
-            .target_is_argmax = argmax};
+/// The back end under test.
+struct cpu_back_end {
+  template <class S>
+  results<compute_t<S>> forward(logits_matrix<S>& logits, prospect::index_row targets,
+                                const token_options& options) const {
+    results<compute_t<S>> r{logits.rows()};
+    prospect::cpu::token_log_probs<S>(logits.view(), targets, r.out(), options);
+    return r;
+  }
+  template <class S>
+  void gradient(logits_matrix<S>& logits, logits_matrix<S>& gradient, prospect::index_row targets,
+                const results<compute_t<S>>& pass, const std::vector<compute_t<S>>& a,
+                const std::vector<compute_t<S>>& b, const token_options& options) const {
+    prospect::cpu::logits_gradient<S>(logits.view(), gradient.view(), targets, pass.log_prob,
+                                      pass.lse, {.softmax = a, .onehot = b}, options);
   }
 };
+constexpr cpu_back_end on_cpu;
 
 template <class S>
 results<compute_t<S>> forward(logits_matrix<S>& logits, prospect::index_row targets,
                               const token_options& options) {
-  results<compute_t<S>> r{logits.rows()};
-  prospect::cpu::token_log_probs<S>(logits.view(), targets, r.out(), options);
-  return r;
-}
-
-/// The two highest z are told apart by the fp64 they are compared in.
-bool argmax_is_clear(const std::vector<real>& row, const oracle::softmax_options& options) {
-  std::vector<real> z;
-  for (const real x : row) z.push_back(options.z(x));
-  std::sort(z.begin(), z.end());
-  if (z.size() < 2 || std::isinf(z[z.size() - 2])) return true;
-  const real gap = z[z.size() - 1] - z[z.size() - 2];
-  return gap == 0 ? std::isinf(options.soft_cap) : gap > 1e-14L * std::abs(z.back());
-}
-
-template <class R>
-void check_scores(const results<R>& got, std::size_t t, const oracle::softmax_row& want,
-                  const std::vector<real>& row, const oracle::softmax_options& options) {
-  constexpr bool fp64 = std::is_same_v<R, double>;
-  real size = testing::largest(row), z_size = 0;
-  for (const real x : row) {
-    if (std::isfinite(options.z(x))) z_size = std::max(z_size, std::abs(options.z(x)));
-  }
-  size = std::max(size, z_size);
-  CAPTURE(static_cast<double>(want.log_prob), got.log_prob[t], got.entropy[t], want.entropy);
-  CHECK(testing::log_prob_in_contract(got.log_prob[t], want.log_prob, size));
-  CHECK(near(got.lse[t], want.lse, 1e-15L, 4 * testing::lse_error<R>));
-  // Entropy is a sum of p log p: relative where p is certain, absolute beside the logits' range.
-  const real digits = fp64 ? 1e-12L : 4e-6L;
-  CHECK(near(got.entropy[t], want.entropy, digits,
-             want.rest < 0.5L && want.log_prob > -0.5L
-                 ? (1 + z_size) * digits * want.rest + std::numeric_limits<R>::min()
-                 : digits + (fp64 ? 1e-15L : 0x1p-23L) * std::min<real>(z_size, 200)));
-  CHECK(got.entropy[t] >= 0);
-  CHECK(near(got.sum_squares[t], want.sum_squares, digits));
-  CHECK(near(got.mean_logit[t], want.mean_logit, 0, digits / 4 * (1 + z_size)));
-  if (argmax_is_clear(row, options)) CHECK(got.argmax[t] == (want.target_is_argmax ? 1 : 0));
-}
-
-/// (a p - b onehot) dz/dx against the oracle, every column.
-template <class S>
-std::int64_t wrong_columns(logits_matrix<S>& got, std::int64_t t, std::int64_t target, real a,
-                           real b, const oracle::softmax_row& want, real size) {
-  std::int64_t wrong = 0;
-  for (std::int64_t j = 0; j < got.columns(); ++j) {
-    const auto v = static_cast<std::size_t>(j);
-    const real p = want.probability[v], slope = want.slope[v];
-    real gradient = a * p * slope, terms = 0;
-    if (j == target) {
-      gradient = testing::gradient_at_target(want, v, a, b);
-      terms = slope *
-              std::min(std::abs(a) * p + std::abs(b), std::abs(a - b) + std::abs(a) * want.rest);
-    }
-    if (!testing::gradient_in_contract(got.at(t, j), gradient, terms, size)) {
-      UNSCOPED_INFO("column " << j << " is " << prospect::load(got.at(t, j)) << ", should be "
-                              << gradient);
-      ++wrong;
-    }
-  }
-  return wrong;
-}
-
-template <class S>
-void check_everything(logits_matrix<S>& logits, const std::vector<std::int64_t>& targets,
-                      const token_options& options, random_source& random) {
-  using R = compute_t<S>;
-  const std::int64_t n = logits.rows();
-  const auto original = logits;
-  auto pass = forward(logits, targets, options);
-  CHECK(same_bits(logits.elements(), logits_matrix<S>{original}.elements()));
-
-  // Equal coefficients, different ones, and one of them missing.
-  const R x = static_cast<R>(random.uniform(0.1, 2)), y = static_cast<R>(random.uniform(0.1, 2));
-  const R pairs[][2] = {{x, x}, {-x, -x}, {x, -y}, {x, y}, {x, 0}, {0, y}};
-  const auto chosen = pairs[random.integer(0, 5)];
-  const std::vector<R> a(targets.size(), chosen[0]), b(targets.size(), chosen[1]);
-  logits_matrix<S> gradient{n, logits.columns(), random.integer(0, 5), random.integer(0, 5)};
-  prospect::cpu::logits_gradient<S>(logits.view(), gradient.view(), targets, pass.log_prob,
-                                    pass.lse, {.softmax = a, .onehot = b}, options);
-  CHECK(gradient.padding_untouched());
-
-  for (std::int64_t t = 0; t < n; ++t) {
-    const auto i = static_cast<std::size_t>(t);
-    CAPTURE(t, targets[i], chosen[0], chosen[1]);
-    if (targets[i] == ignored_target) {
-      for (const auto* row : {&pass.log_prob, &pass.entropy, &pass.sum_squares, &pass.mean_logit}) {
-        CHECK(same_bits((*row)[i], R(0)));
-      }
-      CHECK(same_bits(pass.lse[i], 0.0));
-      CHECK(pass.argmax[i] == 0);
-      for (std::int64_t j = 0; j < logits.columns(); ++j) {
-        REQUIRE(same_bits(gradient.at(t, j), testing::stored<S>(0)));
-      }
-      continue;
-    }
-    const auto row = logits.row(t);
-    const auto want = oracle::softmax(row, targets[i], of(options));
-    check_scores(pass, i, want, row, of(options));
-    const real size = testing::largest(row) / std::min(1.0, options.temperature);
-    CHECK(wrong_columns(gradient, t, targets[i], chosen[0], chosen[1], want, size) == 0);
-  }
-  // In place, the same bits.
-  prospect::cpu::logits_gradient<S>(logits.view(), logits.view(), targets, pass.log_prob, pass.lse,
-                                    {.softmax = a, .onehot = b}, options);
-  CHECK(same_bits(logits.elements(), gradient.elements()));
-  CHECK(logits.padding_untouched());
+  return on_cpu.forward(logits, targets, options);
 }
 
 }  // namespace
@@ -213,7 +93,7 @@ TEMPLATE_TEST_CASE("temperature, soft cap, statistics and both coefficients keep
             logits.fill_row(t, [&](std::int64_t j) { return j % 2 ? not_a_number : infinity; });
           }
         }
-        check_everything(logits, targets, options, random);
+        check_everything(on_cpu, logits, targets, options, random);
       }
     }
   }
@@ -230,7 +110,7 @@ TEMPLATE_TEST_CASE("a maximum that is found block by block", "[tokens][options]"
       const std::vector<std::int64_t> targets{random.integer(0, vocabulary - 1)};
       logits_matrix<TestType> logits{1, vocabulary};
       fill(logits, 0, kind, targets[0], random);
-      check_everything(logits, targets, options, random);
+      check_everything(on_cpu, logits, targets, options, random);
     }
   }
 }
@@ -403,7 +283,7 @@ TEST_CASE("options without a meaning are refused by name", "[tokens][options][er
   std::vector<prospect::vocabulary_partial> partials(1);
   const auto refused_everywhere = [&](const std::string& name, const token_options& options) {
     using namespace prospect::cpu;
-    const token_outputs<float> out{.log_prob = log_prob};
+    const prospect::token_outputs<float> out{.log_prob = log_prob};
     const std::vector<float> zero{0.0F};
     return testing::refuses(
                name, [&] { token_log_probs<float>(logits.view(), targets, out, options); }) &&
