@@ -38,23 +38,6 @@ struct gradient_of_logit {
   }
 };
 
-/// Writes the gradient of a tile to `out`, which may be where the tile lies. `target` is a column
-/// of the tile, or not. A NaN anywhere in the terms is a NaN everywhere in the row.
-template <storage S, class Memory, class Map>
-__device__ void write_gradient(const row_words<S, Memory>& tile, S* out, int target,
-                               const row_terms& row, const Map& map) {
-  const bool broken = row.lse != row.lse || row.a != row.a || row.b != row.b;
-  const auto softmax = map.relative_to(row.lse, broken ? not_a_number : row.a);
-  float value = not_a_number;
-  if (!broken && target >= 0 && target < tile.columns) {
-    const float x = prospect::load(Memory::load(tile.data + target));
-    value = static_cast<float>(map.slope(x) * at_target(map.z(x), row));
-  }
-  // The target's logit is read by all lanes before one of them overwrites it.
-  __syncwarp();
-  transform(tile, out, gradient_of_logit<decltype(softmax)>{softmax, target, value});
-}
-
 struct constant {
   static constexpr int words_in_flight = 4;
 
@@ -68,6 +51,25 @@ __device__ void write_constant(S* out, int columns, float value) {
   const row_words<S, nothing> tile{
       .data = out, .columns = columns, .at_start = true, .readable = columns};
   transform(tile, out, constant{value});
+}
+
+/// Writes the gradient of a tile to `out`, which may be where the tile lies. `target` is a column
+/// of the tile, or not. A NaN anywhere in the terms is a NaN everywhere in the row.
+template <storage S, class Memory, class Map>
+__device__ void write_gradient(const row_words<S, Memory>& tile, S* out, int target,
+                               const row_terms& row, const Map& map) {
+  if (row.lse != row.lse || row.a != row.a || row.b != row.b) {
+    return write_constant(out, tile.columns, not_a_number);
+  }
+  const auto softmax = map.relative_to(row.lse, row.a);
+  float value = 0;
+  if (target >= 0 && target < tile.columns) {
+    const float x = prospect::load(Memory::load(tile.data + target));
+    value = static_cast<float>(map.slope(x) * at_target(map.z(x), row));
+  }
+  // The target's logit is read by all lanes before one of them overwrites it.
+  __syncwarp();
+  transform(tile, out, gradient_of_logit<decltype(softmax)>{softmax, target, value});
 }
 
 struct scaled_by {

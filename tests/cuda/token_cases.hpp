@@ -1,0 +1,135 @@
+// The token kernels as a back end for the checks of tests/cpu/token_checks.hpp: matrices of host
+// tests with a copy on the device, and the launchers around them.
+
+#pragma once
+
+#include <prospect/cuda/tokens.cuh>
+
+#include <cstdint>
+#include <vector>
+
+#include "cpu/token_checks.hpp"
+#include "cuda/device.hpp"
+
+namespace testing {
+
+namespace gpu = prospect::cuda;
+
+/// A matrix of a host test, as it lies there, on the device.
+template <class S>
+class device_matrix {
+ public:
+  explicit device_matrix(logits_matrix<S>& host) : host_{host}, memory_(host.block()) {}
+
+  prospect::matrix_view<S> view() const {
+    const prospect::matrix_view<S> v = host_.view();
+    return {memory_.data() + host_.first(), v.rows, v.columns, v.pitch};
+  }
+  void fetch() { host_.block() = memory_.host(); }
+
+ private:
+  logits_matrix<S>& host_;
+  device_array<S> memory_;
+};
+
+/// int32 or int64 targets on the device.
+class device_targets {
+ public:
+  explicit device_targets(const std::vector<std::int64_t>& targets) : wide_{targets} {}
+
+  operator prospect::index_row() const { return prospect::index_row{wide_.input()}; }
+
+ private:
+  device_array<std::int64_t> wide_;
+};
+
+/// Every output of the forward pass on the device, full of poison.
+struct device_results {
+  device_array<float> log_prob, entropy, sum_squares, mean_logit;
+  device_array<double> lse;
+  device_array<std::uint8_t> argmax;
+
+  explicit device_results(std::int64_t n)
+      : log_prob(static_cast<std::size_t>(n)),
+        entropy(log_prob.size()),
+        sum_squares(log_prob.size()),
+        mean_logit(log_prob.size()),
+        lse(log_prob.size()),
+        argmax(log_prob.size()) {}
+
+  prospect::token_outputs<float> out() const {
+    return {.log_prob = log_prob.row(),
+            .lse = lse.row(),
+            .entropy = entropy.row(),
+            .sum_squares = sum_squares.row(),
+            .mean_logit = mean_logit.row(),
+            .target_is_argmax = argmax.row()};
+  }
+  token_results<float> host() const {
+    token_results<float> r{static_cast<std::int64_t>(log_prob.size())};
+    r.log_prob = log_prob.host();
+    r.entropy = entropy.host();
+    r.sum_squares = sum_squares.host();
+    r.mean_logit = mean_logit.host();
+    r.lse = lse.host();
+    r.argmax = argmax.host();
+    return r;
+  }
+};
+
+struct cuda_back_end {
+  template <class S>
+  token_results<float> forward(logits_matrix<S>& logits, const std::vector<std::int64_t>& targets,
+                               const token_options& options) const {
+    const device_matrix<S> d{logits};
+    const device_targets t{targets};
+    const device_results r{logits.rows()};
+    require_success(with_scratch([&](gpu::scratch space) {
+      return gpu::token_log_probs<S>(d.view(), t, r.out(), options, space, nullptr);
+    }));
+    return r.host();
+  }
+
+  /// `gradient` may be `logits`: in place.
+  template <class S>
+  void gradient(logits_matrix<S>& logits, logits_matrix<S>& gradient,
+                const std::vector<std::int64_t>& targets, const token_results<float>& pass,
+                const std::vector<float>& a, const std::vector<float>& b,
+                const token_options& options) const {
+    device_matrix<S> to{gradient};
+    const device_matrix<S> elsewhere{logits};
+    const bool in_place = &logits == &gradient;
+    const device_targets t{targets};
+    const device_array<float> log_prob{pass.log_prob};
+    const device_array<double> lse{pass.lse};
+    const device_array<float> softmax{a};
+    const device_array<float> onehot{b};
+    require_success(gpu::logits_gradient<S>(
+        in_place ? to.view() : elsewhere.view(), to.view(), t, log_prob.input(), lse.input(),
+        {.softmax = softmax.input(), .onehot = onehot.input()}, options, nullptr));
+    synchronise();
+    to.fetch();
+  }
+
+  /// The logits become the gradient of their log-probs.
+  template <class S>
+  token_results<float> deferred(logits_matrix<S>& logits, const std::vector<std::int64_t>& targets,
+                                const token_options& options) const {
+    device_matrix<S> d{logits};
+    const device_targets t{targets};
+    const device_results r{logits.rows()};
+    require_success(gpu::token_log_probs_and_gradient<S>(d.view(), t, r.out(), options, nullptr));
+    synchronise();
+    d.fetch();
+    return r.host();
+  }
+};
+inline constexpr cuda_back_end on_cuda;
+
+inline bool same_results(const token_results<float>& a, const token_results<float>& b) {
+  return same_bits(a.log_prob, b.log_prob) && same_bits(a.lse, b.lse) &&
+         same_bits(a.entropy, b.entropy) && same_bits(a.sum_squares, b.sum_squares) &&
+         same_bits(a.mean_logit, b.mean_logit) && same_bits(a.argmax, b.argmax);
+}
+
+}  // namespace testing
