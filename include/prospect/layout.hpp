@@ -26,7 +26,12 @@ class index_row {
   constexpr index_row(Row&& row) noexcept : wide_{row} {}
 
   PROSPECT_HD constexpr std::int64_t operator[](std::int64_t i) const noexcept {
+#if defined(__CUDA_ARCH__)
+    // No kernel writes the indices it reads: they may come through the read-only cache.
+    return wide_.empty() ? std::int64_t{__ldg(&narrow_[i])} : std::int64_t{__ldg(&wide_[i])};
+#else
     return wide_.empty() ? narrow_[i] : wide_[i];
+#endif
   }
   PROSPECT_HD constexpr std::int64_t size() const noexcept { return narrow_.size() + wide_.size(); }
 

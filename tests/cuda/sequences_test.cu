@@ -174,7 +174,7 @@ std::vector<std::int64_t> sizes() {
 
 // ----------------------------------------------------------------- every loss, dtype, and layout
 
-TEMPLATE_TEST_CASE("paired losses agree with their oracle on the device", "[races]", float, double,
+TEMPLATE_TEST_CASE("paired losses agree with their oracle on the device", "", float, double,
                    bfloat16, float16) {
   random_source random{161};
   CAPTURE(random.seed());
@@ -186,7 +186,7 @@ TEMPLATE_TEST_CASE("paired losses agree with their oracle on the device", "[race
   });
 }
 
-TEMPLATE_TEST_CASE("unpaired losses agree with their oracle on the device", "[races]", float,
+TEMPLATE_TEST_CASE("unpaired losses agree with their oracle on the device", "", float,
                    double, bfloat16, float16) {
   random_source random{162};
   CAPTURE(random.seed());
@@ -219,7 +219,7 @@ TEST_CASE("a loss of the user's own runs in the same kernel") {
 
 // -------------------------------------------------------------------------------- launch schemes
 
-TEST_CASE("every scheme gives the same bits", "[races]") {
+TEST_CASE("every scheme gives the same bits") {
   random_source random{164};
   // Two stripes, and a few rows of a third.
   const std::int64_t n = 2 * gpu::detail::rows_per_tile + 77;
@@ -248,7 +248,7 @@ TEST_CASE("every scheme gives the same bits", "[races]") {
   CHECK(first_metrics.loss.count > 0);
 }
 
-TEST_CASE("SimpleKTO and batch means in every scheme: the same bits", "[races]") {
+TEST_CASE("SimpleKTO and batch means in every scheme: the same bits") {
   random_source random{165};
   const std::int64_t n = gpu::detail::rows_per_tile + 501;
   const std::int64_t mismatched = 2 * gpu::detail::rows_per_tile + 1;
@@ -313,7 +313,7 @@ TEST_CASE("one launch as far as one reaches, then one for each pass") {
 
 // -------------------------------------------------------------------------------- reference points
 
-TEMPLATE_TEST_CASE("SimpleKTO on the device agrees with its oracle", "[races]", float, double) {
+TEMPLATE_TEST_CASE("SimpleKTO on the device agrees with its oracle", "", float, double) {
   using S = TestType;
   random_source random{166};
   for (const double level : {-3.0, 0.0, 4.0}) {
@@ -348,7 +348,7 @@ TEMPLATE_TEST_CASE("SimpleKTO on the device agrees with its oracle", "[races]", 
   }
 }
 
-TEST_CASE("every provider of the same point gives the same bits", "[races]") {
+TEST_CASE("every provider of the same point gives the same bits") {
   random_source random{167};
   const std::int64_t n = 131;
   unpaired_case<float> c{random, n, true};
@@ -388,7 +388,7 @@ TEST_CASE("every provider of the same point gives the same bits", "[races]") {
   }
 }
 
-TEST_CASE("a mismatched batch may be empty, and a class absent", "[races]") {
+TEST_CASE("a mismatched batch may be empty, and a class absent") {
   random_source random{168};
   unpaired_case<float> c{random, 9, false};
   for (std::int64_t i = 0; i < 9; ++i) c.desirable[i] = 1;
@@ -420,7 +420,7 @@ TEST_CASE("an empty batch writes metrics that count nothing") {
   CHECK(testing::same_metrics(completions, prospect::unpaired_metrics{}));
 }
 
-TEST_CASE("a row without tokens is not read, and one that is not finite stays alone", "[races]") {
+TEST_CASE("a row without tokens is not read, and one that is not finite stays alone") {
   random_source random{170};
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float infinity = std::numeric_limits<float>::infinity();
@@ -522,7 +522,7 @@ TEST_CASE("what the sum is divided by: a normaliser, or a count on the device") 
   CHECK(std::isnan(coefficients(gpu::denominator::over(count.data())).back()));
 }
 
-TEST_CASE("a graph replays with what the device holds by then", "[races]") {
+TEST_CASE("a graph replays with what the device holds by then") {
   random_source random{173};
   const std::int64_t n = 37;
   unpaired_case<float> c{random, n, true};
@@ -552,7 +552,7 @@ TEST_CASE("a graph replays with what the device holds by then", "[races]") {
   }
 }
 
-TEST_CASE("several launches are captured too, tickets included", "[races]") {
+TEST_CASE("several launches are captured too, tickets included") {
   random_source random{174};
   const std::int64_t n = gpu::detail::rows_per_tile + 3;
   unpaired_case<float> c{random, n, true, false};

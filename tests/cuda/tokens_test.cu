@@ -125,7 +125,7 @@ TEST_CASE("how the deferred schedule lays a row over blocks") {
   CHECK_FALSE(plan(4000000, true, h100).resident);
 }
 
-TEST_CASE("a confident token keeps its digits on the device", "[races]") {
+TEST_CASE("a confident token keeps its digits on the device") {
   random_source random{504};
   CAPTURE(random.seed());
   for (const std::int64_t vocabulary : {2, 31, 1025}) {
@@ -146,7 +146,7 @@ TEST_CASE("a confident token keeps its digits on the device", "[races]") {
 }
 
 TEMPLATE_TEST_CASE("NaN or +inf is that row's alone, and a target that is no token as well",
-                   "[races]", float, bfloat16, float16) {
+                   "", float, bfloat16, float16) {
   random_source random{505};
   CAPTURE(random.seed());
   for (const std::int64_t vocabulary : {9, 301}) {
@@ -184,7 +184,7 @@ TEMPLATE_TEST_CASE("NaN or +inf is that row's alone, and a target that is no tok
   }
 }
 
-TEST_CASE("coefficients that are zero or not a number", "[races]") {
+TEST_CASE("coefficients that are zero or not a number") {
   random_source random{506};
   logits_matrix<float> logits{4, 70};
   for (std::int64_t t = 0; t < 4; ++t) fill(logits, t, row_kind::ordinary, 3, random);

@@ -36,6 +36,9 @@ struct row_target {
   bool invalid = false;  ///< no token of the vocabulary: the row is NaN, and nothing is read for it
   int column = elsewhere;
 
+  /// Whether logits have anything to say about it.
+  __device__ bool scored() const { return !ignored && !invalid; }
+
   __device__ row_target(std::int64_t token, const column_range& range, std::int64_t columns)
       : ignored{token == ignored_target},
         invalid{!ignored && (token < 0 || token >= range.vocabulary)} {
@@ -87,6 +90,14 @@ struct token_results {
   }
 };
 
+/// The results of a row from the sums over its tiles, by one warp.
+template <class Tile>
+__device__ void finish_row(const token_results& results, std::int64_t t, const row_target& target,
+                           std::int64_t tiles, const Tile& tile) {
+  const vocabulary_partial sum = target.scored() ? add_tiles(tiles, tile) : vocabulary_partial{};
+  if (lane_index() == 0) results.finish(t, target, sum);
+}
+
 template <storage S>
 struct forward_arguments {
   matrix_view<const S> logits;
@@ -117,7 +128,7 @@ static __global__ void __launch_bounds__(threads, statistics ? resident_blocks_w
   vocabulary_partial* const sums = split ? a.sums + t * a.tiles : shared_sums + row_here * a.tiles;
   const std::int64_t first = split ? unit % a.tiles : warp_of_row;
   const std::int64_t end = split ? first + 1 : a.tiles;
-  if (!target.ignored && !target.invalid) {
+  if (target.scored()) {
     for (std::int64_t i = first; i < end; i += a.warps_per_row) {
       const vocabulary_partial sum =
           sum_tile<statistics>(tile_of<constant_memory>(a.logits.row(t), a.logits.columns, i),
@@ -128,9 +139,7 @@ static __global__ void __launch_bounds__(threads, statistics ? resident_blocks_w
   if (split) return;
   __syncthreads();
   if (!exists || warp_of_row != 0) return;
-  const std::int64_t tiles = target.ignored || target.invalid ? 0 : a.tiles;
-  const vocabulary_partial sum = add_tiles(tiles, [&](std::int64_t i) { return sums[i]; });
-  if (lane_index() == 0) a.results.finish(t, target, sum);
+  finish_row(a.results, t, target, a.tiles, [&](std::int64_t i) { return sums[i]; });
 }
 
 /// The rows of a split forward pass, a warp each.
@@ -142,10 +151,8 @@ static __global__ void __launch_bounds__(block)
   const std::int64_t t = blockIdx.x * std::int64_t{block / lanes} + warp_index();
   if (t >= rows) return;
   const row_target target{targets[t], range, columns};
-  const std::int64_t tiles = target.ignored || target.invalid ? 0 : row_tiles;
-  const vocabulary_partial sum =
-      add_tiles(tiles, [&](std::int64_t i) { return sums[t * row_tiles + i]; });
-  if (lane_index() == 0) results.finish(t, target, sum);
+  finish_row(results, t, target, row_tiles,
+             [&](std::int64_t i) { return sums[t * row_tiles + i]; });
 }
 
 /// Gathered partials, a thread for each token; in the library's order, from the first part to the
@@ -303,15 +310,12 @@ static __global__ void __launch_bounds__(threads, resident_blocks)
   const auto resident_at = [&](int i) { return memory + i * resident_bytes<S>; };
 
   // The same for all blocks of a row.
-  if (target.ignored || target.invalid) {
+  if (!target.scored()) {
     const float fill = target.ignored ? 0.0F : not_a_number;
     for (int i = warp_index(); i < mine; i += warps) {
       write_constant(out_at(i), tile_at(i).columns, fill);
     }
-    if (rank == 0 && warp_index() == 0) {
-      const vocabulary_partial sum = add_tiles(0, [&](std::int64_t i) { return shared_sums[i]; });
-      if (lane_index() == 0) a.results.finish(t, target, sum);
-    }
+    if (rank == 0 && threadIdx.x == 0) a.results.finish(t, target, {});
     return;
   }
 

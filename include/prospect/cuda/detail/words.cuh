@@ -227,10 +227,11 @@ __device__ void transform(const row_words<S, Memory>& in, S* out, const F& f) {
                                                 : -1;
   if (at >= 0) out[at] = store<S>(f(prospect::load(Memory::load(in.data + at)), at));
 
+  // Nothing beyond, even where it could be read: another lane or warp may be writing it.
   const row_words<S, Memory> body{.data = in.data + head,
                                   .columns = words * n,
                                   .at_start = in.at_start && head == 0,
-                                  .readable = in.readable - head};
+                                  .readable = words * n};
   word* const to = reinterpret_cast<word*>(out + head);
   for (int first = lane; first < words + lane; first += in_flight * lanes) {
     word w[in_flight];

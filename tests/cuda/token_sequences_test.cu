@@ -1,0 +1,256 @@
+// From tokens to sequences and back on the device, and vocabularies that are split: sums, spreads,
+// shifted labels, scaled rows, partials and what becomes of them.
+#include <prospect/cpu/tokens.hpp>
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "catch.hpp"
+#include "cuda/token_cases.hpp"
+#include "random.hpp"
+
+namespace {
+
+namespace cpu = prospect::cpu;
+namespace gpu = prospect::cuda;
+using prospect::bfloat16;
+using prospect::float16;
+using prospect::ignored_target;
+using prospect::matrix_view;
+using prospect::sequence_layout;
+using prospect::strided_span;
+using prospect::vocabulary_partial;
+using testing::device_array;
+using testing::device_matrix;
+using testing::device_results;
+using testing::device_targets;
+using testing::logits_matrix;
+using testing::on_cuda;
+using testing::random_source;
+using testing::require_success;
+using testing::row_kind;
+using testing::same_bits;
+using testing::same_results;
+using testing::with_scratch;
+
+const float not_a_number = std::numeric_limits<float>::quiet_NaN();
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("sums over padded and packed sequences, and coefficients back", "", float,
+                   double) {
+  using R = TestType;
+  random_source random{701};
+  CAPTURE(random.seed());
+  // Of no length, of one row, and longer than a block.
+  const std::vector<std::int64_t> lengths{3, 0, 1, 700, 29};
+  std::vector<std::int64_t> offsets{0};
+  for (const std::int64_t length : lengths) offsets.push_back(offsets.back() + length);
+  const std::int64_t n = offsets.back();
+  std::vector<std::int64_t> targets;
+  std::vector<R> log_prob;
+  for (std::int64_t t = 0; t < n; ++t) {
+    const bool scored = random.chance(0.7);
+    targets.push_back(scored ? 1 : ignored_target);
+    // What is not scored is not read.
+    log_prob.push_back(scored ? static_cast<R>(-std::abs(random.normal(5)))
+                              : std::numeric_limits<R>::quiet_NaN());
+  }
+  const std::vector<double> d{0.5, -2, 0.25, 1e-3, -1};
+  const auto check = [&](const sequence_layout& here, const sequence_layout& there) {
+    const auto m = static_cast<std::size_t>(here.sequences());
+    std::vector<double> want(m);
+    std::vector<std::int32_t> want_tokens(m);
+    std::vector<R> want_token(log_prob.size());
+    cpu::sequence_sums<R>(log_prob, targets, here, {.log_prob = want, .tokens = want_tokens});
+    cpu::spread<R>(strided_span<const double>{d}.slice(0, here.sequences()), targets, here,
+                   want_token);
+
+    const device_array<R> x{log_prob};
+    const device_array<std::int64_t> y{targets};
+    const device_array<double> sums(m);
+    const device_array<std::int32_t> tokens(m);
+    const device_array<double> d_sequence{d};
+    const device_array<R> d_token(log_prob.size());
+    require_success(gpu::sequence_sums<R>(
+        x.input(), y.input(), there, {.log_prob = sums.row(), .tokens = tokens.row()}, nullptr));
+    require_success(gpu::spread<R>(d_sequence.input().slice(0, here.sequences()), y.input(), there,
+                                   d_token.row(), nullptr));
+    testing::synchronise();
+    CHECK(same_bits(tokens.host(), want_tokens));
+    const auto got = sums.host();
+    for (std::size_t i = 0; i < m; ++i) CHECK(testing::near(got[i], want[i], 1e-14L));
+    CHECK(same_bits(d_token.host(), want_token));
+  };
+  const device_array<std::int64_t> device_offsets{offsets};
+  check(sequence_layout::packed(offsets), sequence_layout::packed(device_offsets.input()));
+  REQUIRE(n == 733);
+  check(sequence_layout::padded(1, 733), sequence_layout::padded(1, 733));
+}
+
+TEST_CASE("offsets that lie read nothing outside the batch") {
+  const device_array<float> log_prob{std::vector<float>{-1, -2, -4}};
+  const device_array<std::int32_t> targets{std::vector<std::int32_t>{0, 0, 0}};
+  const device_array<std::int64_t> offsets{std::vector<std::int64_t>{-7, 2, 1000000, 1}};
+  const auto layout = sequence_layout::packed(offsets.input());
+  const device_array<double> sums(3);
+  const device_array<double> d{std::vector<double>{1, 2, 3}};
+  const device_array<float> d_token(3);
+  const device_array<std::int32_t> shifted(3);
+  require_success(gpu::sequence_sums<float>(log_prob.input(), targets.input(), layout,
+                                            {.log_prob = sums.row()}, nullptr));
+  require_success(gpu::spread<float>(d.input(), targets.input(), layout, d_token.row(), nullptr));
+  require_success(gpu::shift_targets(targets.input(), layout, shifted.row(), nullptr));
+  testing::synchronise();
+  CHECK(sums.host() == std::vector<double>{-3, -4, 0});
+}
+
+TEST_CASE("labels are aligned with the rows that predict them") {
+  const std::vector<std::int32_t> labels{5, ignored_target, 7, 8, 9, 10};
+  const std::vector<std::int32_t> offsets{0, 3, 3, 6};
+  const device_array<std::int32_t> y{labels};
+  const device_array<std::int32_t> o{offsets};
+  const device_array<std::int32_t> targets(6);
+  for (const bool packed : {true, false}) {
+    std::vector<std::int32_t> want(6);
+    cpu::shift_targets(
+        labels, packed ? sequence_layout::packed(offsets) : sequence_layout::padded(2, 3), want);
+    require_success(gpu::shift_targets(
+        y.input(), packed ? sequence_layout::packed(o.input()) : sequence_layout::padded(2, 3),
+        targets.row(), nullptr));
+    testing::synchronise();
+    CHECK(targets.host() == want);
+  }
+}
+
+TEMPLATE_TEST_CASE("the deferred gradient, scaled, is the gradient", "", float, bfloat16, float16) {
+  random_source random{702};
+  const std::int64_t vocabulary = 2051;
+  logits_matrix<TestType> logits{4, vocabulary, 3, 5};
+  const std::vector<std::int64_t> targets{0, 7, ignored_target, vocabulary - 1};
+  for (std::int64_t t = 0; t < 4; ++t) fill(logits, t, row_kind::ordinary, 7, random);
+  const std::vector<float> d{0.5F, 0, 3, -0.125F};  // powers of two round once
+  const auto pass = on_cuda.forward(logits, targets, {});
+  std::vector<float> minus_d;
+  for (const float x : d) minus_d.push_back(-x);
+  logits_matrix<TestType> want = logits;
+  on_cuda.gradient(want, want, targets, pass, minus_d, minus_d, {});
+  on_cuda.deferred(logits, targets, {});
+  logits.fill_row(1, [](std::int64_t) { return not_a_number; });  // of factor 0: not read
+  {
+    device_matrix<TestType> m{logits};
+    const device_array<float> factors{d};
+    require_success(gpu::scale_rows<TestType>(m.view(), factors.input(), nullptr));
+    testing::synchronise();
+    m.fetch();
+  }
+  CHECK(logits.padding_untouched());
+  for (std::int64_t t = 0; t < 4; ++t) {
+    for (std::int64_t j = 0; j < vocabulary; ++j) {
+      const auto got = static_cast<long double>(prospect::load(logits.at(t, j)));
+      const auto exact = static_cast<long double>(prospect::load(want.at(t, j)));
+      // Where 16 bits are subnormal, a power of two rounds as well.
+      REQUIRE(testing::near(got, exact, testing::last_place<TestType> / 4,
+                            testing::smallest<TestType>));
+    }
+  }
+}
+
+TEMPLATE_TEST_CASE("a vocabulary in parts gives the results of the whole", "", float, bfloat16,
+                   float16) {
+  random_source random{703};
+  CAPTURE(random.seed());
+  constexpr std::int64_t tile = gpu::detail::tile_columns<TestType>;
+  const std::int64_t vocabulary = tile + 1003;
+  const std::int64_t n = 4;
+  const std::vector<std::int64_t> targets{0, ignored_target, vocabulary - 1, 700};
+  logits_matrix<TestType> logits{n, vocabulary, 1, 3};
+  for (std::int64_t t = 0; t < n; ++t) {
+    fill(logits, t, t == 0 ? row_kind::dead_start : row_kind::ordinary,
+         targets[static_cast<std::size_t>(t)], random);
+  }
+  const device_matrix<TestType> d{logits};
+  const device_targets y{targets};
+  const auto whole = on_cuda.forward(logits, targets, {});
+  for (const std::vector<std::int64_t>& ends :
+       {std::vector<std::int64_t>{vocabulary}, {701, vocabulary}, {1, 700, vocabulary}}) {
+    CAPTURE(ends.size());
+    const auto parts = static_cast<std::int64_t>(ends.size());
+    const device_array<vocabulary_partial> gathered(static_cast<std::size_t>(parts * n));
+    std::int64_t first = 0;
+    for (std::int64_t part = 0; part < parts; ++part) {
+      const std::int64_t end = ends[static_cast<std::size_t>(part)];
+      const matrix_view<const TestType> columns{d.view().data + first, n, end - first,
+                                                d.view().pitch};
+      require_success(with_scratch([&](gpu::scratch space) {
+        return gpu::vocabulary_partials<TestType>(columns, y, gathered.row().slice(part * n, n),
+                                                  {.first_token = first, .vocabulary = vocabulary},
+                                                  true, space, nullptr);
+      }));
+      first = end;
+    }
+    const matrix_view<const vocabulary_partial> all{gathered.data(), parts, n};
+    const device_results r{n};
+    require_success(gpu::token_log_probs(all, y, r.out(), nullptr));
+    testing::synchronise();
+    const auto got = r.host();
+
+    // The same partials in the library's order on the host: the same but for its own exp and log.
+    const auto host = gathered.host();
+    testing::token_results<float> twin{n};
+    cpu::token_log_probs<float>({host.data(), parts, n}, targets, twin.out());
+    for (std::size_t t = 0; t < targets.size(); ++t) {
+      CAPTURE(t);
+      CHECK(testing::near(got.lse[t], twin.lse[t], 1e-14L));
+      CHECK(testing::near(got.log_prob[t], twin.log_prob[t], 1.2e-7L));
+      CHECK(testing::near(got.entropy[t], twin.entropy[t], 1.2e-7L, 1e-12L));
+      CHECK(got.argmax[t] == twin.argmax[t]);
+      CHECK(testing::near(got.lse[t], whole.lse[t], 1e-15L, 2e-7L));
+      CHECK(testing::near(got.log_prob[t], whole.log_prob[t], 0, 1e-6L));
+      CHECK(testing::near(got.entropy[t], whole.entropy[t], 0, 4e-6L));
+      CHECK(testing::near(got.sum_squares[t], whole.sum_squares[t], 4e-6L));
+      CHECK(testing::near(got.mean_logit[t], whole.mean_logit[t], 4e-6L, 1e-6L));
+      CHECK(got.argmax[t] == whole.argmax[t]);
+    }
+    if (parts == 1) CHECK(same_results(got, whole));
+
+    // Each part's gradient with the whole's scores is the whole's gradient.
+    const std::vector<float> one(targets.size(), 1.0F);
+    logits_matrix<TestType> want = logits;
+    on_cuda.gradient(want, want, targets, whole, one, one, {});
+    logits_matrix<TestType> split = logits;
+    {
+      device_matrix<TestType> m{split};
+      const device_array<float> log_prob{whole.log_prob};
+      const device_array<double> lse{whole.lse};
+      const device_array<float> minus_one{std::vector<float>(targets.size(), -1.0F)};
+      first = 0;
+      for (const std::int64_t end : ends) {
+        const matrix_view<TestType> columns{m.view().data + first, n, end - first, m.view().pitch};
+        require_success(gpu::logits_gradient<TestType>(
+            columns, y, log_prob.input(), lse.input(), minus_one.input(),
+            {.first_token = first, .vocabulary = vocabulary}, nullptr));
+        first = end;
+      }
+      testing::synchronise();
+      m.fetch();
+    }
+    CHECK(same_bits(split.elements(), want.elements()));
+  }
+}
+
+TEST_CASE("partials of a token that is in no part are nobody's") {
+  random_source random{704};
+  logits_matrix<float> logits{2, 40};
+  for (std::int64_t t = 0; t < 2; ++t) fill(logits, t, row_kind::ordinary, 7, random);
+  const device_matrix<float> d{logits};
+  const device_targets y{{80, -3}};
+  const device_array<vocabulary_partial> partials(2);
+  require_success(gpu::vocabulary_partials<float>(
+      d.view(), y, partials.row(), {.first_token = 0, .vocabulary = 80}, false, {}, nullptr));
+  const device_results r{2};
+  require_success(gpu::token_log_probs({partials.data(), 1, 2}, y, r.out(), nullptr));
+  testing::synchronise();
+  for (const float x : r.log_prob.host()) CHECK(std::isnan(x));
+}
