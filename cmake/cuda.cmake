@@ -1,10 +1,11 @@
-# Enables CUDA where nvcc is found, with one architecture that has PTX in the binary: any newer
-# device can run it. Never `native`, because a build machine need not have a GPU.
+# Enables CUDA where nvcc is found, for two architectures as PTX, which any newer device can run: 9.0
+# knows clusters of blocks, 8.0 does without. Never `native`, because a build machine need not have a
+# GPU; name your devices' own (CMAKE_CUDA_ARCHITECTURES=90a, ...) to save the first start's compiling.
 include(CheckLanguage)
 check_language(CUDA)
 if(CMAKE_CUDA_COMPILER)
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES 80-virtual)
+    set(CMAKE_CUDA_ARCHITECTURES 80-virtual 90-virtual)
   endif()
   enable_language(CUDA)
 elseif(PROSPECT_CUDA STREQUAL "AUTO")

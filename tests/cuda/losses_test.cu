@@ -1,7 +1,6 @@
 // The formulas on a device: primitives, their derivatives and every loss of losses.def, evaluated
 // in a kernel and held against long double, or against the host for what the host tests have
 // proved.
-#include "catch.hpp"
 
 #include <prospect/core/dtype.hpp>
 #include <prospect/losses/losses.hpp>
@@ -13,41 +12,15 @@
 #include <string>
 #include <vector>
 
+#include "catch.hpp"
+#include "cuda/device.hpp"
+
 namespace {
 
 using prospect::dual;
 
-void require_success(cudaError_t status) {
-  CAPTURE(cudaGetErrorString(status));
-  REQUIRE(status == cudaSuccess);
-}
-
-// Device memory that lives as long as the test, filled with NaN patterns before it is written.
-template <class T>
-class device_array {
- public:
-  explicit device_array(std::size_t size) : size_{size} {
-    require_success(cudaMalloc(&data_, size * sizeof(T)));
-    require_success(cudaMemset(data_, 0xff, size * sizeof(T)));
-  }
-  explicit device_array(const std::vector<T>& host) : device_array(host.size()) {
-    require_success(cudaMemcpy(data_, host.data(), size_ * sizeof(T), cudaMemcpyHostToDevice));
-  }
-  device_array(const device_array&) = delete;
-  device_array& operator=(const device_array&) = delete;
-  ~device_array() { cudaFree(data_); }
-
-  T* data() const { return data_; }
-  std::vector<T> host() const {
-    std::vector<T> copy(size_);
-    require_success(cudaMemcpy(copy.data(), data_, size_ * sizeof(T), cudaMemcpyDeviceToHost));
-    return copy;
-  }
-
- private:
-  std::size_t size_;
-  T* data_ = nullptr;
-};
+using testing::device_array;
+using testing::require_success;
 
 template <class In, class Out, class F>
 __global__ void map(const In* in, Out* out, int n, F f) {

@@ -145,7 +145,6 @@ static __global__ void __launch_bounds__(sequence_threads, 1)
   __shared__ __align__(16) std::byte warp_memory[sizeof(row_sums) * sequence_threads / 32];
   __shared__ __align__(16)
       std::byte own_memory[sizeof(row_sums) * stripes_of_a_cluster / blocks_of_a_cluster];
-  __shared__ __align__(16) std::byte all_memory[sizeof(row_sums) * stripes_of_a_cluster];
   __shared__ __align__(16) std::byte totals_memory[sizeof(pass_totals)];
   __shared__ bool last;
   auto* const warp_sums = reinterpret_cast<row_sums*>(warp_memory);
@@ -186,6 +185,7 @@ static __global__ void __launch_bounds__(sequence_threads, 1)
       __syncthreads();
     } else {
 #if __CUDA_ARCH__ >= 900
+      __shared__ __align__(16) std::byte all_memory[sizeof(row_sums) * stripes_of_a_cluster];
       auto* const all = reinterpret_cast<row_sums*>(all_memory);
       const auto cluster = cooperative_groups::this_cluster();
       cluster.sync();
