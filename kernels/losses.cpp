@@ -37,8 +37,12 @@ const char* prospect_status_string(prospect_status status) {
       return "unsupported";
     case PROSPECT_INTERNAL_ERROR:
       return "internal error";
+    case PROSPECT_CUDA_ERROR:
+    case PROSPECT_CUDA_ERROR_LAST:
+      break;
   }
-  return "unknown status";
+  return status > PROSPECT_CUDA_ERROR && status <= PROSPECT_CUDA_ERROR_LAST ? "CUDA error"
+                                                                            : "unknown status";
 }
 
 int32_t prospect_loss_count(void) {

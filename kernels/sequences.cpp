@@ -1,17 +1,19 @@
 // The C API on sequences: every loss of losses.def, every dtype, through the one `evaluate`.
+#include "sequences.hpp"
 #include "losses.hpp"
 
 #include <prospect/cpu/sequences.hpp>
 
 #include <cmath>
-#include <cstddef>
 
 namespace pk = prospect::kernels;
 
 namespace {
 
-prospect::normaliser normaliser_of(int32_t kind, double count) {
+prospect::normaliser normaliser_of(int32_t kind, double count, const double* count_at) {
   switch (kind) {
+    case PROSPECT_OVER_AT:
+      return normaliser_of(PROSPECT_OVER, pk::require(count_at, "count_at"), nullptr);
     case PROSPECT_MEAN:
       return prospect::normaliser::mean();
     case PROSPECT_SUM:
@@ -24,85 +26,26 @@ prospect::normaliser normaliser_of(int32_t kind, double count) {
   }
 }
 
-/// Writes as much as the caller's version of the struct can hold.
-template <class Metrics>
-void fill(prospect_metrics* target, const Metrics& source) {
-  if (target == nullptr) return;
-  prospect_metrics filled{};
-  filled.struct_size = target->struct_size;
-  filled.total = source.total;
-  filled.first_nonfinite = source.first_nonfinite;
-  const auto named = source.named();
-  static_assert(named.size() <= std::extent_v<decltype(filled.metric)>);
-  constexpr std::size_t before = offsetof(prospect_metrics, metric);
-  const std::size_t room =
-      target->struct_size < before ? 0 : (target->struct_size - before) / sizeof(prospect_metric);
-  for (const prospect::named_metric& m : named) {
-    if (static_cast<std::size_t>(filled.size) == room) break;
-    filled.metric[filled.size++] = {
-        .name = m.name.data(), .sum = m.value.sum, .count = m.value.count};
-  }
-  std::memcpy(target, &filled, std::min<std::size_t>(target->struct_size, sizeof(filled)));
-}
-
-void check_metrics(const prospect_metrics* metrics) {
-  if (metrics != nullptr) pk::versioned(metrics, "metrics");
-}
-
-template <class L>
-void wrong_kind(const L& loss, const char* kind) {
-  pk::fail(PROSPECT_INVALID_ARGUMENT,
-           "loss: " + std::string{loss.name} + " is not " + kind + " loss");
-}
-
-template <prospect::storage S>
-prospect::paired_batch<S> batch_of(const prospect_pairs& p) {
-  return {.policy_chosen = pk::in<S>("policy_chosen", p.policy_chosen),
-          .policy_rejected = pk::in<S>("policy_rejected", p.policy_rejected),
-          .reference_chosen = pk::in<S>("reference_chosen", p.reference_chosen),
-          .reference_rejected = pk::in<S>("reference_rejected", p.reference_rejected),
-          .chosen_tokens = pk::in<std::int32_t>("chosen_tokens", p.chosen_tokens),
-          .rejected_tokens = pk::in<std::int32_t>("rejected_tokens", p.rejected_tokens)};
-}
-
-template <prospect::storage S>
-prospect::paired_outputs<S> outputs_of(const prospect_pairs& p) {
-  return {.loss = pk::out<S>("loss", p.loss),
-          .d_policy_chosen = pk::out<S>("d_policy_chosen", p.d_policy_chosen),
-          .d_policy_rejected = pk::out<S>("d_policy_rejected", p.d_policy_rejected),
-          .reward_chosen = pk::out<S>("reward_chosen", p.reward_chosen),
-          .reward_rejected = pk::out<S>("reward_rejected", p.reward_rejected)};
-}
-
-template <prospect::storage S>
-prospect::unpaired_batch<S> batch_of(const prospect_completions& c) {
-  return {.policy = pk::in<S>("policy", c.policy),
-          .reference = pk::in<S>("reference", c.reference),
-          .desirable = pk::in<std::uint8_t>("desirable", c.desirable),
-          .tokens = pk::in<std::int32_t>("tokens", c.tokens)};
-}
-
-template <prospect::storage S>
-prospect::unpaired_outputs<S> outputs_of(const prospect_completions& c) {
-  return {.loss = pk::out<S>("loss", c.loss),
-          .d_policy = pk::out<S>("d_policy", c.d_policy),
-          .reward = pk::out<S>("reward", c.reward)};
-}
-
 template <prospect::storage S, class L>
 prospect::unpaired_metrics evaluate_completions(const L& loss, const prospect_completions& c) {
-  const prospect::normaliser by = normaliser_of(c.normaliser, c.count);
+  const auto against = [&](const auto& point) {
+    return prospect::cpu::evaluate<S>(loss, pk::batch_of<S>(c), point, pk::outputs_of<S>(c),
+                                      normaliser_of(c.normaliser, c.count, c.count_at));
+  };
   switch (c.reference_point) {
     case PROSPECT_GIVEN_POINT:
-      if (!std::isfinite(c.z) || !std::isfinite(c.z_raw)) {
-        pk::fail(PROSPECT_INVALID_ARGUMENT, "z and z_raw must be finite");
-      }
-      return prospect::cpu::evaluate<S>(loss, batch_of<S>(c),
-                                        prospect::reference_point{.z = c.z, .raw = c.z_raw},
-                                        outputs_of<S>(c), by);
+      return against(pk::given_point(c));
     case PROSPECT_CROSS_CLASS:
-      return prospect::cpu::evaluate<S>(loss, batch_of<S>(c), prospect::cross_class{},
-                                        outputs_of<S>(c), by);
+      return against(prospect::cross_class{});
+    case PROSPECT_OBSERVED: {
+      const prospect_sum_count& seen = pk::require(c.observed, "observed");
+      return against(prospect::reference_point::from({.sum = seen.sum, .count = seen.count}));
+    }
+    case PROSPECT_BATCH_MEAN:
+      return against(prospect::reference_point::from(prospect::cpu::mismatched_kl<S>(
+          pk::in<S>("mismatched_policy", c.mismatched_policy),
+          pk::in<S>("mismatched_reference", c.mismatched_reference),
+          pk::in<std::int32_t>("mismatched_tokens", c.mismatched_tokens))));
     default:
       pk::fail(PROSPECT_UNSUPPORTED, "reference_point is unknown");
   }
@@ -115,15 +58,16 @@ prospect_status prospect_pairs_cpu(const prospect_loss* loss, const prospect_pai
   return pk::guard(error, [&] {
     const prospect_pairs p = pk::versioned(pairs, "pairs");
     pk::check_reserved("pairs", p.reserved);
-    check_metrics(metrics);
+    pk::check_metrics(metrics);
     pk::with_loss(loss, [&]<class L>(const L& l) {
       if constexpr (prospect::paired_loss<L>) {
         pk::with_storage(p.dtype, [&]<class S>(S) {
-          fill(metrics, prospect::cpu::evaluate<S>(l, batch_of<S>(p), outputs_of<S>(p),
-                                                   normaliser_of(p.normaliser, p.count)));
+          pk::fill(metrics,
+                   prospect::cpu::evaluate<S>(l, pk::batch_of<S>(p), pk::outputs_of<S>(p),
+                                              normaliser_of(p.normaliser, p.count, p.count_at)));
         });
       } else {
-        wrong_kind(l, "a paired");
+        pk::wrong_kind(l, "a paired");
       }
     });
   });
@@ -134,14 +78,32 @@ prospect_status prospect_completions_cpu(const prospect_loss* loss,
                                          prospect_metrics* metrics, prospect_error* error) {
   return pk::guard(error, [&] {
     const prospect_completions c = pk::versioned(completions, "completions");
-    check_metrics(metrics);
+    pk::check_metrics(metrics);
     pk::with_loss(loss, [&]<class L>(const L& l) {
       if constexpr (prospect::unpaired_loss<L>) {
         pk::with_storage(c.dtype,
-                         [&]<class S>(S) { fill(metrics, evaluate_completions<S>(l, c)); });
+                         [&]<class S>(S) { pk::fill(metrics, evaluate_completions<S>(l, c)); });
       } else {
-        wrong_kind(l, "an unpaired");
+        pk::wrong_kind(l, "an unpaired");
       }
     });
+  });
+}
+
+prospect_status prospect_read_metrics(prospect_kind kind, const void* copied,
+                                      prospect_metrics* metrics, prospect_error* error) {
+  return pk::guard(error, [&] {
+    const auto read_as = [&]<class Metrics>(Metrics m) {
+      std::memcpy(&m, &pk::require(static_cast<const unsigned char*>(copied), "copied"), sizeof(m));
+      pk::versioned(metrics, "metrics");
+      pk::fill(metrics, m);
+    };
+    switch (kind) {
+      case PROSPECT_PAIRED_LOSS:
+        return read_as(prospect::paired_metrics{});
+      case PROSPECT_UNPAIRED_LOSS:
+        return read_as(prospect::unpaired_metrics{});
+    }
+    pk::fail(PROSPECT_UNSUPPORTED, "kind is unknown");
   });
 }

@@ -1,4 +1,5 @@
 // The C API on tokens: logits, log-probabilities, sums over sequences, and the way back.
+#include "tokens.hpp"
 #include "boundary.hpp"
 #include "rows.hpp"
 
@@ -7,29 +8,6 @@
 namespace pk = prospect::kernels;
 
 namespace {
-
-template <class T>
-prospect::matrix_view<T> matrix(const prospect_logits& l) {
-  pk::check_reserved("logits", l.reserved);
-  if (l.rows < 0 || l.columns < 0)
-    pk::fail(PROSPECT_INVALID_ARGUMENT, "logits have a negative size");
-  if (l.rows == 0) return {nullptr, 0, l.columns, l.pitch};
-  // One row through the common checks: NULL and alignment.
-  const auto first = pk::row("logits", static_cast<T*>(l.data), l.columns, 1);
-  return {first.data(), l.rows, l.columns, l.pitch};
-}
-
-prospect::sequence_layout layout_of(const prospect_layout* pointer) {
-  const prospect_layout& l = pk::require(pointer, "layout");
-  if (l.offsets.row.size != 0) {
-    return prospect::sequence_layout::packed(pk::indices("layout.offsets", l.offsets));
-  }
-  return prospect::sequence_layout::padded(l.sequences, l.length);
-}
-
-prospect::index_row targets_of(const prospect_indices* targets) {
-  return pk::indices("targets", pk::require(targets, "targets"));
-}
 
 /// A trainer's threads, or the library's.
 class executor_of {
@@ -51,32 +29,15 @@ class executor_of {
 };
 
 struct options_of {
-  prospect_token_options given{};
-  prospect::token_options options{};
+  prospect_token_options given;
+  prospect::token_options options;
   executor_of executor;
 
   explicit options_of(const prospect_token_options* pointer)
-      : given{pointer == nullptr ? prospect_token_options{} : pk::versioned(pointer, "options")},
-        executor{given.executor} {
-    if (given.temperature != 0) options.temperature = given.temperature;
-    if (given.soft_cap != 0) options.soft_cap = given.soft_cap;
-    options.first_token = given.first_token;
-    options.vocabulary = given.vocabulary;
-  }
+      : given{pk::given_options(pointer)},
+        options{pk::token_options_of(given)},
+        executor{given.executor} {}
 };
-
-template <class R>
-prospect::token_outputs<R> outputs_of(prospect_row log_prob, prospect_row lse,
-                                           const prospect_token_statistics* pointer) {
-  const prospect_token_statistics s =
-      pointer == nullptr ? prospect_token_statistics{} : pk::versioned(pointer, "statistics");
-  return {.log_prob = pk::out<R>("log_prob", log_prob),
-          .lse = pk::out<double>("lse", lse),
-          .entropy = pk::out<R>("entropy", s.entropy),
-          .sum_squares = pk::out<R>("sum_squares", s.sum_squares),
-          .mean_logit = pk::out<R>("mean_logit", s.mean_logit),
-          .target_is_argmax = pk::out<std::uint8_t>("target_is_argmax", s.target_is_argmax)};
-}
 
 }  // namespace
 
@@ -91,8 +52,8 @@ prospect_status prospect_token_log_probs_cpu(const prospect_logits* logits,
     const options_of o{options};
     pk::with_storage(l.dtype, [&]<class S>(S) {
       prospect::cpu::detail::token_log_probs<S>(
-          pk::rows<S>(), matrix<const S>(l), targets_of(targets),
-          outputs_of<prospect::compute_t<S>>(log_prob, lse, statistics), o.options, o.executor);
+          pk::rows<S>(), pk::matrix<const S>(l), pk::targets_of(targets),
+          pk::outputs_of<prospect::compute_t<S>>(log_prob, lse, statistics), o.options, o.executor);
     });
   });
 }
@@ -106,8 +67,8 @@ prospect_status prospect_token_log_probs_and_gradient_cpu(
     const options_of o{options};
     pk::with_storage(l.dtype, [&]<class S>(S) {
       prospect::cpu::detail::token_log_probs_and_gradient<S>(
-          pk::rows<S>(), matrix<S>(l), targets_of(targets),
-          outputs_of<prospect::compute_t<S>>(log_prob, lse, statistics), o.options, o.executor);
+          pk::rows<S>(), pk::matrix<S>(l), pk::targets_of(targets),
+          pk::outputs_of<prospect::compute_t<S>>(log_prob, lse, statistics), o.options, o.executor);
     });
   });
 }
@@ -119,7 +80,7 @@ prospect_status prospect_sequence_sums_cpu(prospect_dtype dtype, prospect_const_
   return pk::guard(error, [&] {
     pk::with_arithmetic(dtype, [&]<class R>(R) {
       prospect::cpu::sequence_sums<R>(pk::in<R>("token_log_prob", token_log_prob),
-                                      targets_of(targets), layout_of(layout),
+                                      pk::targets_of(targets), pk::layout_of(layout),
                                       {.log_prob = pk::out<double>("log_prob", log_prob),
                                        .tokens = pk::out<std::int32_t>("tokens", tokens)});
     });
@@ -131,8 +92,8 @@ prospect_status prospect_spread_cpu(prospect_dtype dtype, prospect_const_row d_s
                                     prospect_row d_token, prospect_error* error) {
   return pk::guard(error, [&] {
     pk::with_arithmetic(dtype, [&]<class R>(R) {
-      prospect::cpu::spread<R>(pk::in<double>("d_sequence", d_sequence), targets_of(targets),
-                               layout_of(layout), pk::out<R>("d_token", d_token));
+      prospect::cpu::spread<R>(pk::in<double>("d_sequence", d_sequence), pk::targets_of(targets),
+                               pk::layout_of(layout), pk::out<R>("d_token", d_token));
     });
   });
 }
@@ -147,13 +108,83 @@ prospect_status prospect_logits_gradient_cpu(const prospect_logits* logits,
     const options_of o{options};
     pk::with_storage(l.dtype, [&]<class S>(S) {
       using R = prospect::compute_t<S>;
-      const auto x = matrix<S>(l);
+      const auto x = pk::matrix<S>(l);
       const auto d = pk::in<R>("d_token", d_token);
       prospect::cpu::detail::require_row("d_token", d, x.rows);
       prospect::cpu::detail::logits_gradient<S>(
-          pk::rows<S>(), x, x, targets_of(targets), pk::in<R>("log_prob", log_prob),
+          pk::rows<S>(), x, x, pk::targets_of(targets), pk::in<R>("log_prob", log_prob),
           pk::in<double>("lse", lse), prospect::cpu::detail::loss_coefficients(d), o.options,
           o.executor);
+    });
+  });
+}
+
+prospect_status prospect_logits_gradient_into_cpu(
+    const prospect_logits* logits, const prospect_logits* gradient, const prospect_indices* targets,
+    const prospect_token_options* options, prospect_const_row log_prob, prospect_const_row lse,
+    prospect_const_row softmax, prospect_const_row onehot, prospect_error* error) {
+  return pk::guard(error, [&] {
+    const prospect_logits& l = pk::require(logits, "logits");
+    const prospect_logits& g = pk::require(gradient, "gradient");
+    if (g.dtype != l.dtype) pk::fail(PROSPECT_INVALID_ARGUMENT, "gradient.dtype is not logits'");
+    const options_of o{options};
+    pk::with_storage(l.dtype, [&]<class S>(S) {
+      using R = prospect::compute_t<S>;
+      const auto a = pk::in<R>("softmax", softmax);
+      const auto b = pk::in<R>("onehot", onehot);
+      prospect::cpu::detail::require_row("softmax", a, l.rows);
+      prospect::cpu::detail::require_row("onehot", b, l.rows);
+      prospect::cpu::detail::logits_gradient<S>(
+          pk::rows<S>(), pk::matrix<const S>(l), pk::matrix<S>(g), pk::targets_of(targets),
+          pk::in<R>("log_prob", log_prob), pk::in<double>("lse", lse),
+          [&](std::int64_t t) {
+            return prospect::cpu::detail::row_coefficients<R>{.softmax = a[t], .onehot = b[t]};
+          },
+          o.options, o.executor);
+    });
+  });
+}
+
+prospect_status prospect_scale_rows_cpu(const prospect_logits* matrix, prospect_const_row factors,
+                                        prospect_error* error) {
+  return pk::guard(error, [&] {
+    const prospect_logits& m = pk::require(matrix, "matrix");
+    pk::with_storage(m.dtype, [&]<class S>(S) {
+      prospect::cpu::scale_rows<S>(pk::matrix<S>(m),
+                                   pk::in<prospect::compute_t<S>>("factors", factors));
+    });
+  });
+}
+
+prospect_status prospect_vocabulary_partials_cpu(const prospect_logits* logits,
+                                                 const prospect_indices* targets,
+                                                 const prospect_token_options* options,
+                                                 int statistics, prospect_partial* partials,
+                                                 prospect_error* error) {
+  return pk::guard(error, [&] {
+    const prospect_logits& l = pk::require(logits, "logits");
+    const options_of o{options};
+    pk::with_storage(l.dtype, [&]<class S>(S) {
+      prospect::cpu::detail::vocabulary_partials<S>(
+          pk::rows<S>(), pk::matrix<const S>(l), pk::targets_of(targets),
+          {pk::partials_of(&pk::require(partials, "partials")), l.rows}, o.options, statistics != 0,
+          o.executor);
+    });
+  });
+}
+
+prospect_status prospect_combine_partials_cpu(prospect_dtype dtype,
+                                              const prospect_partial* partials, int64_t parts,
+                                              const prospect_indices* targets,
+                                              prospect_row log_prob, prospect_row lse,
+                                              const prospect_token_statistics* statistics,
+                                              prospect_error* error) {
+  return pk::guard(error, [&] {
+    const prospect::index_row y = pk::targets_of(targets);
+    pk::with_arithmetic(dtype, [&]<class R>(R) {
+      prospect::cpu::token_log_probs<R>(
+          {pk::partials_of(&pk::require(partials, "partials")), parts, y.size()}, y,
+          pk::outputs_of<R>(log_prob, lse, statistics));
     });
   });
 }
@@ -163,6 +194,6 @@ prospect_status prospect_shift_targets(const prospect_indices* labels,
                                        prospect_error* error) {
   return pk::guard(error, [&] {
     prospect::cpu::shift_targets(pk::indices("labels", pk::require(labels, "labels")),
-                                 layout_of(layout), pk::out<std::int32_t>("targets", targets));
+                                 pk::layout_of(layout), pk::out<std::int32_t>("targets", targets));
   });
 }

@@ -31,7 +31,9 @@ typedef enum prospect_status {
   PROSPECT_INVALID_ARGUMENT = 1, /* a size, pointer, value or combination; see the message */
   PROSPECT_UNKNOWN_NAME = 2,     /* no loss or parameter of this name */
   PROSPECT_UNSUPPORTED = 3,      /* a dtype, kind or struct this version does not know */
-  PROSPECT_INTERNAL_ERROR = 4    /* out of memory, or a defect of ours */
+  PROSPECT_INTERNAL_ERROR = 4,   /* out of memory, or a defect of ours */
+  PROSPECT_CUDA_ERROR = 0x10000, /* PROSPECT_CUDA_ERROR + the cudaError_t that CUDA answered */
+  PROSPECT_CUDA_ERROR_LAST = 0x1ffff
 } prospect_status;
 
 /* A message of at most 511 characters, written on failure only. */
@@ -102,9 +104,10 @@ PROSPECT_API prospect_status prospect_loss_get(const prospect_loss* loss, const 
 
 /* What the summed loss is divided by before its gradient is handed out. */
 typedef enum prospect_normaliser {
-  PROSPECT_MEAN = 0, /* the number of counted examples of this call */
-  PROSPECT_SUM = 1,  /* nothing */
-  PROSPECT_OVER = 2  /* `count`, e.g. a global count over ranks and micro-batches */
+  PROSPECT_MEAN = 0,   /* the number of counted examples of this call */
+  PROSPECT_SUM = 1,    /* nothing */
+  PROSPECT_OVER = 2,   /* `count`, e.g. a global count over ranks and micro-batches */
+  PROSPECT_OVER_AT = 3 /* `*count_at`: read when the work is done, on the device for _cuda */
 } prospect_normaliser;
 
 /* A sum and the number of its terms: all-reduce both, then divide. count 0 = absent, not 0. */
@@ -135,12 +138,21 @@ typedef struct prospect_pairs {
   prospect_row loss;                                 /* unreduced */
   prospect_row d_policy_chosen, d_policy_rejected;   /* dL/dP after the normaliser */
   prospect_row reward_chosen, reward_rejected;       /* beta x log-ratio */
+  const double* count_at;                            /* for PROSPECT_OVER_AT */
 } prospect_pairs;
 
 typedef enum prospect_reference {
   PROSPECT_GIVEN_POINT = 0, /* `z`, `z_raw` */
-  PROSPECT_CROSS_CLASS = 1  /* HALOs' SimpleKTO: the other class's mean, attached; z is ignored */
+  PROSPECT_CROSS_CLASS = 1, /* HALOs' SimpleKTO: the other class's mean, attached; z is ignored */
+  PROSPECT_OBSERVED = 2,    /* the clamped mean of `*observed`, e.g. after an all-reduce */
+  PROSPECT_BATCH_MEAN = 3   /* that of the mismatched rows below */
 } prospect_reference;
+
+/* A sum and the number of its terms. */
+typedef struct prospect_sum_count {
+  double sum;
+  double count;
+} prospect_sum_count;
 
 /* n completions with binary feedback. */
 typedef struct prospect_completions {
@@ -154,6 +166,10 @@ typedef struct prospect_completions {
   prospect_const_row desirable; /* uint8: 0 = thumb down */
   prospect_const_row tokens;    /* int32 */
   prospect_row loss, d_policy, reward;
+  const double* count_at;             /* for PROSPECT_OVER_AT */
+  const prospect_sum_count* observed; /* for PROSPECT_OBSERVED */
+  /* For PROSPECT_BATCH_MEAN: rows of any size of their own; tokens int32, may be left out. */
+  prospect_const_row mismatched_policy, mismatched_reference, mismatched_tokens;
 } prospect_completions;
 
 /* `metrics` may be NULL. Inputs are checked before anything is written. */
@@ -167,11 +183,6 @@ PROSPECT_API prospect_status prospect_completions_cpu(const prospect_loss* loss,
 
 /* ---- KTO's reference point and class weights ---------------------------------------------------
  */
-
-typedef struct prospect_sum_count {
-  double sum;
-  double count;
-} prospect_sum_count;
 
 typedef struct prospect_reference_point {
   double z;   /* max(0, raw), nats */
@@ -295,10 +306,122 @@ PROSPECT_API prospect_status prospect_logits_gradient_cpu(
     const prospect_logits* logits, const prospect_indices* targets,
     const prospect_token_options* options, prospect_const_row log_prob, prospect_const_row lse,
     prospect_const_row d_token, prospect_error* error);
+/* With two coefficients per token, row t of `gradient` becomes a softmax - b onehot; it may be the
+ * logits themselves, or a matrix of the same size and dtype that does not overlap them. */
+PROSPECT_API prospect_status prospect_logits_gradient_into_cpu(
+    const prospect_logits* logits, const prospect_logits* gradient, const prospect_indices* targets,
+    const prospect_token_options* options, prospect_const_row log_prob, prospect_const_row lse,
+    prospect_const_row softmax, prospect_const_row onehot, prospect_error* error);
+/* Multiplies row t of a matrix by factors[t]. */
+PROSPECT_API prospect_status prospect_scale_rows_cpu(const prospect_logits* matrix,
+                                                     prospect_const_row factors,
+                                                     prospect_error* error);
 /* `targets` is int32: targets[t] = labels[t + 1] inside each sequence, -100 at its end. */
 PROSPECT_API prospect_status prospect_shift_targets(const prospect_indices* labels,
                                                     const prospect_layout* layout,
                                                     prospect_row targets, prospect_error* error);
+
+/* What a row of a part of the vocabulary contributes (prospect/vocabulary.hpp): gather those of all
+ * parts, [parts, rows] in the order of the vocabulary, and give them to prospect_combine_partials.
+ */
+typedef struct prospect_partial {
+  double shift, exponentials, squares, weighted, logits, tokens, targets, target, before, after;
+} prospect_partial;
+
+/* The columns are tokens first_token, first_token + 1, ... of options->vocabulary. `partials` has
+ * an element for each row. `statistics`: whether any but log_prob and lse will be asked for. */
+PROSPECT_API prospect_status prospect_vocabulary_partials_cpu(const prospect_logits* logits,
+                                                              const prospect_indices* targets,
+                                                              const prospect_token_options* options,
+                                                              int statistics,
+                                                              prospect_partial* partials,
+                                                              prospect_error* error);
+/* `dtype` is that of `log_prob` (F32 or F64). */
+PROSPECT_API prospect_status prospect_combine_partials_cpu(
+    prospect_dtype dtype, const prospect_partial* partials, int64_t parts,
+    const prospect_indices* targets, prospect_row log_prob, prospect_row lse,
+    const prospect_token_statistics* statistics, prospect_error* error);
+
+/* ---- The same on a CUDA device -----------------------------------------------------------------
+ *
+ * Every row, matrix, index and pointer to a count points to device memory. Calls put their work on
+ * `stream` and return: nothing is allocated, waited for or read back, so that they can be captured
+ * in a graph. What the host cannot see is safe: a target outside the vocabulary makes its row NaN.
+ *
+ * Where there is a `scratch`: NULL asks for its size, which is never 0, and does nothing else;
+ * otherwise *scratch_size is that of the memory, aligned as cudaMalloc's is.
+ *
+ * A CUDA error is PROSPECT_CUDA_ERROR plus its code. An archive built without CUDA answers
+ * PROSPECT_UNSUPPORTED. Executors of token options have no meaning here and must be NULL. Logits
+ * are F32, F16 or BF16; whatever goes with them is float where the CPU's would be.
+ */
+struct CUstream_st;
+
+/* Device memory for the metrics of a call. Copied to the host, prospect_read_metrics names them. */
+#define PROSPECT_DEVICE_METRICS_SIZE 256
+PROSPECT_API prospect_status prospect_read_metrics(prospect_kind kind, const void* copied,
+                                                   prospect_metrics* metrics,
+                                                   prospect_error* error);
+
+/* `metrics` may be NULL. */
+PROSPECT_API prospect_status prospect_pairs_cuda(const prospect_loss* loss,
+                                                 const prospect_pairs* pairs, void* metrics,
+                                                 void* scratch, size_t* scratch_size,
+                                                 struct CUstream_st* stream, prospect_error* error);
+PROSPECT_API prospect_status prospect_completions_cuda(
+    const prospect_loss* loss, const prospect_completions* completions, void* metrics,
+    void* scratch, size_t* scratch_size, struct CUstream_st* stream, prospect_error* error);
+/* `observed` is on the device: all-reduce it there, and give it to PROSPECT_OBSERVED. */
+PROSPECT_API prospect_status prospect_mismatched_kl_cuda(
+    prospect_dtype dtype, prospect_const_row policy, prospect_const_row reference,
+    prospect_const_row tokens, prospect_sum_count* observed, void* scratch, size_t* scratch_size,
+    struct CUstream_st* stream, prospect_error* error);
+
+PROSPECT_API prospect_status prospect_token_log_probs_cuda(
+    const prospect_logits* logits, const prospect_indices* targets,
+    const prospect_token_options* options, prospect_row log_prob, prospect_row lse,
+    const prospect_token_statistics* statistics, void* scratch, size_t* scratch_size,
+    struct CUstream_st* stream, prospect_error* error);
+PROSPECT_API prospect_status prospect_token_log_probs_and_gradient_cuda(
+    const prospect_logits* logits, const prospect_indices* targets,
+    const prospect_token_options* options, prospect_row log_prob, prospect_row lse,
+    const prospect_token_statistics* statistics, struct CUstream_st* stream, prospect_error* error);
+PROSPECT_API prospect_status prospect_logits_gradient_cuda(
+    const prospect_logits* logits, const prospect_indices* targets,
+    const prospect_token_options* options, prospect_const_row log_prob, prospect_const_row lse,
+    prospect_const_row d_token, struct CUstream_st* stream, prospect_error* error);
+PROSPECT_API prospect_status prospect_logits_gradient_into_cuda(
+    const prospect_logits* logits, const prospect_logits* gradient, const prospect_indices* targets,
+    const prospect_token_options* options, prospect_const_row log_prob, prospect_const_row lse,
+    prospect_const_row softmax, prospect_const_row onehot, struct CUstream_st* stream,
+    prospect_error* error);
+PROSPECT_API prospect_status prospect_scale_rows_cuda(const prospect_logits* matrix,
+                                                      prospect_const_row factors,
+                                                      struct CUstream_st* stream,
+                                                      prospect_error* error);
+PROSPECT_API prospect_status prospect_vocabulary_partials_cuda(
+    const prospect_logits* logits, const prospect_indices* targets,
+    const prospect_token_options* options, int statistics, prospect_partial* partials,
+    void* scratch, size_t* scratch_size, struct CUstream_st* stream, prospect_error* error);
+PROSPECT_API prospect_status prospect_combine_partials_cuda(
+    const prospect_partial* partials, int64_t parts, const prospect_indices* targets,
+    prospect_row log_prob, prospect_row lse, const prospect_token_statistics* statistics,
+    struct CUstream_st* stream, prospect_error* error);
+PROSPECT_API prospect_status prospect_sequence_sums_cuda(
+    prospect_dtype dtype, prospect_const_row token_log_prob, const prospect_indices* targets,
+    const prospect_layout* layout, prospect_row log_prob, prospect_row tokens,
+    struct CUstream_st* stream, prospect_error* error);
+PROSPECT_API prospect_status prospect_spread_cuda(prospect_dtype dtype,
+                                                  prospect_const_row d_sequence,
+                                                  const prospect_indices* targets,
+                                                  const prospect_layout* layout,
+                                                  prospect_row d_token, struct CUstream_st* stream,
+                                                  prospect_error* error);
+PROSPECT_API prospect_status prospect_shift_targets_cuda(const prospect_indices* labels,
+                                                         const prospect_layout* layout,
+                                                         prospect_row targets,
+                                                         struct CUstream_st* stream,
+                                                         prospect_error* error);
 
 #ifdef __cplusplus
 }

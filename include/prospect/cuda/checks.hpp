@@ -135,4 +135,16 @@ const char* problem(const mismatched_batch<S>& batch) {
   return nullptr;
 }
 
+template <storage S>
+const char* problem(const detail::point_source<S>& point) {
+  switch (point.kind) {
+    case detail::point_kind::observed:
+      return problem(observed_point{point.observed});
+    case detail::point_kind::mismatched:
+      return problem(point.mismatched);
+    default:
+      return nullptr;
+  }
+}
+
 }  // namespace prospect::inline v0::cuda

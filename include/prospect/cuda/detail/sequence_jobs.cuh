@@ -168,25 +168,6 @@ struct paired_job {
   }
 };
 
-/// Where an unpaired batch's reference point comes from. A matter of run time, because every loss
-/// takes every point and its kernel need not be compiled four times.
-enum class point_kind { given, observed, mismatched, cross_class };
-
-template <storage S>
-struct point_source {
-  point_kind kind = point_kind::given;
-  reference_point given{};
-  const sum_count* observed = nullptr;
-  mismatched_batch<S> mismatched{};
-
-  point_source(const reference_point& point) : given{point} {}
-  point_source(const observed_point& point)
-      : kind{point_kind::observed}, observed{point.mismatched} {}
-  point_source(const mismatched_batch<S>& batch)
-      : kind{point_kind::mismatched}, mismatched{batch} {}
-  point_source(cross_class) : kind{point_kind::cross_class} {}
-};
-
 template <storage S, class Loss>
 struct unpaired_job {
   using R = compute_t<S>;

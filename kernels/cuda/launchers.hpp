@@ -1,0 +1,73 @@
+// What the archive's device code offers to its host code: the launchers of the library,
+// instantiated for every loss and storage type in .cu files of their own, so that the C API needs
+// no nvcc.
+#pragma once
+
+#include "../boundary.hpp"
+
+#include <prospect/core/matrix_view.hpp>
+#include <prospect/cuda/batch.hpp>
+#include <prospect/cuda/scratch.hpp>
+#include <prospect/tokens.hpp>
+#include <prospect/vocabulary.hpp>
+
+#include <cuda_runtime_api.h>
+
+namespace prospect::kernels {
+
+/// Every loss of losses.def for one storage type. The loss is one that was checked.
+template <storage S>
+struct sequence_launchers {
+  static cudaError_t pairs(const prospect_loss& loss, const paired_batch<S>& in,
+                           const paired_outputs<S>& out, const cuda::denominator& by,
+                           paired_metrics* metrics, cuda::scratch space, cudaStream_t stream);
+  static cudaError_t completions(const prospect_loss& loss, const unpaired_batch<S>& in,
+                                 const cuda::detail::point_source<S>& point,
+                                 const unpaired_outputs<S>& out, const cuda::denominator& by,
+                                 unpaired_metrics* metrics, cuda::scratch space,
+                                 cudaStream_t stream);
+  static cudaError_t mismatched_kl(const cuda::mismatched_batch<S>& batch, cuda::scratch space,
+                                   cudaStream_t stream);
+};
+
+/// The functions on logits of one storage type; see prospect/cuda/tokens.cuh.
+template <storage S>
+struct token_launchers {
+  static cudaError_t log_probs(matrix_view<const S> logits, index_row targets,
+                               const token_outputs<float>& out, const token_options& options,
+                               cuda::scratch space, cudaStream_t stream);
+  static cudaError_t log_probs_and_gradient(matrix_view<S> logits, index_row targets,
+                                            const token_outputs<float>& out,
+                                            const token_options& options, cudaStream_t stream);
+  static cudaError_t gradient(matrix_view<S> logits, index_row targets,
+                              strided_span<const float> log_prob, strided_span<const double> lse,
+                              strided_span<const float> d_token, const token_options& options,
+                              cudaStream_t stream);
+  static cudaError_t gradient_into(matrix_view<const S> logits, matrix_view<S> gradient,
+                                   index_row targets, strided_span<const float> log_prob,
+                                   strided_span<const double> lse,
+                                   const token_coefficients<float>& coefficients,
+                                   const token_options& options, cudaStream_t stream);
+  static cudaError_t scale_rows(matrix_view<S> matrix, strided_span<const float> factors,
+                                cudaStream_t stream);
+  static cudaError_t partials(matrix_view<const S> logits, index_row targets,
+                              strided_span<vocabulary_partial> out, const token_options& options,
+                              bool statistics, cuda::scratch space, cudaStream_t stream);
+};
+
+/// What depends on no logits.
+template <std::floating_point R>
+struct layout_launchers {
+  static cudaError_t sums(strided_span<const R> log_prob, index_row targets,
+                          const sequence_layout& layout, const sequence_outputs& out,
+                          cudaStream_t stream);
+  static cudaError_t spread(strided_span<const double> d_sequence, index_row targets,
+                            const sequence_layout& layout, strided_span<R> d_token,
+                            cudaStream_t stream);
+};
+cudaError_t launch_combine(matrix_view<const vocabulary_partial> parts, index_row targets,
+                           const token_outputs<float>& out, cudaStream_t stream);
+cudaError_t launch_shift_targets(index_row labels, const sequence_layout& layout,
+                                 strided_span<std::int32_t> targets, cudaStream_t stream);
+
+}  // namespace prospect::kernels
