@@ -8,6 +8,14 @@ install(TARGETS prospect prospect_kernels EXPORT prospect_targets FILE_SET HEADE
 install(EXPORT prospect_targets NAMESPACE prospect:: DESTINATION ${package_dir})
 install(FILES LICENSE TYPE DOC)
 
+# Device code needs its runtime, wherever the archive is linked.
+set(prospect_with_cuda FALSE)
+set(prospect_cuda_libs)
+if(CMAKE_CUDA_COMPILER)
+  set(prospect_with_cuda TRUE)
+  set(prospect_cuda_libs "-L${CUDAToolkit_LIBRARY_DIR} -lcudart")
+endif()
+
 configure_package_config_file(cmake/prospect-config.cmake.in prospect-config.cmake
   INSTALL_DESTINATION ${package_dir})
 # Before 1.0 a minor version may change anything.

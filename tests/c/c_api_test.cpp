@@ -751,3 +751,82 @@ TEST_CASE("class weights through C: each bound, and counts that have no quotient
     CHECK(same_bits(weights, before));
   }
 }
+
+// ------------------------------------------------------------------------------------ the device
+
+TEST_CASE("functions on a device are there in every archive, and say what it was built without",
+          "[c]") {
+  prospect_error error{};
+  std::size_t size = 0;
+  const prospect_row none{};
+  const prospect_status statuses[] = {
+      prospect_pairs_cuda(nullptr, nullptr, nullptr, nullptr, &size, nullptr, &error),
+      prospect_completions_cuda(nullptr, nullptr, nullptr, nullptr, &size, nullptr, &error),
+      prospect_token_log_probs_cuda(nullptr, nullptr, nullptr, none, none, nullptr, nullptr, &size,
+                                    nullptr, &error),
+      prospect_shift_targets_cuda(nullptr, nullptr, none, nullptr, &error)};
+  for (const prospect_status status : statuses) {
+#if defined(PROSPECT_WITH_CUDA)
+    CHECK(status == PROSPECT_INVALID_ARGUMENT);
+    CHECK(std::string{error.message}.find("is NULL") != std::string::npos);
+#else
+    CHECK(status == PROSPECT_UNSUPPORTED);
+    CHECK(std::string{error.message}.find("without CUDA") != std::string::npos);
+#endif
+  }
+}
+
+TEST_CASE("metrics are read from the bytes a device wrote", "[c]") {
+  prospect::paired_metrics written{};
+  written.loss = {.sum = 3, .count = 2};
+  written.first_nonfinite = 7;
+  prospect_metrics m{};
+  m.struct_size = sizeof(m);
+  prospect_error error{};
+  REQUIRE(prospect_read_metrics(PROSPECT_PAIRED_LOSS, &written, &m, &error) == PROSPECT_OK);
+  CHECK(m.first_nonfinite == 7);
+  CHECK(m.metric[0].sum == 3);
+  CHECK(m.metric[0].count == 2);
+  CHECK(prospect_read_metrics(PROSPECT_PAIRED_LOSS, nullptr, &m, &error) ==
+        PROSPECT_INVALID_ARGUMENT);
+  CHECK(prospect_read_metrics(PROSPECT_PAIRED_LOSS, &written, nullptr, &error) ==
+        PROSPECT_INVALID_ARGUMENT);
+}
+
+TEST_CASE("points that were observed, and counts that lie elsewhere, on the host as well", "[c]") {
+  const std::vector<float> policy{-1, -2, -3}, reference{-2, -2, -5};
+  const std::vector<std::uint8_t> desirable{1, 0, 1};
+  const std::vector<std::int32_t> tokens{1, 0, 2};
+  const prospect_sum_count seen{.sum = 3, .count = 2};  // of the rows that have tokens
+  const double count = 4;
+  prospect_loss loss{};
+  prospect_error error{};
+  REQUIRE(prospect_loss_init(&loss, "kto", &error) == PROSPECT_OK);
+  const auto row = [](const auto& v) {
+    return prospect_const_row{v.data(), static_cast<std::int64_t>(v.size()), 1};
+  };
+  const auto evaluated = [&](prospect_reference point, prospect_normaliser normaliser) {
+    std::vector<float> d(3);
+    prospect_completions c{};
+    c.struct_size = sizeof(c);
+    c.normaliser = normaliser;
+    c.count = 4;
+    c.count_at = &count;
+    c.reference_point = point;
+    c.z = c.z_raw = 1.5;
+    c.observed = &seen;
+    c.policy = c.mismatched_policy = row(policy);
+    c.reference = c.mismatched_reference = row(reference);
+    c.mismatched_tokens = row(tokens);
+    c.desirable = row(desirable);
+    c.d_policy = {d.data(), 3, 1};
+    CAPTURE(error.message);
+    REQUIRE(prospect_completions_cpu(&loss, &c, nullptr, &error) == PROSPECT_OK);
+    return d;
+  };
+  const auto want = evaluated(PROSPECT_GIVEN_POINT, PROSPECT_OVER);
+  CHECK(evaluated(PROSPECT_OBSERVED, PROSPECT_OVER) == want);
+  CHECK(evaluated(PROSPECT_BATCH_MEAN, PROSPECT_OVER) == want);
+  CHECK(evaluated(PROSPECT_OBSERVED, PROSPECT_OVER_AT) == want);
+  CHECK(evaluated(PROSPECT_OBSERVED, PROSPECT_MEAN) != want);
+}
