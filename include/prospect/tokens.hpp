@@ -21,7 +21,7 @@ inline constexpr double no_cap = std::numeric_limits<double>::infinity();
 /// and which part of the vocabulary the columns are. Gradients are with respect to x.
 struct token_options {
   double temperature = 1;
-  double soft_cap = no_cap;  ///< of the logits
+  double soft_cap = no_cap;      ///< of the logits
   std::int64_t first_token = 0;  ///< the token of column 0, where the vocabulary is split
   std::int64_t vocabulary = 0;   ///< its whole size; 0: the columns are all of it
 };
@@ -66,9 +66,7 @@ struct logit_map {
   double inverse_temperature = 1;
   double soft_cap = no_cap;
 
-  PROSPECT_HD bool caps() const noexcept {
-    return soft_cap < no_cap;
-  }
+  PROSPECT_HD bool caps() const noexcept { return soft_cap < no_cap; }
   PROSPECT_HD bool identity() const noexcept { return inverse_temperature == 1 && !caps(); }
 
   PROSPECT_HD double operator()(double x) const noexcept {

@@ -186,8 +186,8 @@ TEMPLATE_TEST_CASE("paired losses agree with their oracle on the device", "", fl
   });
 }
 
-TEMPLATE_TEST_CASE("unpaired losses agree with their oracle on the device", "", float,
-                   double, bfloat16, float16) {
+TEMPLATE_TEST_CASE("unpaired losses agree with their oracle on the device", "", float, double,
+                   bfloat16, float16) {
   random_source random{162};
   CAPTURE(random.seed());
   testing::for_each_type<testing::unpaired_losses>([&](auto loss) {

@@ -145,8 +145,8 @@ TEST_CASE("a confident token keeps its digits on the device") {
   }
 }
 
-TEMPLATE_TEST_CASE("NaN or +inf is that row's alone, and a target that is no token as well",
-                   "", float, bfloat16, float16) {
+TEMPLATE_TEST_CASE("NaN or +inf is that row's alone, and a target that is no token as well", "",
+                   float, bfloat16, float16) {
   random_source random{505};
   CAPTURE(random.seed());
   for (const std::int64_t vocabulary : {9, 301}) {
