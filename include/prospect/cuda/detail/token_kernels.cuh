@@ -289,7 +289,7 @@ struct deferred_arguments {
 /// without one. `resident`: the row waits for its gradient in shared memory, so that the logits are
 /// read once; otherwise they are read again, from the L2 cache if they are still there.
 template <bool resident, bool statistics, storage S, class Map>
-static __global__ void __launch_bounds__(threads, resident_blocks)
+static __global__ void __launch_bounds__(threads, resident ? resident_blocks : 2)
     deferred_kernel(const deferred_arguments<S> a, const Map map, const int blocks_per_row) {
   extern __shared__ word block_memory[];
   auto* const shared_sums = reinterpret_cast<vocabulary_partial*>(block_memory);

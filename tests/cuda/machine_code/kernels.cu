@@ -1,0 +1,29 @@
+// The kernels whose machine code is looked at: the two schedules over logits in fp32 and bf16, with
+// and without a map, and the sequence kernel of one loss of each kind.
+#include <prospect/cuda/sequences.cuh>
+#include <prospect/cuda/tokens.cuh>
+#include <prospect/losses/ipo.hpp>
+#include <prospect/losses/kto.hpp>
+
+namespace gpu = prospect::cuda;
+
+template <class S>
+void tokens(prospect::matrix_view<S> logits, prospect::index_row targets,
+            const prospect::token_outputs<float>& out, const prospect::token_options& options) {
+  gpu::token_log_probs<S>(logits, targets, out, options, {}, nullptr);
+  gpu::logits_gradient<S>(logits, targets, out.log_prob, out.lse, out.entropy, options, nullptr);
+  gpu::token_log_probs_and_gradient<S>(logits, targets, out, options, nullptr);
+  gpu::scale_rows<S>(logits, out.log_prob, nullptr);
+}
+template void tokens(prospect::matrix_view<float>, prospect::index_row,
+                     const prospect::token_outputs<float>&, const prospect::token_options&);
+template void tokens(prospect::matrix_view<prospect::bfloat16>, prospect::index_row,
+                     const prospect::token_outputs<float>&, const prospect::token_options&);
+
+void sequences(const prospect::paired_batch<float>& pairs, const prospect::paired_outputs<float>& d,
+               const prospect::unpaired_batch<float>& completions,
+               const prospect::unpaired_outputs<float>& e) {
+  const auto by = prospect::normaliser::mean();
+  gpu::evaluate(prospect::ipo{}, pairs, d, by, nullptr, {}, nullptr);
+  gpu::evaluate(prospect::kto{}, completions, prospect::cross_class{}, e, by, nullptr, {}, nullptr);
+}
