@@ -121,6 +121,22 @@ std::vector<traces> run(problem<S> p, E& on) {
   return rows;
 }
 
+/// The largest relative difference of two matrices, but for numbers so small that one may be 0.
+template <class S>
+double farthest_apart(logits_matrix<S>& a, logits_matrix<S>& b) {
+  constexpr double smallest = sizeof(S) == 8 ? 1e-290 : 1e-34;
+  double farthest = 0;
+  for (std::int64_t t = 0; t < a.rows(); ++t) {
+    for (std::int64_t j = 0; j < a.columns(); ++j) {
+      const double x = prospect::load(a.at(t, j)), y = prospect::load(b.at(t, j));
+      const double size = std::max({std::abs(x), std::abs(y), smallest});
+      const double apart = std::abs(x - y) / size;
+      if (!(apart <= farthest)) farthest = apart;
+    }
+  }
+  return farthest;
+}
+
 const std::vector<token_options> some_options{
     {}, {.temperature = 0.7}, {.temperature = 2, .soft_cap = 30}};
 
@@ -185,7 +201,11 @@ TEMPLATE_TEST_CASE("the deferred schedule is the kept one with coefficient 1",
                                              options);
       CHECK(same_bits(deferred_log_prob, log_prob));
       CHECK(same_bits(deferred_lse, lse));
-      CHECK(same_bits(deferred.elements(), kept.elements()));
+      if constexpr (sizeof(TestType) == 2) {
+        CHECK(same_bits(deferred.elements(), kept.elements()));
+      } else {  // the exponentials may have been kept instead of taken again
+        CHECK(farthest_apart(deferred, kept) < (sizeof(R) == 8 ? 1e-12 : 1e-6));
+      }
       CHECK(deferred.padding_untouched());
     }
   }

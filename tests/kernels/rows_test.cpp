@@ -69,18 +69,32 @@ TEMPLATE_TEST_CASE("every instruction set keeps the contract", "[rows]", float, 
       CHECK(testing::near(got.log_prob, want.log_prob, 4e-6L, 4e-6L));
       CHECK(testing::near(got.lse, want.lse, 0, 3e-7L));
       using R = compute_t<TestType>;
+      const auto wrong_columns = [&](const TestType* x) {
+        std::int64_t wrong = 0;
+        for (std::int64_t j = 0; j < vocabulary; ++j) {
+          const auto w = want.gradient[static_cast<std::size_t>(j)];
+          const bool ok = sizeof(TestType) == 2
+                              ? testing::stored_near<TestType>(x[j], w, 4e-6L * std::abs(w))
+                              : testing::near(prospect::load(x[j]), w, 1e-6L);
+          wrong += ok ? 0 : 1;
+        }
+        return wrong;
+      };
+      auto again = logits;
       TestType* const x = logits.view().row(0);
       kernels.gradient(x, x, vocabulary, target, got.log_prob, got.lse, R(-1), R(-1), {});
-      std::int64_t wrong = 0;
-      for (std::int64_t j = 0; j < vocabulary; ++j) {
-        const auto w = want.gradient[static_cast<std::size_t>(j)];
-        const bool ok = sizeof(TestType) == 2
-                            ? testing::stored_near<TestType>(x[j], w, 4e-6L * std::abs(w))
-                            : testing::near(prospect::load(x[j]), w, 1e-6L);
-        wrong += ok ? 0 : 1;
-      }
-      CHECK(wrong == 0);
+      CHECK(wrong_columns(x) == 0);
       CHECK(logits.padding_untouched());
+
+      TestType* const y = again.view().row(0);
+      prospect::cpu::detail::kept_exponentials kept;
+      const auto same =
+          prospect::finish(kernels.sum_keeping(y, vocabulary, target, true, {}, kept));
+      CHECK(same.lse == got.lse);
+      kernels.gradient_of_kept(y, vocabulary, target, same.log_prob, same.lse, R(-1), R(-1), {},
+                               kept);
+      CHECK(wrong_columns(y) == 0);
+      CHECK(again.padding_untouched());
     }
   }
 }

@@ -189,9 +189,10 @@ void token_log_probs_and_gradient(const row_kernels<S>& kernels, matrix_view<S> 
     if (targets[t] == ignored_target) {
       std::fill(x, x + logits.columns, store<S>(R(0)));
     } else {
-      scores = finish(kernels.sum(x, logits.columns, targets[t], statistics, map, reuse::yes));
-      kernels.gradient(x, x, logits.columns, targets[t], static_cast<R>(scores.log_prob),
-                       scores.lse, R(-1), R(-1), map);
+      kept_exponentials kept;
+      scores = finish(kernels.sum_keeping(x, logits.columns, targets[t], statistics, map, kept));
+      kernels.gradient_of_kept(x, logits.columns, targets[t], static_cast<R>(scores.log_prob),
+                               scores.lse, R(-1), R(-1), map, kept);
     }
     put_scores(out, t, scores);
   });

@@ -103,6 +103,25 @@ PROSPECT_INLINE Numbers larger(Numbers a, Numbers b) {
   return a > b ? a : b;
 }
 
+/// Whether a > b in any lane.
+template <class Numbers>
+PROSPECT_INLINE bool any_above(Numbers a, Numbers b) {
+#if PROSPECT_CPU_VECTOR_BYTES == 64
+  if constexpr (std::same_as<Numbers, floats>) {
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ) != 0;
+  } else {
+    return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_GT_OQ) != 0;
+  }
+#elif PROSPECT_CPU_VECTOR_BYTES == 32
+  return _mm256_movemask_epi8((__m256i)(a > b)) != 0;
+#else
+  const auto above = a > b;
+  std::uint64_t bits[2];
+  std::memcpy(bits, &above, sizeof(bits));
+  return (bits[0] | bits[1]) != 0;
+#endif
+}
+
 #if PROSPECT_CPU_VECTOR_BYTES > 16
 inline constexpr bool has_fma = true;
 /// a b + c rounded once, whatever the optimiser is told.
@@ -389,6 +408,52 @@ PROSPECT_INLINE scaled<floats> power_parts(floats t) {
   const floats f = t - (shifted - c::magic);
   return {polynomial<c::degree>(f, c::binary), power_of_two<float>(shifted)};
 }
+
+/// factor e^(x - power / log2_e) where there is FMA. The shift being a whole power of two, x takes
+/// one instruction to its own power and one more (two for fp32 storage, where every digit counts)
+/// to what is left of it, and keeps its digits whatever their difference.
+///
+/// For x and shifts up to `limit` in magnitude, and lower x. Results reach the first subnormal
+/// number; where the last ones matter, factor and power are 2^24 and 24 lower than asked for.
+template <storage S>
+class whole_power_exponential {
+  using c = exp_constants<float>;
+  static constexpr bool every_digit = std::same_as<S, float>;
+
+ public:
+  static constexpr bool exists = has_fma && std::same_as<compute_t<S>, float>;
+  static constexpr double limit = 65536;
+  static constexpr float log2_e_high = 1.44269504F;
+  static constexpr float log2_e_low = static_cast<float>(1.44269504088896341 - log2_e_high);
+  /// Without the low part, what it leaves out of x it leaves out of the shift as well.
+  static constexpr double log2_e = every_digit ? 1.44269504088896341 : double{log2_e_high};
+
+  whole_power_exponential(float factor, double power)
+      : magic_{every_lane<floats>(static_cast<float>(c::magic - power))},
+        lowest_{every_lane<floats>(static_cast<float>((power + c::lowest_power) / log2_e))} {
+    for (int k = 0; k <= c::degree; ++k) {
+      coefficients_[k] = every_lane<floats>(factor * c::binary[k]);
+    }
+  }
+  /// x, and where the result is 0 a finite number.
+  PROSPECT_INLINE floats clamped(floats x) const { return larger(lowest_, x); }  // keeps NaN
+
+  /// x log2_e + y, every digit of the product that the storage type has.
+  PROSPECT_INLINE static floats product_plus(floats x, floats y) {
+    y = fused(x, every_lane<floats>(log2_e_high), y);
+    return every_digit ? fused(x, every_lane<floats>(log2_e_low), y) : y;
+  }
+  PROSPECT_INLINE floats operator()(floats x) const {
+    x = clamped(x);
+    const floats shifted = fused(x, every_lane<floats>(log2_e_high), magic_);
+    const floats f = product_plus(x, magic_ - shifted);
+    return polynomial<c::degree>(f, coefficients_) * power_of_two<float>(shifted);
+  }
+
+ private:
+  floats coefficients_[c::degree + 1];
+  floats magic_, lowest_;
+};
 
 /// factor e^(x + lost), the factor being part of the polynomial's coefficients.
 /// x in [-inf, 71] ([-inf, 709] in fp64); 0 below the last subnormal number (the first, in fp64).

@@ -17,6 +17,15 @@
 
 namespace prospect::inline v0::cpu::detail {
 
+/// What a row holds in which exponentials were kept: from first[i] on e^(z - shift[i]), in units
+/// of 2^-24 in fp32, and nothing that counts before first[0].
+struct kept_exponentials {
+  static constexpr int most = 200;  ///< enough to come from nothing to 1 in fp64
+  int pieces = 0;                   ///< none where the row still holds its logits
+  std::int64_t first[most];
+  double shift[most];
+};
+
 /// The kernels for one storage type. The archive fills it with those of the instruction set it
 /// finds, header-only users have those of the one they compile for.
 template <storage S>
@@ -25,6 +34,12 @@ struct row_kernels {
                             const logit_map& map, reuse again);
   void (*gradient)(const S* x, S* out, std::int64_t count, std::int64_t target, double log_prob,
                    double lse, compute_t<S> a, compute_t<S> b, const logit_map& map);
+  /// The same two for a gradient that follows its sum at once, in place.
+  vocabulary_partial (*sum_keeping)(S* x, std::int64_t count, std::int64_t target, bool statistics,
+                                    const logit_map& map, kept_exponentials& kept);
+  void (*gradient_of_kept)(S* x, std::int64_t count, std::int64_t target, double log_prob,
+                           double lse, compute_t<S> a, compute_t<S> b, const logit_map& map,
+                           const kept_exponentials& kept);
 };
 
 inline namespace PROSPECT_CPU_ISA {
@@ -108,254 +123,79 @@ R few_digits_below(double x) {
   return above ? std::nextafter(near, -std::numeric_limits<R>::infinity()) : near;
 }
 
-/// Whether x - shift can be had as a power of two by one fused multiply-add: 2^(x log2 e + c).
+/// For sums over any logits, e^(z - shift): fast, and accurate where terms count.
 template <class R, class Map>
-inline constexpr bool can_fuse = has_fma && Map::identity && std::same_as<R, float>;
-
-/// e^(z - shift), for sums: fast, and accurate where terms count.
-template <class R, class Map, bool fused>
 class relative_exponential {
  public:
-  struct term {
-    scaled<numbers<R>> value;
-    numbers<R> exponent;  ///< in units of `unit` nats; not below where the value is 0
-  };
-  static constexpr double unit = std::same_as<R, double> ? 1.0 : 0.693147180559945309;
+  static constexpr double unit = 1;        ///< what a value of 1 stands for
+  static constexpr double exponent_unit =  ///< how many nats an exponent of 1 stands for
+      std::same_as<R, double> ? 1.0 : 0.693147180559945309;
 
-  /// `shift` is one that `usable_shift` gave.
+  /// `shift` is one that `few_digits` gave.
   relative_exponential(const Map& map, double shift)
       : map_{map},
-        shift_{every_lane<numbers<R>>(static_cast<R>(fused ? -log2_e * shift : shift))},
+        shift_{every_lane<numbers<R>>(static_cast<R>(shift))},
         shift_low_{every_lane<numbers<R>>(static_cast<R>(shift - static_cast<R>(shift)))} {}
 
-  PROSPECT_INLINE term operator()(numbers<R> x) const {
+  PROSPECT_INLINE numbers<R> operator()(numbers<R> x) const {
     if constexpr (std::same_as<R, double>) {
-      const numbers<R> z = map_.template operator()<R>(x).high;
-      const numbers<R> d = larger(every_lane<numbers<R>>(exp_constants<R>::lowest), z - shift_);
-      return {exponential<R>{1.0}.parts(d), d};
+      return exponential<R>{1.0}(exponent(x));
     } else {
-      numbers<R> t;
-      if constexpr (fused) {
-        t = detail::fused(x, every_lane<numbers<R>>(log2_e), shift_);
-      } else if constexpr (Map::identity) {
-        t = (x - shift_) * log2_e;
-      } else {
-        const mapped<R> z = map_.template operator()<R>(x);
-        t = ((z.high - shift_) + (z.low - shift_low_)) * log2_e;
-      }
-      t = larger(every_lane<numbers<R>>(exp_constants<R>::lowest_power), t);  // keeps NaN
-      return {power_parts(t), t};
+      const scaled<numbers<R>> p = power_parts(exponent(x));
+      return p.mantissa * p.power;
     }
   }
-
-  static constexpr R log2_e = R(1.442695040888963407);
+  /// z - shift; not below where the value is 0.
+  PROSPECT_INLINE numbers<R> exponent(numbers<R> x) const {
+    if constexpr (std::same_as<R, double>) {
+      return larger(every_lane<numbers<R>>(exp_constants<R>::lowest),
+                    map_.template operator()<R>(x).high - shift_);
+    } else {
+      numbers<R> d;
+      if constexpr (Map::identity) {
+        d = x - shift_;
+      } else {
+        const mapped<R> z = map_.template operator()<R>(x);
+        d = (z.high - shift_) + (z.low - shift_low_);
+      }
+      return larger(every_lane<numbers<R>>(exp_constants<R>::lowest_power),
+                    d * R(1.442695040888963407));  // keeps NaN
+    }
+  }
 
  private:
   Map map_;
   numbers<R> shift_, shift_low_;
 };
 
-/// Beyond this the constant of the fused form would be too coarse.
-inline constexpr double fused_limit = 65536;
+/// Whether exponentials of a row can be had with a shift that is a whole power of two.
+template <storage S, class Map>
+inline constexpr bool whole_powers = whole_power_exponential<S>::exists && Map::identity;
 
-/// A shift close to x that the arithmetic represents exactly.
-template <class R, class Map>
-double usable_shift(double x) {
-  if (!can_fuse<R, Map> || std::abs(x) >= fused_limit) return few_digits<R>(x);
-  constexpr double log2_e = relative_exponential<R, Map, true>::log2_e;
-  const double inside = std::abs(x) < fused_limit - 1 ? x : std::copysign(fused_limit - 1, x);
-  return static_cast<double>(static_cast<R>(log2_e * inside)) / log2_e;
-}
-
-/// A few tiles' worth in the type of arithmetic, everything else in fp64.
-template <class R>
-struct running_sum {
-  tile<R> near{};
-  doubles far{};
-
-  PROSPECT_INLINE void flush() {
-    const numbers<R> sum = sum_of_ways(near);
-    if constexpr (std::same_as<R, double>) {
-      far += sum;
-    } else {
-      const double_pair wide = widened(sum);
-      far += wide.first + wide.second;
-    }
-    near = {};
-  }
-  PROSPECT_INLINE double total() const {
-    return fold<double>(far, [](double a, double b) { return a + b; });
-  }
-};
-
-template <class R>
-struct running_maximum {
-  tile<R> highest;
-
-  PROSPECT_INLINE running_maximum() {
-    unrolled<ways>([&](int w) __attribute__((always_inline)) {
-      highest.way[w] = every_lane<numbers<R>>(-std::numeric_limits<R>::infinity());
-    });
-  }
-  PROSPECT_INLINE void add(int w, numbers<R> x) { highest.way[w] = larger(x, highest.way[w]); }
-  PROSPECT_INLINE double value() const {
-    return static_cast<double>(
-        fold<R>(highest_of_ways(highest), [](R a, R b) { return a > b ? a : b; }));
-  }
-};
-
+/// The same for sums and for rows that keep their exponentials, with such a shift.
 template <storage S>
-double highest_logit(const S* x, std::int64_t count) {
-  using R = compute_t<S>;
-  running_maximum<R> maximum;
-  const auto look = [&](const tile<R>& t) __attribute__((always_inline)) {
-    unrolled<ways>([&](int w) __attribute__((always_inline)) { maximum.add(w, t.way[w]); });
-  };
-  std::int64_t i = 0;
-  for (; i + tile_size<R> <= count; i += tile_size<R>) look(load_tile(x + i));
-  if (i < count) look(load_part(x + i, count - i, -std::numeric_limits<R>::infinity()));
-  return maximum.value();
-}
+class whole_power_terms {
+  using e = whole_power_exponential<S>;
 
-/// What a block of logits adds to a row's sums.
-struct block_sums {
-  double highest, exponentials, squares = 0, weighted = 0, logits = 0;
+ public:
+  static constexpr double unit = exp_constants<float>::underneath;
+  static constexpr double exponent_unit = 1 / e::log2_e;
+
+  /// `shift` is one that `usable_shift` gave.
+  explicit whole_power_terms(double shift)
+      : shift_{every_lane<floats>(static_cast<float>(-power(shift)))},
+        e_to_{1, power(shift) - exp_constants<float>::headroom} {}
+
+  PROSPECT_INLINE floats operator()(floats x) const { return e_to_(x); }
+  PROSPECT_INLINE floats exponent(floats x) const {
+    return e::product_plus(e_to_.clamped(x), shift_);
+  }
+  static double power(double shift) { return std::nearbyint(shift * e::log2_e); }
+
+ private:
+  floats shift_;
+  e e_to_;
 };
-
-template <bool statistics, bool fused, storage S, class Map>
-block_sums sum_block(const S* x, std::int64_t count, const Map& map, double shift, reuse again) {
-  using R = compute_t<S>;
-  using relative = relative_exponential<R, Map, fused>;
-  constexpr std::int64_t tile_length = tile_size<R>;
-  constexpr std::int64_t near = 16 * tile_length;
-
-  constexpr double logits_scale =
-      0x1p-20;  // lest fp32 overflow where many are at its lowest number
-
-  const relative e_to{map, shift};
-  running_maximum<R> maximum;
-  running_sum<R> exponentials;
-  running_sum<R> squares;
-  running_sum<R> weighted;
-  running_sum<R> logits;
-  // `plain` is x with 0 instead of the filler -inf of a partial tile.
-  const auto add = [&](const tile<R>& t, const tile<R>& plain) __attribute__((always_inline)) {
-    unrolled<ways>([&](int w) __attribute__((always_inline)) {
-      maximum.add(w, t.way[w]);
-      const auto e = e_to(t.way[w]);
-      if constexpr (statistics) {
-        const numbers<R> value = e.value.mantissa * e.value.power;
-        exponentials.near.way[w] += value;
-        squares.near.way[w] += value * value;
-        weighted.near.way[w] += value * e.exponent;
-        logits.near.way[w] += map.template operator()<R>(plain.way[w]).high * R(logits_scale);
-      } else {
-        exponentials.near.way[w] += e.value.mantissa * e.value.power;
-      }
-    });
-  };
-  const auto flush = [&]() __attribute__((always_inline)) {
-    exponentials.flush();
-    if constexpr (statistics) {
-      squares.flush();
-      weighted.flush();
-      logits.flush();
-    }
-  };
-  std::int64_t i = 0;
-  while (i + tile_length <= count) {
-    const std::int64_t end = count - i < near ? count : i + near;
-    for (; i + tile_length <= end; i += tile_length) {
-      prefetch_ahead(x + i, again);
-      const tile<R> t = load_tile(x + i);
-      add(t, t);
-    }
-    flush();
-  }
-  if (i < count) {
-    add(load_part(x + i, count - i, -std::numeric_limits<R>::infinity()),
-        load_part(x + i, count - i, R(0)));
-    flush();
-  }
-  block_sums sums{.highest = maximum.value(), .exponentials = exponentials.total()};
-  if constexpr (statistics) {
-    sums.squares = squares.total();
-    sums.weighted = relative::unit * weighted.total();
-    sums.logits = logits.total() / logits_scale;
-  }
-  return sums;
-}
-
-/// Adds `count` logits to the sums of `p`, which holds the highest of them in `before`.
-template <bool statistics, storage S, class Map>
-void add_logits(const S* x, std::int64_t count, const logit_map& scalar_map, const Map& map,
-                reuse again, vocabulary_partial& p) {
-  using R = compute_t<S>;
-  constexpr std::int64_t block = 64 * tile_size<R>;
-  // Higher than this above the shift, a term would lose digits to the size of its exponent.
-  constexpr double much_higher = 4;
-  constexpr double infinity = std::numeric_limits<double>::infinity();
-
-  for (std::int64_t first = 0; first < count;) {
-    const std::int64_t size = count - first < block ? count - first : block;
-    const S* const from = x + first;
-    if (p.exponentials == 0) {
-      const double guess = scalar_map(highest_logit(from, size));
-      if (guess > -infinity && guess < infinity) p.shift = usable_shift<R, Map>(guess);
-    }
-    const bool fused = can_fuse<R, Map> && std::abs(p.shift) < fused_limit;
-    const block_sums sums =
-        fused ? sum_block<statistics, can_fuse<R, Map>>(from, size, map, p.shift, again)
-              : sum_block<statistics, false>(from, size, map, p.shift, again);
-    const double highest = scalar_map(sums.highest);
-    if (highest - p.shift > much_higher && highest < infinity) {
-      p.shift_to(usable_shift<R, Map>(highest));
-      continue;
-    }
-    if (highest > p.before) p.before = highest;
-    p.exponentials += sums.exponentials;
-    p.squares += sums.squares;
-    p.weighted += sums.weighted;
-    p.logits += sums.logits;
-    first += size;
-  }
-}
-
-template <bool statistics, storage S, class Map>
-vocabulary_partial sum_row_mapped(const S* x, std::int64_t count, std::int64_t target,
-                                  const logit_map& scalar_map, const Map& map, reuse again) {
-  vocabulary_partial p;
-  if (target < 0) {
-    add_logits<statistics>(x, count, scalar_map, map, again, p);
-  } else {
-    add_logits<statistics>(x, target, scalar_map, map, again, p);
-    const double before = p.before;
-    p.before = vocabulary_partial::none;
-    add_logits<statistics>(x + target + 1, count - target - 1, scalar_map, map, again, p);
-    p.after = p.before;
-    p.before = before;
-    p.target = scalar_map(static_cast<double>(load(x[target])));
-    p.targets = 1;
-  }
-  p.tokens = static_cast<double>(count);
-  if (!statistics) {  // what was not computed must not look like a number
-    p.squares = p.weighted = p.logits = std::numeric_limits<double>::quiet_NaN();
-  }
-  return p;
-}
-
-/// The sums over a row. `target` is a column, or negative where the target is not in this part.
-template <storage S>
-vocabulary_partial sum_row(const S* x, std::int64_t count, std::int64_t target, bool statistics,
-                           const logit_map& map, reuse again) {
-  if (map.identity()) {
-    return statistics ? sum_row_mapped<true>(x, count, target, map, unmapped{}, again)
-                      : sum_row_mapped<false>(x, count, target, map, unmapped{}, again);
-  }
-  const mapped_logits mapped{map};
-  return statistics ? sum_row_mapped<true>(x, count, target, map, mapped, again)
-                    : sum_row_mapped<false>(x, count, target, map, mapped, again);
-}
 
 /// factor e^(z - near - rest). 16-bit results do not show what the difference loses, fp64 has
 /// digits to spare.
@@ -396,6 +236,286 @@ class exact_exponential {
   numbers<R> near_, rest_, lowest_;
 };
 
+/// For rows that keep their exponentials, where no whole power will do.
+template <storage S>
+class exact_terms {
+  using R = compute_t<S>;
+
+ public:
+  static constexpr double unit = exp_constants<R>::underneath;
+  static constexpr double exponent_unit = 1;
+
+  /// `shift` is one that `few_digits` gave.
+  explicit exact_terms(double shift)
+      : shift_{every_lane<numbers<R>>(static_cast<R>(shift))},
+        e_to_{static_cast<R>(1 / unit), static_cast<R>(shift), R(0)} {}
+
+  PROSPECT_INLINE numbers<R> operator()(numbers<R> x) const { return e_to_(x); }
+  PROSPECT_INLINE numbers<R> exponent(numbers<R> x) const {
+    return larger(every_lane<numbers<R>>(exp_constants<R>::lowest), x - shift_);
+  }
+
+ private:
+  numbers<R> shift_;
+  exact_exponential<S> e_to_;
+};
+
+/// A shift close to x that the arithmetic represents exactly.
+template <storage S, class Map>
+double usable_shift(double x) {
+  if constexpr (whole_powers<S, Map>) {
+    using e = whole_power_exponential<S>;
+    if (std::abs(x) < e::limit) {
+      const double inside = std::abs(x) < e::limit - 1 ? x : std::copysign(e::limit - 1, x);
+      return whole_power_terms<S>::power(inside) / e::log2_e;
+    }
+  }
+  return few_digits<compute_t<S>>(x);
+}
+
+/// A few tiles' worth in the type of arithmetic, everything else in fp64.
+template <class R>
+struct running_sum {
+  tile<R> near{};
+  doubles far{};
+
+  PROSPECT_INLINE void flush() {
+    const numbers<R> sum = sum_of_ways(near);
+    if constexpr (std::same_as<R, double>) {
+      far += sum;
+    } else {
+      const double_pair wide = widened(sum);
+      far += wide.first + wide.second;
+    }
+    near = {};
+  }
+  PROSPECT_INLINE double total() const {
+    return fold<double>(far, [](double a, double b) { return a + b; });
+  }
+};
+
+template <class Numbers>
+PROSPECT_INLINE double highest_of(Numbers x) {
+  using R = std::remove_cvref_t<decltype(x[0])>;
+  return static_cast<double>(fold<R>(x, [](R a, R b) { return a > b ? a : b; }));
+}
+
+/// No NaN is the highest.
+template <storage S>
+double highest_logit(const S* x, std::int64_t count) {
+  using R = compute_t<S>;
+  constexpr R nothing = -std::numeric_limits<R>::infinity();
+  auto highest = every_lane<numbers<R>>(nothing);
+  std::int64_t i = 0;
+  for (; i + tile_size<R> <= count; i += tile_size<R>) {
+    highest = larger(highest_of_ways(load_tile(x + i)), highest);
+  }
+  if (i < count) highest = larger(highest_of_ways(load_part(x + i, count - i, nothing)), highest);
+  return highest_of(highest);
+}
+
+/// What the logits of a block add to a row's sums, up to the first tile that is too high.
+struct block_sums {
+  std::int64_t count;
+  double highest, exponentials, squares = 0, weighted = 0, logits = 0;
+};
+
+/// Sums `count` logits, or fewer, if there is one above `limit`: the caller will want another shift
+/// for it. A block that is not const keeps the exponentials in the logits' place.
+template <bool statistics, class X, class Map, class Terms>
+block_sums sum_block(X* x, std::int64_t count, const Map& map, const Terms& e_to, double limit,
+                     reuse again) {
+  constexpr bool keeps = !std::is_const_v<X>;
+  using R = compute_t<std::remove_const_t<X>>;
+  constexpr R infinity = std::numeric_limits<R>::infinity();
+  constexpr std::int64_t tile_length = tile_size<R>;
+  constexpr std::int64_t near = 16 * tile_length;
+  constexpr double logits_scale =
+      0x1p-20;  // lest fp32 overflow where many are at its lowest number
+
+  const auto too_high = every_lane<numbers<R>>(static_cast<R>(limit));
+  auto highest = every_lane<numbers<R>>(-infinity);
+  running_sum<R> exponentials;
+  running_sum<R> squares;
+  running_sum<R> weighted;
+  running_sum<R> logits;
+  // `plain` is x with 0 instead of the filler -inf of a partial tile.
+  const auto add = [&](const tile<R>& t, const tile<R>& plain, tile<R>& values)
+      __attribute__((always_inline)) {
+    const numbers<R> top = highest_of_ways(t);
+    if (any_above(top, too_high)) return false;
+    highest = larger(top, highest);
+    unrolled<ways>([&](int w) __attribute__((always_inline)) {
+      const numbers<R> value = e_to(t.way[w]);
+      exponentials.near.way[w] += value;
+      if constexpr (statistics) {
+        const numbers<R> e = value * R(Terms::unit);
+        squares.near.way[w] += e * e;
+        weighted.near.way[w] += e * e_to.exponent(t.way[w]);
+        logits.near.way[w] += map.template operator()<R>(plain.way[w]).high * R(logits_scale);
+      }
+      values.way[w] = value;
+    });
+    return true;
+  };
+  const auto flush = [&]() __attribute__((always_inline)) {
+    exponentials.flush();
+    if constexpr (statistics) {
+      squares.flush();
+      weighted.flush();
+      logits.flush();
+    }
+  };
+  std::int64_t i = 0;
+  bool going_on = true;
+  while (going_on && i + tile_length <= count) {
+    const std::int64_t end = count - i < near ? count : i + near;
+    for (; i + tile_length <= end; i += tile_length) {
+      prefetch_ahead(x + i, again);
+      const tile<R> t = load_tile(x + i);
+      tile<R> values;
+      going_on = add(t, t, values);
+      if (!going_on) break;
+      if constexpr (keeps) store_tile(x + i, values);
+    }
+    flush();
+  }
+  if (going_on && i < count) {
+    tile<R> values;
+    if (add(load_part(x + i, count - i, -infinity), load_part(x + i, count - i, R(0)), values)) {
+      if constexpr (keeps) store_part(x + i, values, count - i);
+      i = count;
+      flush();
+    }
+  }
+  block_sums sums{.count = i,
+                  .highest = highest_of(highest),
+                  .exponentials = Terms::unit * exponentials.total()};
+  if constexpr (statistics) {
+    sums.squares = squares.total();
+    sums.weighted = Terms::exponent_unit * weighted.total();
+    sums.logits = logits.total() / logits_scale;
+  }
+  return sums;
+}
+
+/// Notes another shift. Each is a good three above the one before: so many back, nothing is left.
+PROSPECT_INLINE void note_shift(kept_exponentials& kept, std::int64_t first, double shift) {
+  if (kept.pieces > 0 && kept.shift[kept.pieces - 1] == shift) return;
+  if (kept.pieces == kept_exponentials::most) {
+    for (int i = 1; i < kept.pieces; ++i) {
+      kept.first[i - 1] = kept.first[i];
+      kept.shift[i - 1] = kept.shift[i];
+    }
+    --kept.pieces;
+  }
+  kept.first[kept.pieces] = first;
+  kept.shift[kept.pieces] = shift;
+  ++kept.pieces;
+}
+
+/// Adds the logits from `first` to `end` of a row to the sums of `p`, which holds the highest of
+/// them in `before`. A row that is not const keeps the exponentials in their place.
+template <bool statistics, class X, class Map>
+void add_logits(X* x, std::int64_t first, std::int64_t end, const logit_map& scalar_map,
+                const Map& map, reuse again, vocabulary_partial& p, kept_exponentials& kept) {
+  constexpr bool keeps = !std::is_const_v<X>;
+  using S = std::remove_const_t<X>;
+  using R = compute_t<S>;
+  constexpr std::int64_t block = 64 * tile_size<R>;
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+
+  bool too_high = false;
+  while (first < end) {
+    const std::int64_t size = end - first < block ? end - first : block;
+    X* const from = x + first;
+    bool limited = true;
+    if (too_high || p.exponentials == 0) {
+      const double highest = scalar_map(highest_logit<S>(from, size));
+      limited = highest < infinity;  // else the row is lost, and may be summed as it is
+      if (limited && highest > -infinity) p.shift_to(usable_shift<S, Map>(highest));
+    }
+    const auto sum = [&](const auto& terms, double headroom) {
+      const double limit = limited ? scalar_map.inverse(p.shift + headroom) : infinity;
+      return sum_block<statistics>(from, size, map, terms, limit, again);
+    };
+    const block_sums sums = [&] {
+      if constexpr (whole_powers<S, Map>) {
+        if (std::abs(p.shift) < whole_power_exponential<S>::limit) {
+          return sum(whole_power_terms<S>{p.shift}, 16);
+        }
+      }
+      // Higher than this above the shift, a term would lose digits to the size of its exponent.
+      constexpr double much_higher = 4;
+      if constexpr (keeps) {
+        return sum(exact_terms<S>{p.shift}, much_higher);
+      } else {
+        return sum(relative_exponential<R, Map>{map, p.shift}, much_higher);
+      }
+    }();
+    if constexpr (keeps) note_shift(kept, first, p.shift);
+    const double highest = scalar_map(sums.highest);
+    if (highest > p.before) p.before = highest;
+    p.exponentials += sums.exponentials;
+    p.squares += sums.squares;
+    p.weighted += sums.weighted;
+    p.logits += sums.logits;
+    first += sums.count;
+    too_high = sums.count < size;
+  }
+}
+
+template <bool statistics, class X, class Map>
+vocabulary_partial sum_row_mapped(X* x, std::int64_t count, std::int64_t target,
+                                  const logit_map& scalar_map, const Map& map, reuse again,
+                                  kept_exponentials& kept) {
+  vocabulary_partial p;
+  if (target < 0) {
+    add_logits<statistics>(x, 0, count, scalar_map, map, again, p, kept);
+  } else {
+    add_logits<statistics>(x, 0, target, scalar_map, map, again, p, kept);
+    const double before = p.before;
+    p.before = vocabulary_partial::none;
+    add_logits<statistics>(x, target + 1, count, scalar_map, map, again, p, kept);
+    p.after = p.before;
+    p.before = before;
+    p.target = scalar_map(static_cast<double>(load(x[target])));
+    p.targets = 1;
+  }
+  p.tokens = static_cast<double>(count);
+  if (!statistics) {  // what was not computed must not look like a number
+    p.squares = p.weighted = p.logits = std::numeric_limits<double>::quiet_NaN();
+  }
+  return p;
+}
+
+/// The sums over a row. `target` is a column, or negative where the target is not in this part.
+template <storage S>
+vocabulary_partial sum_row(const S* x, std::int64_t count, std::int64_t target, bool statistics,
+                           const logit_map& map, reuse again) {
+  kept_exponentials none;
+  const auto sum = [&](const auto& mapped) {
+    return statistics ? sum_row_mapped<true>(x, count, target, map, mapped, again, none)
+                      : sum_row_mapped<false>(x, count, target, map, mapped, again, none);
+  };
+  return map.identity() ? sum(unmapped{}) : sum(mapped_logits{map});
+}
+
+/// The same, and every logit but the target's may become its exponential, where a logit's place
+/// can hold one.
+template <storage S>
+vocabulary_partial sum_row_keeping(S* x, std::int64_t count, std::int64_t target, bool statistics,
+                                   const logit_map& map, kept_exponentials& kept) {
+  if constexpr (std::same_as<S, double> || (std::same_as<S, float> && whole_powers<S, unmapped>)) {
+    if (map.identity()) {
+      return statistics
+                 ? sum_row_mapped<true>(x, count, target, map, unmapped{}, reuse::yes, kept)
+                 : sum_row_mapped<false>(x, count, target, map, unmapped{}, reuse::yes, kept);
+    }
+  }
+  return sum_row<S>(x, count, target, statistics, map, reuse::yes);
+}
+
 /// out = f(x), tile by tile; `out` is x, or another row.
 template <storage S, class F>
 PROSPECT_INLINE void transform_row(const S* x, S* out, std::int64_t count, const F& f) {
@@ -413,23 +533,35 @@ template <storage S, class Map>
 void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t<S> factor,
                    const Map& map) {
   using R = compute_t<S>;
-  const R near = few_digits_below<R>(lse);
-  // e^(z - lse) = e^(z - near) e^(near - lse)
-  const exact_exponential<S> e =
-      Map::identity
-          ? exact_exponential<S>{static_cast<R>(factor * std::exp(near - lse)), near, R(0)}
-          : exact_exponential<S>{factor, near, static_cast<R>(lse - near)};
-  transform_row(
-      x, out, count, [&](tile<R> t) __attribute__((always_inline)) {
-        unrolled<ways>([&](int w) __attribute__((always_inline)) {
-          if constexpr (Map::identity) {
-            t.way[w] = e(t.way[w]);
-          } else {
-            t.way[w] = e(map.template operator()<R>(t.way[w]));
-          }
+  const auto write = [&](const auto& e) __attribute__((always_inline)) {
+    transform_row(
+        x, out, count, [&](tile<R> t) __attribute__((always_inline)) {
+          unrolled<ways>([&](int w) __attribute__((always_inline)) {
+            if constexpr (Map::identity) {
+              t.way[w] = e(t.way[w]);
+            } else {
+              t.way[w] = e(map.template operator()<R>(t.way[w]));
+            }
+          });
+          return t;
         });
-        return t;
-      });
+  };
+  if constexpr (whole_powers<S, Map>) {
+    using e = whole_power_exponential<S>;
+    using c = exp_constants<R>;
+    if (std::abs(lse) < e::limit) {
+      const double power = whole_power_terms<S>::power(lse);
+      const R rest = static_cast<R>(factor * std::exp(power / e::log2_e - lse));
+      // A factor so small keeps its digits only as it is, and its results reach far enough.
+      const bool small = rest <= c::underneath && rest >= -c::underneath;
+      return write(small ? e{rest, power} : e{rest * c::underneath, power - c::headroom});
+    }
+  }
+  // e^(z - lse) = e^(z - near) e^(near - lse)
+  const R near = few_digits_below<R>(lse);
+  write(Map::identity
+            ? exact_exponential<S>{static_cast<R>(factor * std::exp(near - lse)), near, R(0)}
+            : exact_exponential<S>{factor, near, static_cast<R>(lse - near)});
 }
 
 /// a p - b at the target itself: from 1 - p where the model is confident, because as a difference
@@ -472,10 +604,42 @@ void scale_row(S* x, std::int64_t count, compute_t<S> factor) {
       });
 }
 
+/// What `gradient_row` writes, from the row that `sum_row_keeping` left.
+template <storage S>
+void gradient_of_kept_row(S* x, std::int64_t count, std::int64_t target, double log_prob,
+                          double lse, compute_t<S> a, compute_t<S> b, const logit_map& map,
+                          const kept_exponentials& kept) {
+  using R = compute_t<S>;
+  constexpr double unit = exp_constants<R>::underneath;
+  if (kept.pieces == 0 || std::isnan(lse) || std::isnan(a) || std::isnan(b)) {
+    return gradient_row<S>(x, x, count, target, log_prob, lse, a, b, map);
+  }
+  const double z = target < 0 ? 0.0 : static_cast<double>(load(x[target]));
+  for (int i = 0; i < kept.pieces; ++i) {
+    const std::int64_t size = (i + 1 < kept.pieces ? kept.first[i + 1] : count) - kept.first[i];
+    const double factor = a * std::exp(kept.shift[i] - lse);
+    S* const piece = x + kept.first[i];
+    if (std::abs(factor) > 0x1p-90) {
+      scale_row<S>(piece, size, static_cast<R>(unit * factor));
+    } else {  // which may be too small for R where a product is not
+      const double root = std::sqrt(std::abs(factor));
+      scale_row<S>(piece, size, static_cast<R>(unit * root));
+      scale_row<S>(piece, size, static_cast<R>(factor < 0 ? -root : root));
+    }
+  }
+  for (std::int64_t j = 0; j < kept.first[0]; ++j) x[j] = S(0);
+  if (target >= 0) {
+    x[target] = store<S>(static_cast<R>(gradient_at_target(z, log_prob, lse, a, b)));
+  }
+}
+
 /// Those of the instruction set this is compiled for.
 template <storage S>
 constexpr row_kernels<S> compiled_kernels() noexcept {
-  return {sum_row<S>, gradient_row<S>};
+  return {.sum = sum_row<S>,
+          .gradient = gradient_row<S>,
+          .sum_keeping = sum_row_keeping<S>,
+          .gradient_of_kept = gradient_of_kept_row<S>};
 }
 
 }  // namespace PROSPECT_CPU_ISA
