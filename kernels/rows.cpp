@@ -1,15 +1,16 @@
 // The row kernels for the instruction set this file is compiled for; PROSPECT_ROWS names it.
-// Nothing else is compiled for more than the baseline: an inline function of the standard library
-// that found its way in here could be the one the linker keeps for all.
 #include "rows.hpp"
 
 namespace prospect::kernels {
 
-row_kernel_set PROSPECT_ROWS() {
-  return {.f32 = cpu::detail::compiled_kernels<float>(),
-          .f64 = cpu::detail::compiled_kernels<double>(),
-          .bf16 = cpu::detail::compiled_kernels<bfloat16>(),
-          .f16 = cpu::detail::compiled_kernels<float16>()};
+template <storage S>
+cpu::detail::row_kernels<S> PROSPECT_ROWS() {
+  return cpu::detail::compiled_kernels<S>();
 }
+
+template cpu::detail::row_kernels<float> PROSPECT_ROWS<float>();
+template cpu::detail::row_kernels<double> PROSPECT_ROWS<double>();
+template cpu::detail::row_kernels<bfloat16> PROSPECT_ROWS<bfloat16>();
+template cpu::detail::row_kernels<float16> PROSPECT_ROWS<float16>();
 
 }  // namespace prospect::kernels

@@ -1,5 +1,6 @@
 // The C API on sequences: every loss of losses.def, every dtype, through the one `evaluate`.
 #include "sequences.hpp"
+#include "loops.hpp"
 #include "losses.hpp"
 
 #include <prospect/cpu/sequences.hpp>
@@ -29,8 +30,9 @@ prospect::normaliser normaliser_of(int32_t kind, double count, const double* cou
 template <prospect::storage S, class L>
 prospect::unpaired_metrics evaluate_completions(const L& loss, const prospect_completions& c) {
   const auto against = [&](const auto& point) {
-    return prospect::cpu::evaluate<S>(loss, pk::batch_of<S>(c), point, pk::outputs_of<S>(c),
-                                      normaliser_of(c.normaliser, c.count, c.count_at));
+    return prospect::cpu::detail::evaluate_completions(
+        pk::loops<S, L>(), loss, pk::batch_of<S>(c), point, pk::outputs_of<S>(c),
+        normaliser_of(c.normaliser, c.count, c.count_at), prospect::thread_pool::shared());
   };
   switch (c.reference_point) {
     case PROSPECT_GIVEN_POINT:
@@ -62,9 +64,10 @@ prospect_status prospect_pairs_cpu(const prospect_loss* loss, const prospect_pai
     pk::with_loss(loss, [&]<class L>(const L& l) {
       if constexpr (prospect::paired_loss<L>) {
         pk::with_storage(p.dtype, [&]<class S>(S) {
-          pk::fill(metrics,
-                   prospect::cpu::evaluate<S>(l, pk::batch_of<S>(p), pk::outputs_of<S>(p),
-                                              normaliser_of(p.normaliser, p.count, p.count_at)));
+          pk::fill(metrics, prospect::cpu::detail::evaluate_pairs(
+                                pk::loops<S, L>(), l, pk::batch_of<S>(p), pk::outputs_of<S>(p),
+                                normaliser_of(p.normaliser, p.count, p.count_at),
+                                prospect::thread_pool::shared()));
         });
       } else {
         pk::wrong_kind(l, "a paired");

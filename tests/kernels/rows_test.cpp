@@ -1,5 +1,4 @@
-// The row kernels of every instruction set this machine has, and the choice among them: each within
-// the numeric contract, all of one mind.
+// The row kernels of every instruction set this machine has: each within the numeric contract.
 
 #include <kernels/rows.hpp>
 
@@ -11,6 +10,7 @@
 #include "catch.hpp"
 #include "closeness.hpp"
 #include "cpu/logits.hpp"
+#include "kernels/sets.hpp"
 #include "oracle/softmax.hpp"
 #include "random.hpp"
 
@@ -22,44 +22,16 @@ using prospect::compute_t;
 using prospect::float16;
 using prospect::cpu::detail::row_kernels;
 
-struct named_set {
-  std::string name;
-  pk::row_kernel_set rows;
-};
-
-std::vector<named_set> sets_of_this_machine() {
-  std::vector<named_set> sets{{"baseline", pk::baseline_rows()}, {"best", pk::best_rows()}};
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    sets.push_back({"avx2", pk::avx2_rows()});
-  } else {
-    WARN("this machine has no AVX2: its row kernels are not tested");
-  }
-  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512dq")) {
-    WARN("this machine has no AVX-512: its row kernels are not tested");
-  }
-#endif
-  return sets;
-}
-
-template <class S>
-row_kernels<S> of(const pk::row_kernel_set& set) {
-  if constexpr (std::is_same_v<S, float>) return set.f32;
-  if constexpr (std::is_same_v<S, double>) return set.f64;
-  if constexpr (std::is_same_v<S, bfloat16>) return set.bf16;
-  if constexpr (std::is_same_v<S, float16>) return set.f16;
-}
-
 }  // namespace
 
 TEMPLATE_TEST_CASE("every instruction set keeps the contract", "[rows]", float, double, bfloat16,
                    float16) {
   testing::random_source random{301};
   CAPTURE(random.seed());
-  for (const auto& [name, rows] : sets_of_this_machine()) {
-    const row_kernels<TestType> kernels = of<TestType>(rows);
+  for (const pk::isa set : testing::sets_of_this_machine()) {
+    const row_kernels<TestType> kernels = pk::rows_for<TestType>(set);
     for (const std::int64_t vocabulary : {1, 63, 1025, 9001}) {
-      CAPTURE(name, vocabulary);
+      CAPTURE(static_cast<int>(set), vocabulary);
       testing::logits_matrix<TestType> logits{1, vocabulary};
       logits.fill_row(0, [&](std::int64_t) { return random.normal(4); });
       const std::int64_t target = random.integer(0, vocabulary - 1);

@@ -109,11 +109,13 @@ struct class_points {
   double n_undesirable = 0;
 };
 
-template <storage S, executor E = thread_pool>
-class_points cross_class_points(const unpaired_batch<S>& in, E& on = thread_pool::shared()) {
-  using sum = detail::class_sum;
-  const auto sums = detail::in_pieces(
-      in.policy.size(), on, [&](detail::range piece) { return detail::class_ratios(in, piece); });
+namespace detail {
+
+template <storage S, executor E>
+class_points class_points_of(tally<class_sum::size> (*ratios)(const unpaired_batch<S>&, range),
+                             const unpaired_batch<S>& in, E& on) {
+  using sum = class_sum;
+  const auto sums = in_pieces(in.policy.size(), on, [&](range piece) { return ratios(in, piece); });
   const auto of = [&](int which) { return sums.total(which); };
   return {.desirable =
               reference_point::from({.sum = of(sum::desirable), .count = of(sum::n_desirable)}),
@@ -121,6 +123,13 @@ class_points cross_class_points(const unpaired_batch<S>& in, E& on = thread_pool
               reference_point::from({.sum = of(sum::undesirable), .count = of(sum::n_undesirable)}),
           .n_desirable = of(sum::n_desirable),
           .n_undesirable = of(sum::n_undesirable)};
+}
+
+}  // namespace detail
+
+template <storage S, executor E = thread_pool>
+class_points cross_class_points(const unpaired_batch<S>& in, E& on = thread_pool::shared()) {
+  return detail::class_points_of(detail::class_ratios<S>, in, on);
 }
 
 namespace detail {
@@ -199,7 +208,7 @@ unpaired_metrics evaluate_completions(const unpaired_kernels<S, Loss>& kernels, 
                                       const unpaired_batch<S>& in, cross_class,
                                       const unpaired_outputs<S>& out, const normaliser& by, E& on) {
   const double n_counted = check_unpaired(loss, in, out, by, on);
-  const class_points points = cross_class_points(in, on);
+  const class_points points = class_points_of(kernels.ratios, in, on);
 
   // Desirable rows are measured against the undesirable ones, and so give those their d_z.
   using sum = class_sum;

@@ -41,6 +41,8 @@ struct unpaired_kernels {
                                        const unpaired_outputs<S>& out, double factor,
                                        const class_terms& desirable, const class_terms& undesirable,
                                        range piece);
+  /// Log-ratios by class.
+  tally<class_sum::size> (*ratios)(const unpaired_batch<S>& in, range piece);
   /// dL/dz by class.
   tally<class_sum::size> (*slopes)(const Loss& loss, const unpaired_batch<S>& in,
                                    double z_desirable, double z_undesirable, range piece);
@@ -224,7 +226,9 @@ constexpr paired_kernels<S, Loss> compiled_paired_kernels() noexcept {
 }
 template <storage S, class Loss>
 constexpr unpaired_kernels<S, Loss> compiled_unpaired_kernels() noexcept {
-  return {.results = unpaired_results<S, Loss>, .slopes = class_slopes<S, Loss>};
+  return {.results = unpaired_results<S, Loss>,
+          .ratios = class_ratios<S>,
+          .slopes = class_slopes<S, Loss>};
 }
 
 }  // namespace PROSPECT_CPU_ISA
