@@ -508,9 +508,14 @@ class head_pass {
       const std::int64_t width_here = std::min(block_columns, width() - column);
       for (std::int64_t tile = first; tile < last; ++tile) {
         const matrix_view<R> gradient = tile_of_window(tile);
-        matrix_view<const R> weight{buffers_.weight + (tile - first) * tile_columns * width(),
-                                    columns(tile), width(), width()};
-        if constexpr (!widens) weight = rows_of(head_.weight, tile);
+        const matrix_view<const R> weight = [&]() -> matrix_view<const R> {
+          if constexpr (widens) {
+            return {buffers_.weight + (tile - first) * tile_columns * width(), columns(tile),
+                    width(), width()};
+          } else {
+            return rows_of(head_.weight, tile);
+          }
+        }();
         product({.matrix = {gradient.row(row), rows, columns(tile), gradient.pitch}},
                 {.matrix = {weight.data + column, weight.rows, width_here, weight.pitch}},
                 {buffers_.d_hidden + row * width() + column, rows, width_here, width()}, tile != 0);
