@@ -73,10 +73,11 @@ struct logit_map {
     const bool capped = caps() && x > -no_cap;
     return inverse_temperature * (capped ? soft_cap * std::tanh(x / soft_cap) : x);
   }
-  /// The x of a z, and infinity where no x is so high.
+  /// The x of a z, and an infinity where no x is so high or so low.
   PROSPECT_HD double inverse(double z) const noexcept {
     const double capped = z / inverse_temperature;
     if (!caps()) return capped;
+    if (capped <= -soft_cap) return -no_cap;
     return capped < soft_cap ? soft_cap * std::atanh(capped / soft_cap) : no_cap;
   }
   /// dz/dx; 1 - tanh^2 u = 4 e / (1 + e)^2 with e = e^(-2 |u|), which keeps its digits.

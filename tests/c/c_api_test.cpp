@@ -5,6 +5,7 @@
 #include "random.hpp"
 
 #include <prospect/c/prospect.h>
+#include <kernels/loops.hpp>
 #include <prospect/class_weights.hpp>
 #include <prospect/cpu/sequences.hpp>
 #include <prospect/cpu/tokens.hpp>
@@ -60,39 +61,17 @@ bool says(const prospect_error& error, const std::string& word) {
   return std::string{error.message}.find(word) != std::string::npos;
 }
 
-template <class T>
-double number(T x) {
-  if constexpr (prospect::storage<T>) {
-    return static_cast<double>(prospect::load(x));
-  } else {
-    return static_cast<double>(x);
-  }
-}
-template <class T>
-constexpr double last_place = sizeof(T) == 2 ? 0x1p-8 : 1e-6;
-
-/// The archive may have chosen a wider instruction set than this test was compiled for.
-template <class T>
-bool close(const std::vector<T>& a, const std::vector<T>& b) {
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double x = number(a[i]), y = number(b[i]);
-    if (std::isnan(x) != std::isnan(y)) return false;
-    if (!std::isnan(x) && x != y && !(std::abs(x - y) <= 1e-6 + last_place<T> * std::abs(y))) {
-      return false;
-    }
-  }
-  return a.size() == b.size();
-}
+bool same_number(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
 
 void check_metrics(const prospect_metrics& got, const auto& want) {
-  CHECK(close<double>({got.total}, {want.total}));
+  CHECK(same_number(got.total, want.total));
   CHECK(got.first_nonfinite == want.first_nonfinite);
   const auto named = want.named();
   REQUIRE(got.size == static_cast<std::int32_t>(named.size()));
   for (std::size_t k = 0; k < named.size(); ++k) {
     CAPTURE(std::string{named[k].name});
     CHECK(named[k].name == got.metric[k].name);
-    CHECK(close<double>({got.metric[k].sum}, {named[k].value.sum}));
+    CHECK(same_number(got.metric[k].sum, named[k].value.sum));
     CHECK(got.metric[k].count == named[k].value.count);
   }
 }
@@ -142,14 +121,19 @@ prospect_status run(const prospect_loss& loss, const prospect_completions& args,
   return prospect_completions_cpu(&loss, &args, &metrics, nullptr);
 }
 
-template <class S>
-auto run_cpp(const auto& loss, testing::paired_case<S>& c, prospect::normaliser by) {
-  return prospect::cpu::evaluate<S>(loss, c.in(), c.out(), by);
+/// The headers' code around the loops that the archive has chosen, which are held against the
+/// oracle in tests/kernels.
+template <class S, class L>
+auto run_cpp(const L& loss, testing::paired_case<S>& c, prospect::normaliser by) {
+  return prospect::cpu::detail::evaluate_pairs(prospect::kernels::loops<S, L>(), loss, c.in(),
+                                               c.out(), by, prospect::thread_pool::shared());
 }
-template <class S>
-auto run_cpp(const auto& loss, testing::unpaired_case<S>& c, prospect::normaliser by) {
-  return prospect::cpu::evaluate<S>(loss, c.in(), prospect::reference_point{.z = 0.5, .raw = 0.25},
-                                    c.out(), by);
+template <class S, class L>
+auto run_cpp(const L& loss, testing::unpaired_case<S>& c, prospect::normaliser by) {
+  return prospect::cpu::detail::evaluate_completions(
+      prospect::kernels::loops<S, L>(), loss, c.in(),
+      prospect::reference_point{.z = 0.5, .raw = 0.25}, c.out(), by,
+      prospect::thread_pool::shared());
 }
 
 template <class S>
@@ -186,7 +170,7 @@ void check_both_surfaces(const auto& loss, const prospect_loss& by_name) {
         metrics.struct_size = sizeof metrics;
         const auto want = run_cpp(loss, cpp, normaliser.by);
         REQUIRE(run(by_name, args, metrics) == PROSPECT_OK);
-        CHECK(close(testing::all_outputs<S>(c), testing::all_outputs<S>(cpp)));
+        CHECK(same_bits(testing::all_outputs<S>(c), testing::all_outputs<S>(cpp)));
         for (auto* row : c.outputs()) CHECK(row->only_elements_written());
         check_metrics(metrics, want);
         CHECK(want.total != 0);
@@ -500,6 +484,30 @@ TEST_CASE("tokens: targets, layouts and dtypes are checked at the border") {
 }
 
 // ---- Tokens against the C++ functions -----------------------------------------------------------
+
+template <class T>
+double number(T x) {
+  if constexpr (prospect::storage<T>) {
+    return static_cast<double>(prospect::load(x));
+  } else {
+    return static_cast<double>(x);
+  }
+}
+template <class T>
+constexpr double last_place = sizeof(T) == 2 ? 0x1p-8 : 1e-6;
+
+/// The archive may have chosen a wider instruction set than this test was compiled for.
+template <class T>
+bool close(const std::vector<T>& a, const std::vector<T>& b) {
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double x = number(a[i]), y = number(b[i]);
+    if (std::isnan(x) != std::isnan(y)) return false;
+    if (!std::isnan(x) && x != y && !(std::abs(x - y) <= 1e-6 + last_place<T> * std::abs(y))) {
+      return false;
+    }
+  }
+  return a.size() == b.size();
+}
 
 namespace {
 

@@ -124,7 +124,7 @@ std::vector<traces> run(problem<S> p, E& on) {
 /// The largest relative difference of two matrices, but for numbers so small that one may be 0.
 template <class S>
 double farthest_apart(logits_matrix<S>& a, logits_matrix<S>& b) {
-  constexpr double smallest = sizeof(S) == 8 ? 1e-290 : 1e-34;
+  constexpr double smallest = sizeof(compute_t<S>) == 8 ? 1e-290 : 1e-34;
   double farthest = 0;
   for (std::int64_t t = 0; t < a.rows(); ++t) {
     for (std::int64_t j = 0; j < a.columns(); ++j) {
@@ -201,10 +201,11 @@ TEMPLATE_TEST_CASE("the deferred schedule is the kept one with coefficient 1",
                                              options);
       CHECK(same_bits(deferred_log_prob, log_prob));
       CHECK(same_bits(deferred_lse, lse));
-      if constexpr (sizeof(TestType) == 2) {
-        CHECK(same_bits(deferred.elements(), kept.elements()));
-      } else {  // the exponentials may have been kept instead of taken again
+      const bool plain = options.temperature == 1 && options.soft_cap == token_options{}.soft_cap;
+      if (plain && sizeof(TestType) > 2) {  // which may have kept its exponentials
         CHECK(farthest_apart(deferred, kept) < (sizeof(R) == 8 ? 1e-12 : 1e-6));
+      } else {
+        CHECK(same_bits(deferred.elements(), kept.elements()));
       }
       CHECK(deferred.padding_untouched());
     }

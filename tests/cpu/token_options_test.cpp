@@ -173,6 +173,31 @@ TEMPLATE_TEST_CASE("huge logits end, and say which token it is", "[tokens][optio
   }
 }
 
+TEMPLATE_TEST_CASE("a rising row ends where a few nats vanish beside its logits",
+                   "[tokens][options]", float, double) {
+  random_source random{405};
+  CAPTURE(random.seed());
+  const std::int64_t vocabulary = 5000;
+  for (const double temperature : {0.7, 0.9, 1.3, 3.0}) {
+    for (const double soft_cap : {token_options{}.soft_cap, 1e27, 1e30}) {
+      for (int round = 0; round < 20; ++round) {
+        CAPTURE(temperature, soft_cap, round);
+        logits_matrix<TestType> logits{1, vocabulary};
+        logits.fill_row(0, [&](std::int64_t j) {
+          return j == vocabulary - 2 ? random.uniform(1e28, 2e28) : random.uniform(-1e25, 1e25);
+        });
+        const token_options options{.temperature = temperature, .soft_cap = soft_cap};
+        const std::vector<std::int64_t> targets{0};
+        const double highest = prospect::load(logits.at(0, vocabulary - 2));
+        const auto pass = forward(logits, targets, options);
+        CHECK(pass.argmax[0] == 0);
+        // Under such a cap the last digit of a mapped logit is worth more than any exponential.
+        if (std::isinf(soft_cap)) CHECK(near(pass.lse[0], of(options).z(highest), 1e-6L));
+      }
+    }
+  }
+}
+
 TEMPLATE_TEST_CASE("NaN or +inf is that row's alone, with any options", "[tokens][options]", float,
                    double, bfloat16, float16) {
   random_source random{403};

@@ -4,8 +4,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <string>
-#include <vector>
 
 #include "catch.hpp"
 #include "closeness.hpp"

@@ -127,6 +127,7 @@ class_points class_points_of(tally<class_sum::size> (*ratios)(const unpaired_bat
 
 }  // namespace detail
 
+/// The points of both classes of a batch, in one pass over it.
 template <storage S, executor E = thread_pool>
 class_points cross_class_points(const unpaired_batch<S>& in, E& on = thread_pool::shared()) {
   return detail::class_points_of(detail::class_ratios<S>, in, on);

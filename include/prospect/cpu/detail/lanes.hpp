@@ -8,6 +8,7 @@
 
 #include <prospect/core/dtype.hpp>
 
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -326,6 +327,8 @@ PROSPECT_INLINE void prefetch_ahead(const S* p, reuse again) {
 
 // ---- exponentials -------------------------------------------------------------------------------
 
+inline constexpr double log2_e = 1.44269504088896341;
+
 template <class R>
 struct exp_constants;
 template <>
@@ -395,26 +398,27 @@ PROSPECT_INLINE Numbers polynomial(Numbers x, const Coefficients& c) {
   return y;
 }
 
-/// A number as mantissa times power of two, for the caller to multiply into whatever it needs.
-template <class Numbers>
-struct scaled {
-  Numbers mantissa, power;
-};
-
 /// 2^t in fp32 for t in [-127, 127]; 0 below -126.5; NaN stays NaN. Relative error below 1.6e-7.
-PROSPECT_INLINE scaled<floats> power_parts(floats t) {
+PROSPECT_INLINE floats power(floats t) {
   using c = exp_constants<float>;
   const floats shifted = t + c::magic;
   const floats f = t - (shifted - c::magic);
-  return {polynomial<c::degree>(f, c::binary), power_of_two<float>(shifted)};
+  return polynomial<c::degree>(f, c::binary) * power_of_two<float>(shifted);
+}
+
+/// What is left of an exponential's headroom for a factor: none for one so small that it keeps its
+/// digits only as it is, and its results reach far enough.
+template <std::floating_point R>
+int headroom_for(R factor) {
+  using c = exp_constants<R>;
+  return factor <= c::underneath && factor >= -c::underneath ? 0 : c::headroom;
 }
 
 /// factor e^(x - power / log2_e) where there is FMA. The shift being a whole power of two, x takes
 /// one instruction to its own power and one more (two for fp32 storage, where every digit counts)
 /// to what is left of it, and keeps its digits whatever their difference.
 ///
-/// For x and shifts up to `limit` in magnitude, and lower x. Results reach the first subnormal
-/// number; where the last ones matter, factor and power are 2^24 and 24 lower than asked for.
+/// For x and shifts up to `limit` in magnitude, and lower x; 0 below the last subnormal number.
 template <storage S>
 class whole_power_exponential {
   using c = exp_constants<float>;
@@ -424,15 +428,21 @@ class whole_power_exponential {
   static constexpr bool exists = has_fma && std::same_as<compute_t<S>, float>;
   static constexpr double limit = 65536;
   static constexpr float log2_e_high = 1.44269504F;
-  static constexpr float log2_e_low = static_cast<float>(1.44269504088896341 - log2_e_high);
+  static constexpr float log2_e_low = static_cast<float>(detail::log2_e - log2_e_high);
   /// Without the low part, what it leaves out of x it leaves out of the shift as well.
-  static constexpr double log2_e = every_digit ? 1.44269504088896341 : double{log2_e_high};
+  static constexpr double log2_e = every_digit ? detail::log2_e : double{log2_e_high};
 
-  whole_power_exponential(float factor, double power)
-      : magic_{every_lane<floats>(static_cast<float>(c::magic - power))},
-        lowest_{every_lane<floats>(static_cast<float>((power + c::lowest_power) / log2_e))} {
+  /// The whole power next to e^x.
+  static double power_near(double x) { return std::nearbyint(x * log2_e); }
+
+  whole_power_exponential(float factor, double power) {
+    const int headroom = headroom_for(factor);
+    const double lower = power - headroom;
+    magic_ = every_lane<floats>(static_cast<float>(c::magic - lower));
+    lowest_ = every_lane<floats>(static_cast<float>((lower + c::lowest_power) / log2_e));
     for (int k = 0; k <= c::degree; ++k) {
-      coefficients_[k] = every_lane<floats>(factor * c::binary[k]);
+      coefficients_[k] =
+          every_lane<floats>(factor * (headroom > 0 ? c::underneath : 1) * c::binary[k]);
     }
   }
   /// x, and where the result is 0 a finite number.
@@ -465,28 +475,23 @@ struct exponential {
   numbers<R> magic, lowest;
 
   explicit exponential(R factor) {
-    // A factor so small keeps its digits only without headroom, and its results need none.
-    const bool small = c::headroom > 0 && factor <= c::underneath && factor >= -c::underneath;
+    const int headroom = headroom_for(factor);
+    const bool small = headroom < c::headroom;
     for (int k = 0; k <= c::degree; ++k) {
       coefficients[k] =
           every_lane<numbers<R>>(factor * c::natural[k] * (small ? R(1) : c::underneath));
     }
-    magic = every_lane<numbers<R>>(c::magic + R(small ? 0 : c::headroom));
+    magic = every_lane<numbers<R>>(c::magic + R(headroom));
     lowest = every_lane<numbers<R>>(small ? c::lowest + R(c::headroom_nats) : c::lowest);
   }
   template <class... Lost>
-  PROSPECT_INLINE scaled<numbers<R>> parts(numbers<R> x, Lost... lost) const {
+  PROSPECT_INLINE numbers<R> operator()(numbers<R> x, Lost... lost) const {
     x = larger(lowest, x);
-    const numbers<R> shifted = x * R(1.442695040888963407) + magic;
+    const numbers<R> shifted = x * R(log2_e) + magic;
     const numbers<R> n = shifted - magic;
     numbers<R> r = (x - n * c::log2_high) - n * c::log2_low;
     ((r += lost), ...);
-    return {polynomial<c::degree>(r, coefficients), power_of_two<R>(shifted)};
-  }
-  template <class... Lost>
-  PROSPECT_INLINE numbers<R> operator()(numbers<R> x, Lost... lost) const {
-    const scaled<numbers<R>> p = parts(x, lost...);
-    return p.mantissa * p.power;
+    return polynomial<c::degree>(r, coefficients) * power_of_two<R>(shifted);
   }
 };
 

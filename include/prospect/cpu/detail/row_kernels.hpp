@@ -1,10 +1,11 @@
 // One row of logits at a time: the sums behind a log-probability, and the gradient. One source for
 // every instruction set (lanes.hpp); nothing here checks arguments or knows of batches.
 //
-// Forward, one pass over memory: exponentials relative to a shift that is a logit of the row, and
-// is raised only where a block turns out higher; that block, still in cache, is then taken again.
-// fp32 inside a few tiles, fp64 beyond. Backward: softmax as e^(z - lse), with what the subtraction
-// loses carried along, so that even e^-80 keeps its relative accuracy.
+// Forward, one pass over memory: exponentials relative to a shift close to a logit of the row,
+// which is raised only before a tile that turns out much higher. fp32 inside a few tiles, fp64
+// beyond. Backward: softmax as e^(z - lse), with every digit of the difference, so that even e^-80
+// keeps its relative accuracy; or from the forward pass's own exponentials, where the row has kept
+// them.
 #pragma once
 
 #include <prospect/cpu/detail/lanes.hpp>
@@ -141,8 +142,7 @@ class relative_exponential {
     if constexpr (std::same_as<R, double>) {
       return exponential<R>{1.0}(exponent(x));
     } else {
-      const scaled<numbers<R>> p = power_parts(exponent(x));
-      return p.mantissa * p.power;
+      return power(exponent(x));
     }
   }
   /// z - shift; not below where the value is 0.
@@ -159,7 +159,7 @@ class relative_exponential {
         d = (z.high - shift_) + (z.low - shift_low_);
       }
       return larger(every_lane<numbers<R>>(exp_constants<R>::lowest_power),
-                    d * R(1.442695040888963407));  // keeps NaN
+                    d * R(log2_e));  // keeps NaN
     }
   }
 
@@ -183,14 +183,13 @@ class whole_power_terms {
 
   /// `shift` is one that `usable_shift` gave.
   explicit whole_power_terms(double shift)
-      : shift_{every_lane<floats>(static_cast<float>(-power(shift)))},
-        e_to_{1, power(shift) - exp_constants<float>::headroom} {}
+      : shift_{every_lane<floats>(static_cast<float>(-e::power_near(shift)))},
+        e_to_{static_cast<float>(1 / unit), e::power_near(shift)} {}
 
   PROSPECT_INLINE floats operator()(floats x) const { return e_to_(x); }
   PROSPECT_INLINE floats exponent(floats x) const {
     return e::product_plus(e_to_.clamped(x), shift_);
   }
-  static double power(double shift) { return std::nearbyint(shift * e::log2_e); }
 
  private:
   floats shift_;
@@ -267,7 +266,7 @@ double usable_shift(double x) {
     using e = whole_power_exponential<S>;
     if (std::abs(x) < e::limit) {
       const double inside = std::abs(x) < e::limit - 1 ? x : std::copysign(e::limit - 1, x);
-      return whole_power_terms<S>::power(inside) / e::log2_e;
+      return e::power_near(inside) / e::log2_e;
     }
   }
   return few_digits<compute_t<S>>(x);
@@ -429,14 +428,14 @@ void add_logits(X* x, std::int64_t first, std::int64_t end, const logit_map& sca
   while (first < end) {
     const std::int64_t size = end - first < block ? end - first : block;
     X* const from = x + first;
-    bool limited = true;
-    if (too_high || p.exponentials == 0) {
+    // Of a block whose highest logit was looked up, or that has lost the row, all may be summed.
+    const bool looks = too_high || p.exponentials == 0;
+    if (looks) {
       const double highest = scalar_map(highest_logit<S>(from, size));
-      limited = highest < infinity;  // else the row is lost, and may be summed as it is
-      if (limited && highest > -infinity) p.shift_to(usable_shift<S, Map>(highest));
+      if (highest > -infinity && highest < infinity) p.shift_to(usable_shift<S, Map>(highest));
     }
     const auto sum = [&](const auto& terms, double headroom) {
-      const double limit = limited ? scalar_map.inverse(p.shift + headroom) : infinity;
+      const double limit = looks ? infinity : scalar_map.inverse(p.shift + headroom);
       return sum_block<statistics>(from, size, map, terms, limit, again);
     };
     const block_sums sums = [&] {
@@ -489,16 +488,22 @@ vocabulary_partial sum_row_mapped(X* x, std::int64_t count, std::int64_t target,
   return p;
 }
 
+template <class X, class Map>
+vocabulary_partial sum_row_mapped(X* x, std::int64_t count, std::int64_t target, bool statistics,
+                                  const logit_map& scalar_map, const Map& map, reuse again,
+                                  kept_exponentials& kept) {
+  return statistics ? sum_row_mapped<true>(x, count, target, scalar_map, map, again, kept)
+                    : sum_row_mapped<false>(x, count, target, scalar_map, map, again, kept);
+}
+
 /// The sums over a row. `target` is a column, or negative where the target is not in this part.
 template <storage S>
 vocabulary_partial sum_row(const S* x, std::int64_t count, std::int64_t target, bool statistics,
                            const logit_map& map, reuse again) {
   kept_exponentials none;
-  const auto sum = [&](const auto& mapped) {
-    return statistics ? sum_row_mapped<true>(x, count, target, map, mapped, again, none)
-                      : sum_row_mapped<false>(x, count, target, map, mapped, again, none);
-  };
-  return map.identity() ? sum(unmapped{}) : sum(mapped_logits{map});
+  return map.identity()
+             ? sum_row_mapped(x, count, target, statistics, map, unmapped{}, again, none)
+             : sum_row_mapped(x, count, target, statistics, map, mapped_logits{map}, again, none);
 }
 
 /// The same, and every logit but the target's may become its exponential, where a logit's place
@@ -508,9 +513,7 @@ vocabulary_partial sum_row_keeping(S* x, std::int64_t count, std::int64_t target
                                    const logit_map& map, kept_exponentials& kept) {
   if constexpr (std::same_as<S, double> || (std::same_as<S, float> && whole_powers<S, unmapped>)) {
     if (map.identity()) {
-      return statistics
-                 ? sum_row_mapped<true>(x, count, target, map, unmapped{}, reuse::yes, kept)
-                 : sum_row_mapped<false>(x, count, target, map, unmapped{}, reuse::yes, kept);
+      return sum_row_mapped(x, count, target, statistics, map, unmapped{}, reuse::yes, kept);
     }
   }
   return sum_row<S>(x, count, target, statistics, map, reuse::yes);
@@ -548,13 +551,9 @@ void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t
   };
   if constexpr (whole_powers<S, Map>) {
     using e = whole_power_exponential<S>;
-    using c = exp_constants<R>;
     if (std::abs(lse) < e::limit) {
-      const double power = whole_power_terms<S>::power(lse);
-      const R rest = static_cast<R>(factor * std::exp(power / e::log2_e - lse));
-      // A factor so small keeps its digits only as it is, and its results reach far enough.
-      const bool small = rest <= c::underneath && rest >= -c::underneath;
-      return write(small ? e{rest, power} : e{rest * c::underneath, power - c::headroom});
+      const double power = e::power_near(lse);
+      return write(e{static_cast<R>(factor * std::exp(power / e::log2_e - lse)), power});
     }
   }
   // e^(z - lse) = e^(z - near) e^(near - lse)
@@ -627,7 +626,7 @@ void gradient_of_kept_row(S* x, std::int64_t count, std::int64_t target, double 
       scale_row<S>(piece, size, static_cast<R>(factor < 0 ? -root : root));
     }
   }
-  for (std::int64_t j = 0; j < kept.first[0]; ++j) x[j] = S(0);
+  for (std::int64_t j = 0; j < kept.first[0]; ++j) x[j] = store<S>(R(0));
   if (target >= 0) {
     x[target] = store<S>(static_cast<R>(gradient_at_target(z, log_prob, lse, a, b)));
   }
