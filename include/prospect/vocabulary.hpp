@@ -21,8 +21,8 @@ namespace prospect::inline v0 {
 struct vocabulary_partial {
   static constexpr double none = -std::numeric_limits<double>::infinity();
 
-  double shift = 0;  ///< close to a logit not far below the highest; means nothing if there
-                     ///< are no exponentials
+  double shift = 0;         ///< close to a logit not far below the highest; means nothing if there
+                            ///< are no exponentials
   double exponentials = 0;  ///< sum of e^(z - shift)
   double squares = 0;       ///< sum of e^(2 (z - shift)); NaN without statistics, as the next two
   double weighted = 0;      ///< sum of (z - shift) e^(z - shift)

@@ -319,28 +319,21 @@ struct block_sums {
   double highest, exponentials, squares = 0, weighted = 0, logits = 0;
 };
 
-/// Sums `count` logits, or fewer, if there is one above `limit`: the caller will want another shift
-/// for it. A block that is not const keeps the exponentials in the logits' place.
-template <bool statistics, class X, class Map, class Terms>
-block_sums sum_block(X* x, std::int64_t count, const Map& map, const Terms& e_to, double limit,
-                     reuse again) {
-  constexpr bool keeps = !std::is_const_v<X>;
-  using R = compute_t<std::remove_const_t<X>>;
-  constexpr R infinity = std::numeric_limits<R>::infinity();
-  constexpr std::int64_t tile_length = tile_size<R>;
-  constexpr std::int64_t near = 16 * tile_length;
-  constexpr double logits_scale =
-      0x1p-20;  // lest fp32 overflow where many are at its lowest number
+/// The sums of a block in the making, tile by tile.
+template <bool statistics, class R, class Terms>
+struct running_block {
+  static constexpr R infinity = std::numeric_limits<R>::infinity();
+  /// Lest fp32 overflow where many are at its lowest number.
+  static constexpr double logits_scale = 0x1p-20;
 
-  const auto too_high = every_lane<numbers<R>>(static_cast<R>(limit));
-  auto highest = every_lane<numbers<R>>(-infinity);
-  running_sum<R> exponentials;
-  running_sum<R> squares;
-  running_sum<R> weighted;
-  running_sum<R> logits;
-  // `plain` is x with 0 instead of the filler -inf of a partial tile.
-  const auto add = [&](const tile<R>& t, const tile<R>& plain, tile<R>& values)
-      __attribute__((always_inline)) {
+  numbers<R> highest = every_lane<numbers<R>>(-infinity);
+  running_sum<R> exponentials, squares, weighted, logits;
+
+  /// Whether the tile was not too high. `plain` is t with 0 instead of the filler -inf of a partial
+  /// tile; the exponentials are left in `values`.
+  template <class Map>
+  PROSPECT_INLINE bool add(const tile<R>& t, const tile<R>& plain, const Map& map,
+                           const Terms& e_to, numbers<R> too_high, tile<R>& values) {
     const numbers<R> top = highest_of_ways(t);
     if (any_above(top, too_high)) return false;
     highest = larger(top, highest);
@@ -356,15 +349,42 @@ block_sums sum_block(X* x, std::int64_t count, const Map& map, const Terms& e_to
       values.way[w] = value;
     });
     return true;
-  };
-  const auto flush = [&]() __attribute__((always_inline)) {
+  }
+
+  PROSPECT_INLINE void flush() {
     exponentials.flush();
     if constexpr (statistics) {
       squares.flush();
       weighted.flush();
       logits.flush();
     }
-  };
+  }
+
+  PROSPECT_INLINE block_sums total(std::int64_t count) const {
+    block_sums sums{.count = count,
+                    .highest = highest_of(highest),
+                    .exponentials = Terms::unit * exponentials.total()};
+    if constexpr (statistics) {
+      sums.squares = squares.total();
+      sums.weighted = Terms::exponent_unit * weighted.total();
+      sums.logits = logits.total() / logits_scale;
+    }
+    return sums;
+  }
+};
+
+/// Sums `count` logits, or fewer, if there is one above `limit`: the caller will want another shift
+/// for it. A block that is not const keeps the exponentials in the logits' place.
+template <bool statistics, class X, class Map, class Terms>
+block_sums sum_block(X* x, std::int64_t count, const Map& map, const Terms& e_to, double limit,
+                     reuse again) {
+  constexpr bool keeps = !std::is_const_v<X>;
+  using R = compute_t<std::remove_const_t<X>>;
+  constexpr std::int64_t tile_length = tile_size<R>;
+  constexpr std::int64_t near = 16 * tile_length;
+
+  const auto too_high = every_lane<numbers<R>>(static_cast<R>(limit));
+  running_block<statistics, R, Terms> sums;
   std::int64_t i = 0;
   bool going_on = true;
   while (going_on && i + tile_length <= count) {
@@ -373,29 +393,22 @@ block_sums sum_block(X* x, std::int64_t count, const Map& map, const Terms& e_to
       prefetch_ahead(x + i, again);
       const tile<R> t = load_tile(x + i);
       tile<R> values;
-      going_on = add(t, t, values);
+      going_on = sums.add(t, t, map, e_to, too_high, values);
       if (!going_on) break;
       if constexpr (keeps) store_tile(x + i, values);
     }
-    flush();
+    sums.flush();
   }
   if (going_on && i < count) {
     tile<R> values;
-    if (add(load_part(x + i, count - i, -infinity), load_part(x + i, count - i, R(0)), values)) {
+    if (sums.add(load_part(x + i, count - i, -sums.infinity), load_part(x + i, count - i, R(0)),
+                 map, e_to, too_high, values)) {
       if constexpr (keeps) store_part(x + i, values, count - i);
       i = count;
-      flush();
+      sums.flush();
     }
   }
-  block_sums sums{.count = i,
-                  .highest = highest_of(highest),
-                  .exponentials = Terms::unit * exponentials.total()};
-  if constexpr (statistics) {
-    sums.squares = squares.total();
-    sums.weighted = Terms::exponent_unit * weighted.total();
-    sums.logits = logits.total() / logits_scale;
-  }
-  return sums;
+  return sums.total(i);
 }
 
 /// Notes another shift. Each is a good three above the one before: so many back, nothing is left.
@@ -413,15 +426,38 @@ PROSPECT_INLINE void note_shift(kept_exponentials& kept, std::int64_t first, dou
   ++kept.pieces;
 }
 
+/// A block's sums with the exponentials that fit the shift. A term higher above it than the
+/// headroom is not summed.
+template <bool statistics, class X, class Map>
+block_sums sum_block_at(double shift, X* x, std::int64_t count, const logit_map& scalar_map,
+                        const Map& map, bool whole, reuse again) {
+  using S = std::remove_const_t<X>;
+  const auto sum = [&](const auto& terms, double headroom) {
+    const double limit =
+        whole ? std::numeric_limits<double>::infinity() : scalar_map.inverse(shift + headroom);
+    return sum_block<statistics>(x, count, map, terms, limit, again);
+  };
+  if constexpr (whole_powers<S, Map>) {
+    if (std::abs(shift) < whole_power_exponential<S>::limit) {
+      return sum(whole_power_terms<S>{shift}, 16);
+    }
+  }
+  // Higher than this above the shift, a term would lose digits to the size of its exponent.
+  constexpr double much_higher = 4;
+  if constexpr (std::is_const_v<X>) {
+    return sum(relative_exponential<compute_t<S>, Map>{map, shift}, much_higher);
+  } else {
+    return sum(exact_terms<S>{shift}, much_higher);
+  }
+}
+
 /// Adds the logits from `first` to `end` of a row to the sums of `p`, which holds the highest of
 /// them in `before`. A row that is not const keeps the exponentials in their place.
 template <bool statistics, class X, class Map>
 void add_logits(X* x, std::int64_t first, std::int64_t end, const logit_map& scalar_map,
                 const Map& map, reuse again, vocabulary_partial& p, kept_exponentials& kept) {
-  constexpr bool keeps = !std::is_const_v<X>;
   using S = std::remove_const_t<X>;
-  using R = compute_t<S>;
-  constexpr std::int64_t block = 64 * tile_size<R>;
+  constexpr std::int64_t block = 64 * tile_size<compute_t<S>>;
   constexpr double infinity = std::numeric_limits<double>::infinity();
 
   bool too_high = false;
@@ -429,30 +465,14 @@ void add_logits(X* x, std::int64_t first, std::int64_t end, const logit_map& sca
     const std::int64_t size = end - first < block ? end - first : block;
     X* const from = x + first;
     // Of a block whose highest logit was looked up, or that has lost the row, all may be summed.
-    const bool looks = too_high || p.exponentials == 0;
-    if (looks) {
+    const bool whole = too_high || p.exponentials == 0;
+    if (whole) {
       const double highest = scalar_map(highest_logit<S>(from, size));
       if (highest > -infinity && highest < infinity) p.shift_to(usable_shift<S, Map>(highest));
     }
-    const auto sum = [&](const auto& terms, double headroom) {
-      const double limit = looks ? infinity : scalar_map.inverse(p.shift + headroom);
-      return sum_block<statistics>(from, size, map, terms, limit, again);
-    };
-    const block_sums sums = [&] {
-      if constexpr (whole_powers<S, Map>) {
-        if (std::abs(p.shift) < whole_power_exponential<S>::limit) {
-          return sum(whole_power_terms<S>{p.shift}, 16);
-        }
-      }
-      // Higher than this above the shift, a term would lose digits to the size of its exponent.
-      constexpr double much_higher = 4;
-      if constexpr (keeps) {
-        return sum(exact_terms<S>{p.shift}, much_higher);
-      } else {
-        return sum(relative_exponential<R, Map>{map, p.shift}, much_higher);
-      }
-    }();
-    if constexpr (keeps) note_shift(kept, first, p.shift);
+    const block_sums sums =
+        sum_block_at<statistics>(p.shift, from, size, scalar_map, map, whole, again);
+    if constexpr (!std::is_const_v<X>) note_shift(kept, first, p.shift);
     const double highest = scalar_map(sums.highest);
     if (highest > p.before) p.before = highest;
     p.exponentials += sums.exponentials;
