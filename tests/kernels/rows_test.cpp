@@ -34,8 +34,8 @@ TEMPLATE_TEST_CASE("every instruction set keeps the contract", "[rows]", float, 
       logits.fill_row(0, [&](std::int64_t) { return random.normal(4); });
       const std::int64_t target = random.integer(0, vocabulary - 1);
       const auto want = oracle::softmax(logits.row(0), target);
-      const auto got = prospect::finish(kernels.sum(logits.view().row(0), vocabulary, target, true,
-                                                    {}, prospect::cpu::detail::reuse::no));
+      const auto got =
+          prospect::finish(kernels.sum(logits.view().row(0), vocabulary, target, true, {}));
       CHECK(testing::near(got.log_prob, want.log_prob, 4e-6L, 4e-6L));
       CHECK(testing::near(got.lse, want.lse, 0, 3e-7L));
       using R = compute_t<TestType>;

@@ -234,7 +234,7 @@ class head_pass {
         const matrix_view<R> logits = make_logits(tile, k);
         for (std::int64_t i = 0; i < count(); ++i) {
           buffers_.partials[k * rows_ + i] =
-              sum_row(logits.row(i), logits.columns, column(i, tile), statistics, map_, reuse::yes);
+              sum_row(logits.row(i), logits.columns, column(i, tile), statistics, map_);
         }
       });
       for (std::int64_t k = 0; k < last - first; ++k) {

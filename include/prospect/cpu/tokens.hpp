@@ -127,8 +127,7 @@ void token_log_probs(const row_kernels<S>& kernels, matrix_view<const S> logits,
   for_each_row(logits.rows, logits.columns * std::int64_t{sizeof(S)}, on, [&](std::int64_t t) {
     token_scores scores{};
     if (targets[t] != ignored_target) {
-      scores = finish(
-          kernels.sum(logits.row(t), logits.columns, targets[t], statistics, map, reuse::no));
+      scores = finish(kernels.sum(logits.row(t), logits.columns, targets[t], statistics, map));
     }
     put_scores(out, t, scores);
   });
@@ -211,7 +210,7 @@ void vocabulary_partials(const row_kernels<S>& kernels, matrix_view<const S> log
                  ? vocabulary_partial{}
                  : kernels.sum(logits.row(t), logits.columns,
                                column_of(targets[t], options.first_token, logits.columns),
-                               statistics, map, reuse::no);
+                               statistics, map);
   });
 }
 

@@ -39,10 +39,6 @@
 #define PROSPECT_INLINE __attribute__((always_inline)) inline
 
 namespace prospect::inline v0::cpu::detail {
-
-/// Whether what is read now will be read again soon.
-enum class reuse { no, yes };
-
 inline namespace PROSPECT_CPU_ISA {
 
 using floats = float __attribute__((vector_size(PROSPECT_CPU_VECTOR_BYTES)));
@@ -308,21 +304,17 @@ PROSPECT_INLINE void store_part(S* p, const tile<compute_t<S>>& t, std::int64_t 
   for (int i = 0; i < count; ++i) p[i] = buffer[i];
 }
 
-/// Asks for the cache lines 4 KiB ahead of a tile: left alone, some hardware leaves half of a
-/// core's bandwidth unused. Without reuse they pass the outer caches by. Never faults, so it may
-/// run past the end.
+/// Asks for the cache lines ahead of a tile: left alone, some hardware leaves half of a core's
+/// bandwidth unused. From far away into the second level, which has more requests in flight, from
+/// close by into the first. Never faults, so it may run past the end.
 template <storage S>
-PROSPECT_INLINE void prefetch_ahead(const S* p, reuse again) {
+PROSPECT_INLINE void prefetch_ahead(const S* p) {
   constexpr int lines = (tile_size<compute_t<S>> * static_cast<int>(sizeof(S)) + 63) / 64;
-  const auto ahead = [&](int i) __attribute__((always_inline)) {
-    return reinterpret_cast<const char*>(p) + (4096 + std::ptrdiff_t{64} * i);
-  };
-  if (again == reuse::yes) {
-    unrolled<lines>([&](int i) __attribute__((always_inline)) { __builtin_prefetch(ahead(i)); });
-  } else {
-    unrolled<lines>([&](int i)
-                        __attribute__((always_inline)) { __builtin_prefetch(ahead(i), 0, 0); });
-  }
+  unrolled<lines>([&](int i) __attribute__((always_inline)) {
+    const char* const line = reinterpret_cast<const char*>(p) + std::ptrdiff_t{64} * i;
+    __builtin_prefetch(line + 4096, 0, 2);
+    __builtin_prefetch(line + 1024, 0, 3);
+  });
 }
 
 // ---- exponentials -------------------------------------------------------------------------------

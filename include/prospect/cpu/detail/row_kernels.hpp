@@ -32,7 +32,7 @@ struct kept_exponentials {
 template <storage S>
 struct row_kernels {
   vocabulary_partial (*sum)(const S* x, std::int64_t count, std::int64_t target, bool statistics,
-                            const logit_map& map, reuse again);
+                            const logit_map& map);
   void (*gradient)(const S* x, S* out, std::int64_t count, std::int64_t target, double log_prob,
                    double lse, compute_t<S> a, compute_t<S> b, const logit_map& map);
   /// The same two for a gradient that follows its sum at once, in place.
@@ -376,8 +376,7 @@ struct running_block {
 /// Sums `count` logits, or fewer, if there is one above `limit`: the caller will want another shift
 /// for it. A block that is not const keeps the exponentials in the logits' place.
 template <bool statistics, class X, class Map, class Terms>
-block_sums sum_block(X* x, std::int64_t count, const Map& map, const Terms& e_to, double limit,
-                     reuse again) {
+block_sums sum_block(X* x, std::int64_t count, const Map& map, const Terms& e_to, double limit) {
   constexpr bool keeps = !std::is_const_v<X>;
   using R = compute_t<std::remove_const_t<X>>;
   constexpr std::int64_t tile_length = tile_size<R>;
@@ -390,7 +389,7 @@ block_sums sum_block(X* x, std::int64_t count, const Map& map, const Terms& e_to
   while (going_on && i + tile_length <= count) {
     const std::int64_t end = count - i < near ? count : i + near;
     for (; i + tile_length <= end; i += tile_length) {
-      prefetch_ahead(x + i, again);
+      prefetch_ahead(x + i);
       const tile<R> t = load_tile(x + i);
       tile<R> values;
       going_on = sums.add(t, t, map, e_to, too_high, values);
@@ -430,12 +429,12 @@ PROSPECT_INLINE void note_shift(kept_exponentials& kept, std::int64_t first, dou
 /// headroom is not summed.
 template <bool statistics, class X, class Map>
 block_sums sum_block_at(double shift, X* x, std::int64_t count, const logit_map& scalar_map,
-                        const Map& map, bool whole, reuse again) {
+                        const Map& map, bool whole) {
   using S = std::remove_const_t<X>;
   const auto sum = [&](const auto& terms, double headroom) {
     const double limit =
         whole ? std::numeric_limits<double>::infinity() : scalar_map.inverse(shift + headroom);
-    return sum_block<statistics>(x, count, map, terms, limit, again);
+    return sum_block<statistics>(x, count, map, terms, limit);
   };
   if constexpr (whole_powers<S, Map>) {
     if (std::abs(shift) < whole_power_exponential<S>::limit) {
@@ -455,7 +454,7 @@ block_sums sum_block_at(double shift, X* x, std::int64_t count, const logit_map&
 /// them in `before`. A row that is not const keeps the exponentials in their place.
 template <bool statistics, class X, class Map>
 void add_logits(X* x, std::int64_t first, std::int64_t end, const logit_map& scalar_map,
-                const Map& map, reuse again, vocabulary_partial& p, kept_exponentials& kept) {
+                const Map& map, vocabulary_partial& p, kept_exponentials& kept) {
   using S = std::remove_const_t<X>;
   constexpr std::int64_t block = 64 * tile_size<compute_t<S>>;
   constexpr double infinity = std::numeric_limits<double>::infinity();
@@ -470,8 +469,7 @@ void add_logits(X* x, std::int64_t first, std::int64_t end, const logit_map& sca
       const double highest = scalar_map(highest_logit<S>(from, size));
       if (highest > -infinity && highest < infinity) p.shift_to(usable_shift<S, Map>(highest));
     }
-    const block_sums sums =
-        sum_block_at<statistics>(p.shift, from, size, scalar_map, map, whole, again);
+    const block_sums sums = sum_block_at<statistics>(p.shift, from, size, scalar_map, map, whole);
     if constexpr (!std::is_const_v<X>) note_shift(kept, first, p.shift);
     const double highest = scalar_map(sums.highest);
     if (highest > p.before) p.before = highest;
@@ -486,16 +484,16 @@ void add_logits(X* x, std::int64_t first, std::int64_t end, const logit_map& sca
 
 template <bool statistics, class X, class Map>
 vocabulary_partial sum_row_mapped(X* x, std::int64_t count, std::int64_t target,
-                                  const logit_map& scalar_map, const Map& map, reuse again,
+                                  const logit_map& scalar_map, const Map& map,
                                   kept_exponentials& kept) {
   vocabulary_partial p;
   if (target < 0) {
-    add_logits<statistics>(x, 0, count, scalar_map, map, again, p, kept);
+    add_logits<statistics>(x, 0, count, scalar_map, map, p, kept);
   } else {
-    add_logits<statistics>(x, 0, target, scalar_map, map, again, p, kept);
+    add_logits<statistics>(x, 0, target, scalar_map, map, p, kept);
     const double before = p.before;
     p.before = vocabulary_partial::none;
-    add_logits<statistics>(x, target + 1, count, scalar_map, map, again, p, kept);
+    add_logits<statistics>(x, target + 1, count, scalar_map, map, p, kept);
     p.after = p.before;
     p.before = before;
     p.target = scalar_map(static_cast<double>(load(x[target])));
@@ -510,20 +508,20 @@ vocabulary_partial sum_row_mapped(X* x, std::int64_t count, std::int64_t target,
 
 template <class X, class Map>
 vocabulary_partial sum_row_mapped(X* x, std::int64_t count, std::int64_t target, bool statistics,
-                                  const logit_map& scalar_map, const Map& map, reuse again,
+                                  const logit_map& scalar_map, const Map& map,
                                   kept_exponentials& kept) {
-  return statistics ? sum_row_mapped<true>(x, count, target, scalar_map, map, again, kept)
-                    : sum_row_mapped<false>(x, count, target, scalar_map, map, again, kept);
+  return statistics ? sum_row_mapped<true>(x, count, target, scalar_map, map, kept)
+                    : sum_row_mapped<false>(x, count, target, scalar_map, map, kept);
 }
 
 /// The sums over a row. `target` is a column, or negative where the target is not in this part.
 template <storage S>
 vocabulary_partial sum_row(const S* x, std::int64_t count, std::int64_t target, bool statistics,
-                           const logit_map& map, reuse again) {
+                           const logit_map& map) {
   kept_exponentials none;
   return map.identity()
-             ? sum_row_mapped(x, count, target, statistics, map, unmapped{}, again, none)
-             : sum_row_mapped(x, count, target, statistics, map, mapped_logits{map}, again, none);
+             ? sum_row_mapped(x, count, target, statistics, map, unmapped{}, none)
+             : sum_row_mapped(x, count, target, statistics, map, mapped_logits{map}, none);
 }
 
 /// The same, and every logit but the target's may become its exponential, where a logit's place
@@ -533,10 +531,10 @@ vocabulary_partial sum_row_keeping(S* x, std::int64_t count, std::int64_t target
                                    const logit_map& map, kept_exponentials& kept) {
   if constexpr (std::same_as<S, double> || (std::same_as<S, float> && whole_powers<S, unmapped>)) {
     if (map.identity()) {
-      return sum_row_mapped(x, count, target, statistics, map, unmapped{}, reuse::yes, kept);
+      return sum_row_mapped(x, count, target, statistics, map, unmapped{}, kept);
     }
   }
-  return sum_row<S>(x, count, target, statistics, map, reuse::yes);
+  return sum_row<S>(x, count, target, statistics, map);
 }
 
 /// out = f(x), tile by tile; `out` is x, or another row.
@@ -545,7 +543,7 @@ PROSPECT_INLINE void transform_row(const S* x, S* out, std::int64_t count, const
   using R = compute_t<S>;
   std::int64_t i = 0;
   for (; i + tile_size<R> <= count; i += tile_size<R>) {
-    prefetch_ahead(x + i, reuse::no);
+    prefetch_ahead(x + i);
     store_tile(out + i, f(load_tile(x + i)));
   }
   if (i < count) store_part(out + i, f(load_part(x + i, count - i, R(0))), count - i);
