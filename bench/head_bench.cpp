@@ -300,7 +300,7 @@ int main(int argc, char* argv[]) {
                                    time_schedule(state, s, *batch, *limit, on);
                                  })
         ->UseManualTime()
-        ->Iterations(3);
+        ->Iterations(5);
   }
   benchmark::RunSpecifiedBenchmarks();
 }

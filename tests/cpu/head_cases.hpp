@@ -96,14 +96,18 @@ struct head_answer {
         slope[at(v)] = (1 - tanh * tanh) / c.options.temperature;
       }
       const double highest = *std::max_element(z.begin(), z.end());
-      double sum = 0;
-      for (const double x : z) sum += std::exp(x - highest);
+      double others = 0;
+      for (std::int64_t v = 0; v < vocabulary; ++v) {
+        if (v != target) others += std::exp(z[at(v)] - highest);
+      }
+      const double sum = others + std::exp(z[at(target)] - highest);
       lse[at(t)] = highest + std::log(sum);
       log_prob[at(t)] = std::min(0.0, z[at(target)] - lse[at(t)]);
       for (std::int64_t v = 0; v < vocabulary; ++v) {
         const double p = std::exp(z[at(v)] - lse[at(t)]);
-        entropy[at(t)] -= p * (z[at(v)] - lse[at(t)]);
-        const double unit = ((v == target ? 1 : 0) - p) * slope[at(v)];
+        if (p > 0) entropy[at(t)] -= p * (z[at(v)] - lse[at(t)]);
+        // 1 - p as a difference would have few digits where the model is confident.
+        const double unit = (v == target ? others / sum : -p) * slope[at(v)];
         const double d = static_cast<double>(c.d_token[at(t)]) * unit;
         d_bias[at(v)] += d;
         for (std::int64_t k = 0; k < width; ++k) {

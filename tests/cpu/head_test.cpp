@@ -59,11 +59,11 @@ std::int64_t needed_bytes(const Call& call) {
 }
 
 template <class S>
-std::int64_t least_bytes(head_case<S>& c, bool whole_rows) {
+std::int64_t least_bytes(head_case<S>& c, bool frozen) {
   head_results<S> r{c.shape};
   head_workspace<compute_t<S>> none{1};
   return needed_bytes([&] {
-    if (whole_rows) {
+    if (frozen) {
       head_log_probs_and_gradient(c.hidden.view(), c.head(), c.targets, r.scores(), r.hidden.view(),
                                   none, c.options);
     } else {
@@ -281,6 +281,44 @@ TEMPLATE_TEST_CASE("every schedule of the head path, in every workspace", "[head
   CHECK(some_kept > 0);
   CHECK(all_kept > 0);
   CHECK(refused_steps > 0);
+}
+
+TEMPLATE_TEST_CASE("the frozen head follows logits that change by far over the vocabulary",
+                   "[head]", float, double) {
+  random_source random{707};
+  CAPTURE(random.seed());
+  const std::int64_t vocabulary = 6000;
+  enum { rising, falling, late, confident };
+  for (const int kind : {rising, falling, late, confident}) {
+    CAPTURE(kind);
+    head_case<TestType> c{random, {50, 24, vocabulary}, true};
+    for (std::int64_t v = 0; v < vocabulary; ++v) {
+      auto& bias = c.bias[static_cast<std::size_t>(v)];
+      const double share = static_cast<double>(v) / static_cast<double>(vocabulary);
+      if (kind == rising) bias += static_cast<TestType>(90 * share);
+      if (kind == falling) bias -= static_cast<TestType>(90 * share);
+      if (kind == late && v < 2100) bias = -std::numeric_limits<TestType>::infinity();
+      if (kind == confident && v == 3000) bias += 25;
+    }
+    for (auto& target : c.targets) {
+      if (target == ignored_target) continue;
+      if (kind == confident) target = 3000;
+      if (kind == late) target = std::max<std::int64_t>(target, 2100);
+    }
+    const head_answer want{c};
+    head_results<TestType> first{c.shape};
+    for (const std::int64_t bytes : {least_bytes(c, false), 4 * least_bytes(c, false), plenty}) {
+      CAPTURE(bytes);
+      head_workspace<TestType> workspace{bytes};
+      head_results<TestType> r{c.shape};
+      head_log_probs_and_gradient(c.hidden.view(), c.head(), c.targets, r.scores(), r.hidden.view(),
+                                  workspace);
+      check_scores(c, r, want);
+      check_hidden(c, r, want.d_hidden_unit, false);
+      if (bytes == least_bytes(c, false)) first = r;
+      CHECK(same_bits(r.hidden.elements(), first.hidden.elements()));
+    }
+  }
 }
 
 TEMPLATE_TEST_CASE("no executor shows in what the head path leaves", "[head][invariance]", float,
@@ -646,15 +684,15 @@ TEST_CASE("a workspace that is too small is refused with the size that is enough
   for (const head_shape shape : {head_shape{1, 1, 1}, {9, 64, 1025}, {100, 7, 5000}}) {
     head_case<bfloat16> c{random, shape, false, {}, 0};
     CAPTURE(shape.tokens, shape.vocabulary);
-    for (const bool whole_rows : {false, true}) {
-      const std::int64_t least = least_bytes(c, whole_rows);
+    for (const bool frozen : {false, true}) {
+      const std::int64_t least = least_bytes(c, frozen);
       CHECK(least > 0);
       for (const std::int64_t bytes : {std::int64_t{-5}, std::int64_t{0}, least - 1, least}) {
-        CAPTURE(whole_rows, bytes, least);
+        CAPTURE(frozen, bytes, least);
         head_results<bfloat16> r{shape}, untouched{shape};
         head_workspace<float> workspace{bytes};
         const auto call = [&](bool keep) {
-          if (whole_rows) {
+          if (frozen) {
             head_log_probs_and_gradient(c.hidden.view(), c.head(), c.targets, r.scores(),
                                         r.hidden.view(), workspace);
           } else {

@@ -170,9 +170,7 @@ class head_pass {
     const std::int64_t room = workspace_.bytes() - kept;
     const auto rows_that_fit = [&](std::int64_t window) {
       std::int64_t rows = most;
-      while (rows > 0 && bytes({rows, window, wave_of(window)}) > room) {
-        rows -= std::max(row_multiple, round_up(rows / 8, row_multiple));
-      }
+      while (rows > 0 && bytes({rows, window, wave_of(window)}) > room) rows -= row_multiple;
       return rows;
     };
     if (!whole_rows) {
@@ -226,28 +224,72 @@ class head_pass {
 
   /// The chunk's log-probs. Where the window holds whole rows, the logits stay in it.
   void scores(const token_outputs<R>& out) {
-    const bool statistics = out.statistics();
     whole_.assign(static_cast<std::size_t>(count()), {});
     for_each_wave([&](std::int64_t first, std::int64_t last) {
+      sum_tiles(first, last, out.statistics(), [](std::int64_t, std::int64_t) {});
+    });
+    for (std::int64_t i = 0; i < count(); ++i) put_scores(out, token(i), finish(whole(i)));
+  }
+
+  /// The chunk's log-probs and the gradients of each by its hidden state, while its logits pass by:
+  ///
+  ///   dlogp_y/dh = (1 - p_y) w_y - sum over the others of p_j w_j
+  ///
+  /// The sum is carried along with e^(z - reference) for p, and shrinks where a later tile of
+  /// logits is so high that the reference has to be raised.
+  void scores_and_gradients(const token_outputs<R>& out, matrix_view<S> d_hidden) {
+    constexpr double none = -std::numeric_limits<double>::infinity();
+    constexpr double much_higher = 4;  // than the reference, in nats
+    const auto n = static_cast<std::size_t>(count());
+    whole_.assign(n, {});
+    std::vector<double> reference(n, none);
+    std::vector<double> target_slope(n, 0.0);
+    for_each_wave([&](std::int64_t first, std::int64_t last) {
+      sum_tiles(first, last, out.statistics(), [&](std::int64_t k, std::int64_t i) {
+        double& at = reference[static_cast<std::size_t>(i)];
+        const vocabulary_partial& w = whole(i);
+        const double before = at;
+        if (w.exponentials != 0 && !(w.shift <= at + much_higher)) at = w.shift;
+        buffers_.carried[k * rows_ + i] = {
+            .reference = at,
+            .shrinks_to = before == at ? R(1) : static_cast<R>(std::exp(before - at))};
+      });
       on_.run(last - first, [&](std::int64_t k) {
         const std::int64_t tile = first + k;
-        const matrix_view<R> logits = make_logits(tile, k);
-        for (std::int64_t i = 0; i < count(); ++i) {
-          buffers_.partials[k * rows_ + i] =
-              sum_row(logits.row(i), logits.columns, column(i, tile), statistics, map_);
+        const matrix_view<R> logits = tile_of_window(tile);
+        for (std::int64_t i = 0; i < rows_; ++i) {
+          R* const x = logits.row(i);
+          const double at = i < count() ? buffers_.carried[k * rows_ + i].reference : none;
+          const std::int64_t target = i < count() ? column(i, tile) : -1;
+          if (target >= 0) {
+            target_slope[static_cast<std::size_t>(i)] = map_.slope(static_cast<double>(x[target]));
+          }
+          if (at == none) {
+            std::fill(x, x + logits.columns, R(0));
+          } else {
+            gradient_row(x, x, logits.columns, -1, R(0), at, R(1), R(0), map_);
+          }
+          if (target >= 0) x[target] = 0;
         }
       });
-      for (std::int64_t k = 0; k < last - first; ++k) {
-        for (std::int64_t i = 0; i < count(); ++i) {
-          auto& w = whole_[static_cast<std::size_t>(i)];
-          const vocabulary_partial& p = buffers_.partials[k * rows_ + i];
-          w = first + k == 0 ? p : combine(w, p);
-        }
+      add_hidden(first, last, true);
+    });
+    for_each_row(count(), width() * std::int64_t{sizeof(R)}, on_, [&](std::int64_t i) {
+      const vocabulary_partial& w = whole(i);
+      const token_scores scores = finish(w);
+      put_scores(out, token(i), scores);
+      const auto at = static_cast<std::size_t>(i);
+      const auto own = static_cast<R>(
+          -target_slope[at] * gradient_at_target(w.target, scores.log_prob, scores.lse, 1, 1));
+      const auto others = static_cast<R>(
+          std::isnan(scores.lse) ? scores.lse : std::exp(reference[at] - scores.lse));
+      const S* const its_weight = head_.weight.row(targets_[token(i)]);
+      const R* const sum = buffers_.d_hidden + i * width();
+      S* const to = d_hidden.row(token(i));
+      for (std::int64_t j = 0; j < width(); ++j) {
+        to[j] = store<S>(own * load(its_weight[j]) - others * sum[j]);
       }
     });
-    for (std::int64_t i = 0; i < count(); ++i) {
-      put_scores(out, token(i), finish(whole_[static_cast<std::size_t>(i)]));
-    }
   }
 
   /// dL/dlogits of the chunk times the head, and times the hidden states. `source` says what the
@@ -369,12 +411,20 @@ class head_pass {
   static constexpr std::int64_t good_rows = 512;
   static constexpr bool widens = !std::same_as<S, R>;
 
+  /// What a row's part of the hidden gradient is relative to from a tile on, and what that makes of
+  /// the part before it.
+  struct carried_sum {
+    double reference;
+    R shrinks_to;
+  };
+
   struct buffers {
     R* hidden = nullptr;                     ///< [rows, width]
     R* d_hidden = nullptr;                   ///< [rows, width]
     R* logits = nullptr;                     ///< [rows, window]
     R* weight = nullptr;                     ///< [wave, width], where storage has to be widened
     vocabulary_partial* partials = nullptr;  ///< [wave, rows]
+    carried_sum* carried = nullptr;          ///< [wave, rows]
     std::int64_t bytes = 0;
   };
 
@@ -390,6 +440,7 @@ class head_pass {
     if (own_logits) take(b.logits, p.rows * pitch(p.window));
     if (widens) take(b.weight, p.wave * tile_columns * width());
     take(b.partials, p.wave * p.rows);
+    take(b.carried, p.wave * p.rows);
     return b;
   }
 
@@ -496,9 +547,32 @@ class head_pass {
     }
   }
 
+  /// Logits of tiles [first, last) and their sums, then `combined(k, i)` after the k-th of them
+  /// joined the sums of row i.
+  template <class F>
+  void sum_tiles(std::int64_t first, std::int64_t last, bool statistics, const F& combined) {
+    on_.run(last - first, [&](std::int64_t k) {
+      const std::int64_t tile = first + k;
+      const matrix_view<R> logits = make_logits(tile, k);
+      for (std::int64_t i = 0; i < count(); ++i) {
+        buffers_.partials[k * rows_ + i] =
+            sum_row(logits.row(i), logits.columns, column(i, tile), statistics, map_);
+      }
+    });
+    for (std::int64_t k = 0; k < last - first; ++k) {
+      for (std::int64_t i = 0; i < count(); ++i) {
+        const vocabulary_partial& p = buffers_.partials[k * rows_ + i];
+        whole(i) = first + k == 0 ? p : combine(whole(i), p);
+        combined(k, i);
+      }
+    }
+  }
+  vocabulary_partial& whole(std::int64_t i) { return whole_[static_cast<std::size_t>(i)]; }
+
   /// d_hidden += gradient of tiles [first, last) times their weights, tile by tile, so that neither
-  /// chunk nor workspace shows in the order of the sum.
-  void add_hidden(std::int64_t first, std::int64_t last) const {
+  /// chunk nor workspace shows in the order of the sum. If it is carried, it shrinks before a tile
+  /// that says so.
+  void add_hidden(std::int64_t first, std::int64_t last, bool carried = false) const {
     const std::int64_t down = (rows_ + block_rows - 1) / block_rows;
     const std::int64_t across = (width() + block_columns - 1) / block_columns;
     on_.run(down * across, [&](std::int64_t i) {
@@ -516,6 +590,11 @@ class head_pass {
             return rows_of(head_.weight, tile);
           }
         }();
+        for (std::int64_t r = row; carried && tile != 0 && r < std::min(row + rows, count()); ++r) {
+          const R by = buffers_.carried[(tile - first) * rows_ + r].shrinks_to;
+          R* const sum = buffers_.d_hidden + r * width() + column;
+          for (std::int64_t j = 0; by != 1 && j < width_here; ++j) sum[j] *= by;
+        }
         product({.matrix = {gradient.row(row), rows, columns(tile), gradient.pitch}},
                 {.matrix = {weight.data + column, weight.rows, width_here, weight.pitch}},
                 {buffers_.d_hidden + row * width() + column, rows, width_here, width()}, tile != 0);
@@ -543,9 +622,17 @@ class head_pass {
   std::vector<vocabulary_partial> whole_;
 };
 
+/// As many chunks as it takes, none of them much shorter than the others: each goes through the
+/// whole head.
+constexpr std::int64_t even_chunk(std::int64_t tokens, std::int64_t most) {
+  const std::int64_t chunks = std::max<std::int64_t>((tokens + most - 1) / most, 1);
+  return std::min(most, round_up((tokens + chunks - 1) / chunks, row_multiple));
+}
+
 template <class F>
-void for_each_chunk(std::span<const std::int64_t> tokens, std::int64_t rows, const F& f) {
-  const auto step = static_cast<std::size_t>(rows);
+void for_each_chunk(std::span<const std::int64_t> tokens, std::int64_t most_rows, const F& f) {
+  const auto step =
+      static_cast<std::size_t>(even_chunk(static_cast<std::int64_t>(tokens.size()), most_rows));
   for (std::size_t first = 0; first < tokens.size(); first += step) {
     f(tokens.subspan(first, std::min(step, tokens.size() - first)), first);
   }
@@ -603,14 +690,16 @@ void head_rows_once(matrix_view<const S> hidden, const lm_head<S>& head, index_r
     std::size_t taken, next;   // their scored tokens
   };
   std::vector<part> parts;
+  const std::int64_t even = even_chunk(n, plan.rows);
   std::size_t next = 0;
   for (std::int64_t first = 0; first < layout.sequences(); first += group) {
     const std::size_t start = next;
     const std::int64_t last = first + group;
     while (next < scored.size() && scored[next] < layout.end(last - 1)) ++next;
-    const bool fits =
-        !parts.empty() && next - parts.back().taken <= static_cast<std::size_t>(plan.rows);
-    if (fits) {
+    const bool joins = !parts.empty() &&
+                       next - parts.back().taken <= static_cast<std::size_t>(plan.rows) &&
+                       parts.back().next - parts.back().taken < static_cast<std::size_t>(even);
+    if (joins) {
       parts.back().last = last;
       parts.back().next = next;
       continue;
@@ -710,15 +799,23 @@ void head_log_probs_and_gradient(matrix_view<const std::type_identity_t<S>> hidd
                                  head_workspace<compute_t<S>>& workspace,
                                  const head_options& options = {}, const Gemm& multiply = {},
                                  E& on = thread_pool::shared()) {
-  using R = compute_t<S>;
   if (d_hidden.data == nullptr && hidden.rows > 0) detail::reject("d_hidden", "is missing");
   detail::check_matrix("hidden", hidden);
-  const auto once = [](std::int64_t, std::int64_t) {};
-  const std::vector<R> ones(static_cast<std::size_t>(hidden.rows), R(1));
-  detail::head_rows_once<S>(hidden, head, targets, sequence_layout::padded(hidden.rows, 1), 1, out,
-                            once, strided_span<const R>{ones},
-                            head_gradients<S>{.hidden = d_hidden}, workspace, options, multiply,
-                            on);
+  detail::head_pass<S, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
+  detail::check_outputs(out, hidden.rows);
+  const head_gradients<S> gradients{.hidden = d_hidden};
+  pass.check_gradients(gradients);
+  const std::vector<std::int64_t> scored = pass.scored();
+  const auto n = static_cast<std::int64_t>(scored.size());
+  const detail::head_plan plan = pass.plan(n, false);
+  detail::zero_scores(out, targets);
+  pass.clear(gradients, n > 0);
+  workspace.keep(0);
+  std::byte* const memory = workspace.memory(pass.bytes(plan));
+  detail::for_each_chunk(std::span<const std::int64_t>{scored}, plan.rows, [&](auto chunk, auto) {
+    pass.begin(plan, chunk, memory);
+    pass.scores_and_gradients(out, d_hidden);
+  });
 }
 
 /// A trained head, backward: the gradient of the loss by hidden states, weight and bias, from one
