@@ -92,10 +92,10 @@ double worst_difference(const F& f) {
   return worst;
 }
 
-/// Rows apart from one another by no more than the last place.
-bool one_ulp_apart(const std::vector<float>& a, const std::vector<float>& b) {
+/// Rows apart from one another by no more than a loss may be from the truth.
+bool alike(const std::vector<float>& a, const std::vector<float>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](float x, float y) { return ulps(x, y) <= 1; });
+                    [](float x, float y) { return ulps(x, y) <= 4; });
 }
 
 }  // namespace
@@ -103,8 +103,8 @@ bool one_ulp_apart(const std::vector<float>& a, const std::vector<float>& b) {
 TEST_CASE("several numbers at once are the numbers one by one", "[sequences]") {
   const auto check = [](const char* name, const auto& f) {
     CAPTURE(name);
-    // The compiler may fuse other multiplications with additions.
-    CHECK(worst_difference(f) <= 1);
+    // Each is within 2 ulp of the truth, one by one by far the nearer.
+    CHECK(worst_difference(f) <= 2);
   };
   check("exp", [](auto x) { return prospect::exp(x); });
   check("expm1", [](auto x) { return prospect::expm1(x); });
@@ -133,16 +133,16 @@ TEST_CASE("a loss gives the same with and without the promise", "[sequences]") {
         evaluate(loss, c.in(), c.out());
         auto other = c;
         evaluate(paired_one_by_one<L>{loss}, other.in(), other.out());
-        CHECK(one_ulp_apart(c.loss.elements(), other.loss.elements()));
-        CHECK(one_ulp_apart(c.d_chosen.elements(), other.d_chosen.elements()));
-        CHECK(one_ulp_apart(c.d_rejected.elements(), other.d_rejected.elements()));
+        CHECK(alike(c.loss.elements(), other.loss.elements()));
+        CHECK(alike(c.d_chosen.elements(), other.d_chosen.elements()));
+        CHECK(alike(c.d_rejected.elements(), other.d_rejected.elements()));
       } else {
         unpaired_case<float> c{random, n, true};
         evaluate(loss, c.in(), {.z = 0.5}, c.out());
         auto other = c;
         evaluate(unpaired_one_by_one<L>{loss}, other.in(), {.z = 0.5}, other.out());
-        CHECK(one_ulp_apart(c.loss.elements(), other.loss.elements()));
-        CHECK(one_ulp_apart(c.d_policy.elements(), other.d_policy.elements()));
+        CHECK(alike(c.loss.elements(), other.loss.elements()));
+        CHECK(alike(c.d_policy.elements(), other.d_policy.elements()));
       }
     }
   });
@@ -155,8 +155,8 @@ TEST_CASE("a loss may branch, or choose", "[sequences]") {
   evaluate(branching{}, c.in(), {.z = 0.5}, c.out());
   auto other = c;
   evaluate(choosing{}, other.in(), {.z = 0.5}, other.out());
-  CHECK(one_ulp_apart(c.loss.elements(), other.loss.elements()));
-  CHECK(one_ulp_apart(c.d_policy.elements(), other.d_policy.elements()));
+  CHECK(alike(c.loss.elements(), other.loss.elements()));
+  CHECK(alike(c.d_policy.elements(), other.d_policy.elements()));
   CHECK(std::ranges::any_of(c.loss.elements(), [](float x) { return x > 0; }));
 }
 

@@ -23,7 +23,11 @@ using of_pairs = prospect::dpo;
 using of_completions = prospect::kto;
 #endif
 
-using prospect::cpu::detail::paired_block;
-using prospect::cpu::detail::unpaired_block;
-template void paired_block<float>::differentiate(const of_pairs&);
-template void unpaired_block<float>::differentiate(const of_completions&, double, double);
+namespace detail = prospect::cpu::detail;
+template bool detail::differentiate_block<float>(of_pairs, detail::pairs_at<float>,
+                                                 detail::times<float>, detail::times<float>, double,
+                                                 detail::tally<detail::paired_sum::size>&);
+template bool detail::differentiate_block<float>(of_completions, detail::answers_at<float>,
+                                                 detail::times<float>, detail::times<float>, double,
+                                                 detail::class_terms, detail::class_terms,
+                                                 detail::tally<detail::unpaired_sum::size>&);

@@ -12,15 +12,18 @@ namespace prospect::inline v0::cpu {
 
 namespace detail {
 
-/// Checks token counts and finds how many rows have tokens on every side.
+/// Checks token counts and finds how many rows have tokens on every side, of which there are one or
+/// two.
 template <executor E>
 double count_rows(std::initializer_list<given_tokens> sides, std::int64_t n, E& on) {
   for (const given_tokens& side : sides) optional_row(side.name, side.row, n);
   const auto given = [](const given_tokens& side) { return !side.row.empty(); };
   if (std::none_of(sides.begin(), sides.end(), given)) return static_cast<double>(n);
   const token_tally seen = in_pieces(n, on, [&](range piece) {
+    row_reader<std::int32_t> side{sides.begin()->row, 1};
+    row_reader<std::int32_t> other{std::prev(sides.end())->row, 1};
     token_tally all;
-    for_each_block(piece, [&](range at) { all.add(sides, at); });
+    for_each_block(piece, [&](range at) { all.add(side.read(at), other.read(at)); });
     return all;
   });
   if (seen.negative) {
@@ -65,7 +68,8 @@ paired_metrics evaluate_pairs(const paired_kernels<S, Loss>& kernels, const Loss
   return {.loss = of(sum::loss),
           .rewards_chosen = of(sum::chosen),
           .rewards_rejected = of(sum::rejected),
-          .rewards_margins = of(sum::margin),
+          .rewards_margins = {.sum = sums.total(sum::chosen) - sums.total(sum::rejected),
+                              .count = n_counted},
           .rewards_accuracies = of(sum::accurate),
           .logps_chosen = of(sum::logp_chosen),
           .logps_rejected = of(sum::logp_rejected),

@@ -28,8 +28,7 @@ concept unpaired_loss =
 
 /// A loss that promises, by `static constexpr bool branch_free = true`, to choose with `select`,
 /// `pick` and the primitives and never to branch on what it is given. The CPU then hands it several
-/// examples at once. Without the promise it is given one after the other: the same to the last
-/// place, and slower.
+/// examples at once. Without the promise it is given one after the other: slower, and as accurate.
 template <class L>
 concept branch_free_loss = requires { requires L::branch_free; };
 

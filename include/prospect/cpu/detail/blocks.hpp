@@ -4,7 +4,7 @@
 #pragma once
 
 #include <prospect/core/strided_span.hpp>
-#include <prospect/cpu/detail/several.hpp>
+#include <prospect/cpu/detail/several_math.hpp>
 #include <prospect/executor.hpp>
 
 #include <algorithm>
@@ -71,35 +71,11 @@ inline namespace PROSPECT_CPU_ISA {
 
 inline constexpr int block_size = 64;
 
+/// One element for each row of a block.
 template <class T>
 struct block {
   alignas(64) T row[block_size];
-
-  T& operator[](std::int64_t i) { return row[i]; }
-  const T& operator[](std::int64_t i) const { return row[i]; }
 };
-
-template <std::floating_point R>
-PROSPECT_INLINE several<R> load_several(const block<R>& from, int i) {
-  return load_vector<numbers<R>>(from.row + i);
-}
-/// `lanes<double>` rows, as double.
-PROSPECT_INLINE several<double> load_wide(const block<double>& from, int i) {
-  return load_several(from, i);
-}
-PROSPECT_INLINE several<double> load_wide(const block<float>& from, int i) {
-  return in_double(load_vector<half_floats>(from.row + i));
-}
-template <std::floating_point R>
-PROSPECT_INLINE void store_several(block<R>& to, int i, several<R> x) {
-  store_vector(to.row + i, x.lane);
-}
-PROSPECT_INLINE void store_wide(block<double>& to, int i, several<double> x) {
-  store_several(to, i, x);
-}
-PROSPECT_INLINE void store_wide(block<float>& to, int i, several<double> x) {
-  store_vector(to.row + i, __builtin_convertvector(x.lane, half_floats));
-}
 
 template <class T, int n>
 struct vector_of {
@@ -107,69 +83,158 @@ struct vector_of {
   typedef T type __attribute__((vector_size(n * sizeof(T))));  // NOLINT(modernize-use-using)
 };
 
-template <class R, class T>
-R converted(T x) {
-  if constexpr (storage<T>) {
-    return load(x);
-  } else {
-    return static_cast<R>(x);
+/// n bytes as integers, which GCC 12 would widen one by one.
+template <int n>
+PROSPECT_INLINE auto widened_bytes(const std::uint8_t* from) {
+  using bytes = typename vector_of<std::uint8_t, n>::type;
+  using integers = typename vector_of<std::int32_t, n>::type;
+#if PROSPECT_CPU_VECTOR_BYTES == 64
+  if constexpr (n == 16) {
+    return (integers)_mm512_maskz_cvtepu8_epi32(0xffff, load_vector<__m128i>(from));
   }
+#endif
+#if PROSPECT_CPU_VECTOR_BYTES > 16
+  if constexpr (n == 8) {
+    std::int64_t all;
+    std::memcpy(&all, from, sizeof(all));
+    return (integers)_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(all));
+  }
+#endif
+  return __builtin_convertvector(load_vector<bytes>(from), integers);
 }
 
-/// The rows `at` of `from`, and 0 in what is left of the block.
-template <class R, class T>
-void read(strided_span<const T> from, range at, block<R>& to) {
-  if (at.count == block_size && from.stride() == 1) {
-    const T* rows = from.data() + at.first;
-    if constexpr (std::same_as<R, T>) {
-      std::memcpy(to.row, rows, sizeof(to));
-    } else if constexpr (std::integral<T>) {
-      // By way of int32, the only integer that every instruction set converts.
-      using integers = typename vector_of<T, lanes<R>>::type;
-      using wide_integers = typename vector_of<std::int32_t, lanes<R>>::type;
-      for (int i = 0; i < block_size; i += lanes<R>) {
-        const auto x = __builtin_convertvector(load_vector<integers>(rows + i), wide_integers);
-        store_several<R>(to, i, __builtin_convertvector(x, numbers<R>));
+/// `lanes<R>` elements, as R.
+template <std::floating_point R>
+PROSPECT_INLINE several<R> load_several(const R* from) {
+  return load_vector<numbers<R>>(from);
+}
+template <std::floating_point R>
+PROSPECT_INLINE several<R> load_several(const std::int32_t* from) {
+  using integers = typename vector_of<std::int32_t, lanes<R>>::type;
+  return (numbers<R>)__builtin_convertvector(load_vector<integers>(from), numbers<R>);
+}
+template <std::floating_point R>
+PROSPECT_INLINE several<R> load_several(const std::uint8_t* from) {
+  return (numbers<R>)__builtin_convertvector(widened_bytes<lanes<R>>(from), numbers<R>);
+}
+template <std::floating_point R>
+PROSPECT_INLINE void store_several(R* to, several<R> x) {
+  store_vector(to, x.lane);
+}
+
+/// What the elements of a row are as arithmetic takes them.
+template <class T>
+struct element_of {
+  using type = T;
+};
+template <storage T>
+struct element_of<T> {
+  using type = compute_t<T>;
+};
+
+/// A row of a batch as its blocks are read: where it lies, if arithmetic takes its elements as they
+/// are and they lie side by side; through a copy if not.
+template <class T>
+class row_reader {
+ public:
+  using element = typename element_of<T>::type;
+
+  /// `absent` stands for every element of a row that is not given.
+  explicit row_reader(strided_span<const T> row, element absent = {})
+      : row_{row}, absent_{absent} {}
+
+  bool given() const { return !row_.empty(); }
+
+  /// The rows `at`, and 0 in what is left of the block. Good until the next call.
+  const element* read(range at) {
+    if (!given()) {
+      if (at.count != absent_rows_) {
+        for (int i = 0; i < block_size; ++i) copy_.row[i] = i < at.count ? absent_ : element{};
+        absent_rows_ = at.count;
       }
-    } else {
-      for (int i = 0; i < block_size; ++i) to[i] = converted<R>(rows[i]);
+      return copy_.row;
     }
-    return;
+    if constexpr (std::same_as<T, element>) {
+      if (at.count == block_size && row_.stride() == 1) return row_.data() + at.first;
+    }
+    for (std::int64_t i = 0; i < at.count; ++i) copy_.row[i] = converted(row_[at.first + i]);
+    for (std::int64_t i = at.count; i < block_size; ++i) copy_.row[i] = element{};
+    return copy_.row;
   }
-  for (std::int64_t i = 0; i < at.count; ++i) to[i] = converted<R>(from[at.first + i]);
-  for (std::int64_t i = at.count; i < block_size; ++i) to[i] = R(0);
-}
 
-/// x in the first `count` rows, and 0 in the others.
-template <class R>
-void fill(block<R>& to, R x, std::int64_t count) {
-  for (R& row : to.row) row = x;
-  for (std::int64_t i = count; i < block_size; ++i) to[i] = R(0);
-}
+ private:
+  static element converted(T x) {
+    if constexpr (storage<T>) {
+      return load(x);
+    } else {
+      return x;
+    }
+  }
 
+  strided_span<const T> row_;
+  element absent_;
+  std::int64_t absent_rows_ = -1;
+  block<element> copy_;
+};
+
+/// A row of results as its blocks are written: where it lies, or by way of a copy.
 template <storage S>
-void write(const block<compute_t<S>>& from, range at, strided_span<S> to) {
-  if (to.empty()) return;
-  if (at.count == block_size && to.stride() == 1) {
-    S* rows = to.data() + at.first;
-    if constexpr (std::same_as<S, compute_t<S>>) {
-      std::memcpy(rows, from.row, sizeof(from));
-    } else {
-      for (int i = 0; i < block_size; ++i) rows[i] = store<S>(from[i]);
+class row_writer {
+  using R = compute_t<S>;
+
+ public:
+  explicit row_writer(strided_span<S> row) : row_{row} {}
+
+  /// Where the results of the rows `at` go, until `write` hands them out.
+  R* begin(range at) {
+    if constexpr (std::same_as<S, R>) {
+      if (at.count == block_size && !row_.empty() && row_.stride() == 1) {
+        return row_.data() + at.first;
+      }
     }
-    return;
+    return copy_.row;
   }
-  for (std::int64_t i = 0; i < at.count; ++i) to[at.first + i] = store<S>(from[i]);
-}
+  void write(range at) {
+    if (row_.empty() || begin(at) != copy_.row) return;
+    for (std::int64_t i = 0; i < at.count; ++i) row_[at.first + i] = store<S>(copy_.row[i]);
+  }
+
+ private:
+  strided_span<S> row_;
+  block<R> copy_;
+};
 
 /// x as it will be once it is stored as S.
 template <storage S>
-const block<compute_t<S>>& rounded(block<compute_t<S>>& x) {
+PROSPECT_INLINE several<compute_t<S>> as_stored(several<compute_t<S>> x) {
   if constexpr (!std::same_as<S, compute_t<S>>) {
-    for (compute_t<S>& value : x.row) value = load(store<S>(value));
+    for (int k = 0; k < lanes<compute_t<S>>; ++k) x.lane[k] = load(store<S>(x.lane[k]));
   }
   return x;
 }
+
+/// x times a number of fp64, which fp32 may have no room for.
+template <std::floating_point R>
+class times {
+ public:
+  explicit times(double factor)
+      : factor_{factor},
+        fits_{std::same_as<R, double> || factor == 0 ||
+              (std::abs(factor) > 0x1p-100 && std::abs(factor) < 0x1p100)},
+        rounded_{fits_ ? static_cast<R>(factor) : R(0)} {}
+
+  PROSPECT_INLINE several<R> operator()(several<R> x) const {
+    if constexpr (std::same_as<R, float>) {
+      if (!fits_) return in_double(x, [&](several<double> d) { return factor_ * d; });
+    }
+    return rounded_ * x;
+  }
+
+ private:
+  double factor_;
+  bool fits_;
+  R rounded_;
+};
 
 /// What a block adds up to, before it joins its piece.
 template <int N>
@@ -178,6 +243,16 @@ class block_tally {
   /// x holds the rows from i on.
   PROSPECT_INLINE void add(int which, int i, several<double> x) {
     part_[which][i / lanes<double> % parts] += x;
+  }
+  PROSPECT_INLINE void add(int which, int i, several<float> x) { add(which, i, x, 1); }
+  /// scale x, with the digits of fp64.
+  PROSPECT_INLINE void add(int which, int i, several<double> x, double scale) {
+    add(which, i, scale * x);
+  }
+  PROSPECT_INLINE void add(int which, int i, several<float> x, double scale) {
+    const double_pair wide = widened(x.lane);
+    add(which, i, scale * several<double>{wide.first});
+    add(which, i + lanes<double>, scale * several<double>{wide.second});
   }
   PROSPECT_INLINE void add_to(tally<N>& piece) const {
     for (int k = 0; k < N; ++k) {
@@ -194,33 +269,26 @@ class block_tally {
   several<double> part_[N][parts];
 };
 
-/// Notes the rows in which any of `blocks` holds no finite number.
-template <int N, class R>
-void note_nonfinite(tally<N>& piece, range at, const block<R>& counted,
-                    std::initializer_list<const block<R>*> blocks) {
-  // 0 times a number is 0, and 0 times anything else is NaN. Starting from +0, no sum is -0.
-  several<R> probe[4];
-  for (const block<R>* b : blocks) {
-    for (int i = 0; i < block_size; i += 4 * lanes<R>) {
-      unrolled<4>([&](int k) __attribute__((always_inline)) {
-        probe[k] += R(0) * load_several(*b, i + k * lanes<R>);
-      });
-    }
+/// Looks for what is no finite number among the values of a block.
+template <std::floating_point R>
+class finite_probe {
+ public:
+  PROSPECT_INLINE void look_at(std::initializer_list<several<R>> values) {
+    // 0 times a number is 0, and 0 times anything else is NaN.
+    for (const several<R>& x : values) seen_ += R(0) * x;
   }
-  const several<R> all = (probe[0] + probe[1]) + (probe[2] + probe[3]);
-  std::uint64_t bits[sizeof(all) / 8];
-  std::memcpy(bits, &all, sizeof(all));
-  std::uint64_t any = 0;
-  for (const std::uint64_t b : bits) any |= b;
-  if (any == 0) return;
-  for (std::int64_t i = 0; i < at.count; ++i) {
-    bool finite = true;
-    for (const block<R>* b : blocks) finite = finite && R(0) * (*b)[i] == R(0);
-    if (counted[i] == 0 || finite) continue;
-    ++piece.nonfinite;
-    if (piece.first_nonfinite < 0) piece.first_nonfinite = at.first + i;
+  PROSPECT_INLINE bool finite() const {
+    // Starting from +0, no sum is -0.
+    std::uint64_t bits[sizeof(seen_) / 8];
+    std::memcpy(bits, &seen_, sizeof(seen_));
+    std::uint64_t any = 0;
+    for (const std::uint64_t b : bits) any |= b;
+    return any == 0;
   }
-}
+
+ private:
+  several<R> seen_;
+};
 
 /// A row of token counts by name.
 struct given_tokens {
@@ -233,22 +301,14 @@ struct token_tally {
   std::int64_t counted = 0;
   bool negative = false;
 
-  void add(std::initializer_list<given_tokens> sides, range at) {
-    block<std::int32_t> counts;
-    fill(counts, std::int32_t{1}, at.count);
+  void add(const std::int32_t* side, const std::int32_t* other) {
     std::int32_t signs = 0;
-    for (const given_tokens& side : sides) {
-      if (side.row.empty()) continue;
-      block<std::int32_t> tokens;
-      read(side.row, at, tokens);
-      for (int i = 0; i < block_size; ++i) {
-        signs |= tokens[i];
-        counts[i] &= tokens[i] > 0 ? 1 : 0;
-      }
+    std::int32_t both = 0;
+    for (int i = 0; i < block_size; ++i) {
+      signs |= side[i] | other[i];
+      both += (side[i] > 0 ? 1 : 0) & (other[i] > 0 ? 1 : 0);
     }
-    std::int32_t in_block = 0;
-    for (int i = 0; i < block_size; ++i) in_block += counts[i];
-    counted += in_block;
+    counted += both;
     negative = negative || signs < 0;
   }
   token_tally& operator+=(const token_tally& later) {

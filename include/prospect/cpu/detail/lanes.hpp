@@ -158,22 +158,28 @@ struct double_pair {
   doubles first, second;
 };
 PROSPECT_INLINE double_pair widened(floats x) {
-  half_floats half[2];
-  std::memcpy(half, &x, sizeof(x));
+  // Through memory, the halves of a vector would wait for one another.
+  const auto half = [&]<int... i>(std::integer_sequence<int, i...>, auto from)
+      __attribute__((always_inline)) {
+    const half_floats y = __builtin_shufflevector(x, x, (from + i)...);
 #if PROSPECT_CPU_VECTOR_BYTES == 64
-  // GCC 12 takes two conversions and an insertion for this one instruction.
-  return {(doubles)_mm512_maskz_cvtps_pd(0xff, (__m256)half[0]),
-          (doubles)_mm512_maskz_cvtps_pd(0xff, (__m256)half[1])};
+    // GCC 12 takes two conversions and an insertion for this one instruction.
+    return (doubles)_mm512_maskz_cvtps_pd(0xff, (__m256)y);
 #else
-  return {__builtin_convertvector(half[0], doubles), __builtin_convertvector(half[1], doubles)};
+    return __builtin_convertvector(y, doubles);
 #endif
+  };
+  constexpr int n = lanes<double>;
+  constexpr std::make_integer_sequence<int, n> all;
+  return {half(all, std::integral_constant<int, 0>{}), half(all, std::integral_constant<int, n>{})};
 }
 PROSPECT_INLINE floats narrowed(double_pair x) {
-  const half_floats half[2] = {__builtin_convertvector(x.first, half_floats),
-                               __builtin_convertvector(x.second, half_floats)};
-  floats y;
-  std::memcpy(&y, half, sizeof(y));
-  return y;
+  const auto first = __builtin_convertvector(x.first, half_floats);
+  const auto second = __builtin_convertvector(x.second, half_floats);
+  return [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
+    return (floats)__builtin_shufflevector(first, second, i...);
+  }
+  (std::make_integer_sequence<int, lanes<float>>{});
 }
 
 // ---- storage ------------------------------------------------------------------------------------

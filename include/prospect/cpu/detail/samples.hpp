@@ -1,5 +1,5 @@
-// A block of samples: read from a batch, given to a loss as vectors or one by one, and what comes
-// out of it. Rows that do not count are neutral in it, whatever the batch holds there.
+// Samples as a loss takes them, several at once or one by one, and what it makes of them. Rows that
+// do not count are neutral, whatever the batch holds there.
 #pragma once
 
 #include <prospect/batch.hpp>
@@ -18,155 +18,95 @@ inline constexpr bool lanewise =
     branch_free_loss<Loss> && std::same_as<R, float>;
 #endif
 
-/// Completions as a loss sees them. Rows that are not given were found unread, and stay at neutral
-/// values.
+/// Where a block of completions is.
 template <std::floating_point R>
-struct completion_block {
-  block<R> policy, ratio;
-  block<R> tokens;  ///< 0 in a row that does not count, until `keep`
+struct completions_at {
+  const R* policy;
+  const R* reference;  ///< null where none is given
+  const std::int32_t* tokens;
 
-  template <storage S>
-  void read(strided_span<const S> from_policy, strided_span<const S> from_reference,
-            strided_span<const std::int32_t> from_tokens, range at) {
-    detail::read(from_policy, at, policy);
-    if (from_reference.empty()) {
-      detail::fill(ratio, R(0), at.count);
-    } else {
-      detail::read(from_reference, at, ratio);
-      for (int i = 0; i < block_size; i += lanes<R>) {
-        store_several(ratio, i, load_several(policy, i) - load_several(ratio, i));
-      }
-    }
-    if (from_tokens.empty()) {
-      detail::fill(tokens, R(1), at.count);
-    } else {
-      detail::read(from_tokens, at, tokens);
-    }
-  }
+  PROSPECT_INLINE several<R> tokens_of(int i) const { return load_several<R>(tokens + i); }
+  PROSPECT_INLINE flag_of<several<R>> counted(int i) const { return several<R>(0) < tokens_of(i); }
 
-  void keep(const block<R>& counted) {
-    for (int i = 0; i < block_size; i += lanes<R>) {
-      const auto kept = several<R>(0) < load_several(counted, i);
-      store_several(policy, i, select(kept, load_several(policy, i), several<R>(0)));
-      store_several(ratio, i, select(kept, load_several(ratio, i), several<R>(0)));
-      store_several(tokens, i, select(kept, load_several(tokens, i), several<R>(1)));
-    }
+  /// Those from i on, neutral where they are not kept. A missing reference was found unread.
+  PROSPECT_INLINE completion<several<R>> several_of(int i, flag_of<several<R>> kept) const {
+    const several<R> none = 0;
+    const several<R> p = load_several<R>(policy + i);
+    several<R> ratio;
+    if (reference != nullptr) ratio = p - load_several<R>(reference + i);
+    return {.policy = select(kept, p, none),
+            .ratio = select(kept, ratio, none),
+            .tokens = select(kept, tokens_of(i), several<R>(1))};
   }
-
-  PROSPECT_INLINE completion<several<R>> several_at(int i) const {
-    return {.policy = load_several(policy, i),
-            .ratio = load_several(ratio, i),
-            .tokens = load_several(tokens, i)};
-  }
-  completion<R> at(int i) const {
-    return {.policy = policy[i], .ratio = ratio[i], .tokens = tokens[i]};
+  bool finite(std::int64_t i) const {
+    const R ratio = reference == nullptr ? R(0) : policy[i] - reference[i];
+    return R(0) * policy[i] == R(0) && R(0) * ratio == R(0);
   }
 };
 
-template <std::floating_point R>
-struct paired_block {
-  completion_block<R> chosen, rejected;
-  block<R> counted;  ///< 1 or 0
-  block<R> loss, d_chosen, d_rejected;
-  block<R> reward_chosen, reward_rejected;
+/// Completions of a batch, as their blocks are read.
+template <storage S>
+struct completion_rows {
+  row_reader<S> policy, reference;
+  row_reader<std::int32_t> tokens;
 
-  template <storage S>
-  void read(const paired_batch<S>& in, range at) {
-    chosen.read(in.policy_chosen, in.reference_chosen, in.chosen_tokens, at);
-    rejected.read(in.policy_rejected, in.reference_rejected, in.rejected_tokens, at);
-    if (at.count == block_size && in.chosen_tokens.empty() && in.rejected_tokens.empty()) {
-      return fill(counted, R(1), block_size);
-    }
-    for (int i = 0; i < block_size; i += lanes<R>) {
-      const several<R> none = 0;
-      const several<R> one = 1;
-      const several<R> first = select(none < load_several(chosen.tokens, i), one, none);
-      store_several(counted, i, select(none < load_several(rejected.tokens, i), first, none));
-    }
-    chosen.keep(counted);
-    rejected.keep(counted);
-  }
+  completion_rows(strided_span<const S> policy_row, strided_span<const S> reference_row,
+                  strided_span<const std::int32_t> token_row)
+      : policy{policy_row}, reference{reference_row}, tokens{token_row, 1} {}
 
-  template <class Loss>
-  [[gnu::flatten]] void differentiate(const Loss& loss_function) {
-    if constexpr (lanewise<Loss, R>) {
-      for (int i = 0; i < block_size; i += lanes<R>) {
-        const auto value = prospect::differentiate(
-            loss_function,
-            pair<several<R>>{.chosen = chosen.several_at(i), .rejected = rejected.several_at(i)});
-        store_several(loss, i, value.loss);
-        store_several(d_chosen, i, value.d_chosen);
-        store_several(d_rejected, i, value.d_rejected);
-      }
-    } else {
-      for (int i = 0; i < block_size; ++i) {
-        paired_value<R> value{};
-        if (counted[i] > 0) {
-          value = prospect::differentiate(
-              loss_function, pair<R>{.chosen = chosen.at(i), .rejected = rejected.at(i)});
-        }
-        loss[i] = value.loss;
-        d_chosen[i] = value.d_chosen;
-        d_rejected[i] = value.d_rejected;
-      }
-    }
+  completions_at<compute_t<S>> read(range at) {
+    return {.policy = policy.read(at),
+            .reference = reference.given() ? reference.read(at) : nullptr,
+            .tokens = tokens.read(at)};
   }
 };
 
+/// One of several.
 template <std::floating_point R>
-struct unpaired_block {
-  completion_block<R> answer;
-  block<R> counted;    ///< 1 or 0
-  block<R> desirable;  ///< 0 is a thumb down
-  block<R> loss, d_policy, d_z;
-  block<R> reward;
+completion<R> lane_of(const completion<several<R>>& c, int k) {
+  return {.policy = c.policy.lane[k], .ratio = c.ratio.lane[k], .tokens = c.tokens.lane[k]};
+}
 
-  template <storage S>
-  void read(const unpaired_batch<S>& in, range at) {
-    answer.read(in.policy, in.reference, in.tokens, at);
-    detail::read(in.desirable, at, desirable);
-    if (at.count == block_size && in.tokens.empty()) return fill(counted, R(1), block_size);
-    for (int i = 0; i < block_size; i += lanes<R>) {
-      const several<R> none = 0;
-      const several<R> one = 1;
-      store_several(counted, i, select(none < load_several(answer.tokens, i), one, none));
+/// The losses and derivatives of several pairs; those that do not count are not asked for.
+template <std::floating_point R, class Loss>
+paired_value<several<R>> values_of(const Loss& loss, const pair<several<R>>& p,
+                                   flag_of<several<R>> counted) {
+  if constexpr (lanewise<Loss, R>) {
+    return differentiate(loss, p);
+  } else {
+    paired_value<several<R>> values{};
+    for (int k = 0; k < lanes<R>; ++k) {
+      if (counted.bits[k] == 0) continue;
+      const auto value = differentiate(
+          loss, pair<R>{.chosen = lane_of(p.chosen, k), .rejected = lane_of(p.rejected, k)});
+      values.loss.lane[k] = value.loss;
+      values.d_chosen.lane[k] = value.d_chosen;
+      values.d_rejected.lane[k] = value.d_rejected;
     }
-    answer.keep(counted);
+    return values;
   }
+}
 
-  /// Each class against its own reference point.
-  template <class Loss>
-  [[gnu::flatten]] void differentiate(const Loss& loss_function, double z_desirable,
-                                      double z_undesirable) {
-    if constexpr (lanewise<Loss, R>) {
-      for (int i = 0; i < block_size; i += lanes<R>) {
-        const auto up = several<R>(0) < load_several(desirable, i);
-        const auto value = prospect::differentiate(
-            loss_function, unpaired<several<R>>{
-                               .answer = answer.several_at(i),
-                               .z = select(up, several<R>(z_desirable), several<R>(z_undesirable)),
-                               .desirable = up});
-        store_several(loss, i, value.loss);
-        store_several(d_policy, i, value.d_policy);
-        store_several(d_z, i, value.d_z);
-      }
-    } else {
-      for (int i = 0; i < block_size; ++i) {
-        unpaired_value<R> value{};
-        const bool up = desirable[i] > 0;
-        if (counted[i] > 0) {
-          value = prospect::differentiate(
-              loss_function, unpaired<R>{.answer = answer.at(i),
-                                         .z = static_cast<R>(up ? z_desirable : z_undesirable),
-                                         .desirable = up});
-        }
-        loss[i] = value.loss;
-        d_policy[i] = value.d_policy;
-        d_z[i] = value.d_z;
-      }
+/// The same of several completions.
+template <std::floating_point R, class Loss>
+unpaired_value<several<R>> values_of(const Loss& loss, const unpaired<several<R>>& e,
+                                     flag_of<several<R>> counted) {
+  if constexpr (lanewise<Loss, R>) {
+    return differentiate(loss, e);
+  } else {
+    unpaired_value<several<R>> values{};
+    for (int k = 0; k < lanes<R>; ++k) {
+      if (counted.bits[k] == 0) continue;
+      const auto value = differentiate(loss, unpaired<R>{.answer = lane_of(e.answer, k),
+                                                         .z = e.z.lane[k],
+                                                         .desirable = e.desirable.bits[k] != 0});
+      values.loss.lane[k] = value.loss;
+      values.d_policy.lane[k] = value.d_policy;
+      values.d_z.lane[k] = value.d_z;
     }
+    return values;
   }
-};
+}
 
 }  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v0::cpu::detail

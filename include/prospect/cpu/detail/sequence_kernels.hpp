@@ -8,7 +8,7 @@ namespace prospect::inline v0::cpu::detail {
 
 /// The sums of a paired batch.
 struct paired_sum {
-  enum { loss, chosen, rejected, margin, accurate, logp_chosen, logp_rejected, size };
+  enum { loss, chosen, rejected, accurate, logp_chosen, logp_rejected, size };
 };
 /// The sums of an unpaired batch.
 struct unpaired_sum {
@@ -50,88 +50,170 @@ struct unpaired_kernels {
 
 inline namespace PROSPECT_CPU_ISA {
 
-/// The block's results, from values and derivatives to what is handed out, added to `sums`.
-template <class R>
-void finish(paired_block<R>& b, double factor, double scale, tally<paired_sum::size>& sums) {
-  using at = paired_sum;
-  block_tally<at::size> here;
-  const several<double> none = 0;
-  const several<double> one = 1;
-  for (int i = 0; i < block_size; i += lanes<double>) {
-    const several<double> counted = load_wide(b.counted, i);
-    const auto add = [&](int which, several<double> x) { here.add(which, i, x); };
-    const auto kept = [&](several<double> x) { return select(none < counted, x, none); };
-    const several<double> loss = kept(load_wide(b.loss, i));
-    const several<double> chosen = kept(scale * load_wide(b.chosen.ratio, i));
-    const several<double> rejected = kept(scale * load_wide(b.rejected.ratio, i));
-    add(at::loss, loss);
-    add(at::chosen, chosen);
-    add(at::rejected, rejected);
-    add(at::margin, chosen - rejected);
-    add(at::accurate, select(chosen > rejected, one, none));
-    add(at::logp_chosen, load_wide(b.chosen.policy, i));
-    add(at::logp_rejected, load_wide(b.rejected.policy, i));
-    store_wide(b.loss, i, loss);
-    store_wide(b.d_chosen, i, kept(factor * load_wide(b.d_chosen, i)));
-    store_wide(b.d_rejected, i, kept(factor * load_wide(b.d_rejected, i)));
-    store_wide(b.reward_chosen, i, chosen);
-    store_wide(b.reward_rejected, i, rejected);
+/// Where a block of pairs is, and where its results go.
+template <std::floating_point R>
+struct pairs_at {
+  completions_at<R> chosen, rejected;
+  R* loss;
+  R* d_chosen;
+  R* d_rejected;
+  R* reward_chosen;
+  R* reward_rejected;
+
+  bool counted(std::int64_t i) const { return chosen.tokens[i] > 0 && rejected.tokens[i] > 0; }
+  bool finite(std::int64_t i) const {
+    return chosen.finite(i) && rejected.finite(i) && R(0) * loss[i] == R(0) &&
+           R(0) * d_chosen[i] == R(0) && R(0) * d_rejected[i] == R(0);
   }
+};
+
+/// The same for completions.
+template <std::floating_point R>
+struct answers_at {
+  completions_at<R> answer;
+  const std::uint8_t* desirable;
+  R* loss;
+  R* d_policy;
+  R* reward;
+
+  bool counted(std::int64_t i) const { return answer.tokens[i] > 0; }
+  bool finite(std::int64_t i) const {
+    return answer.finite(i) && R(0) * loss[i] == R(0) && R(0) * d_policy[i] == R(0);
+  }
+};
+
+/// Notes the counted rows that hold what is no finite number.
+template <int N, class Block>
+void note_nonfinite(tally<N>& piece, range at, const Block& block) {
+  for (std::int64_t i = 0; i < at.count; ++i) {
+    if (!block.counted(i) || block.finite(i)) continue;
+    ++piece.nonfinite;
+    if (piece.first_nonfinite < 0) piece.first_nonfinite = at.first + i;
+  }
+}
+
+/// A block's results, added to `sums`, and whether all is finite.
+template <storage S, class Loss>
+[[gnu::flatten]] bool differentiate_block(Loss loss, pairs_at<compute_t<S>> rows,
+                                          times<compute_t<S>> factor, times<compute_t<S>> reward,
+                                          double scale, tally<paired_sum::size>& sums) {
+  using at = paired_sum;
+  using R = compute_t<S>;
+  const several<R> none = 0;
+  const several<R> one = 1;
+  const several<R> sign = scale > 0 ? 1 : scale < 0 ? -1 : 0;
+  block_tally<at::size> here;
+  several<R> accurate;
+  finite_probe<R> probe;
+  for (int i = 0; i < block_size; i += lanes<R>) {
+    const auto counted = rows.chosen.counted(i) && rows.rejected.counted(i);
+    const auto kept = [&](several<R> x) { return select(counted, x, none); };
+    const pair<several<R>> p{.chosen = rows.chosen.several_of(i, counted),
+                             .rejected = rows.rejected.several_of(i, counted)};
+    const paired_value<several<R>> v = values_of<R>(loss, p, counted);
+    const several<R> value = kept(v.loss);
+    const several<R> shown = as_stored<S>(value);
+    const several<R> d_chosen = as_stored<S>(kept(factor(v.d_chosen)));
+    const several<R> d_rejected = as_stored<S>(kept(factor(v.d_rejected)));
+    store_several(rows.loss + i, shown);
+    store_several(rows.d_chosen + i, d_chosen);
+    store_several(rows.d_rejected + i, d_rejected);
+    store_several(rows.reward_chosen + i, reward(p.chosen.ratio));
+    store_several(rows.reward_rejected + i, reward(p.rejected.ratio));
+    here.add(at::loss, i, value);
+    here.add(at::chosen, i, p.chosen.ratio, scale);
+    here.add(at::rejected, i, p.rejected.ratio, scale);
+    here.add(at::logp_chosen, i, p.chosen.policy);
+    here.add(at::logp_rejected, i, p.rejected.policy);
+    accurate += select(sign * p.chosen.ratio > sign * p.rejected.ratio, one, none);
+    probe.look_at({p.chosen.policy, p.chosen.ratio, p.rejected.policy, p.rejected.ratio, shown,
+                   d_chosen, d_rejected});
+  }
+  here.add(at::accurate, 0, accurate);
   here.add_to(sums);
+  return probe.finite();
 }
 
 template <storage S, class Loss>
 tally<paired_sum::size> paired_results(const Loss& loss, const paired_batch<S>& in,
                                        const paired_outputs<S>& out, double factor, range piece) {
+  using R = compute_t<S>;
   const double scale = reward_scale(loss);
+  const times<R> by_factor{factor};
+  const times<R> by_scale{scale};
+  completion_rows<S> chosen{in.policy_chosen, in.reference_chosen, in.chosen_tokens};
+  completion_rows<S> rejected{in.policy_rejected, in.reference_rejected, in.rejected_tokens};
+  row_writer<S> losses{out.loss};
+  row_writer<S> d_chosen{out.d_policy_chosen};
+  row_writer<S> d_rejected{out.d_policy_rejected};
+  row_writer<S> reward_chosen{out.reward_chosen};
+  row_writer<S> reward_rejected{out.reward_rejected};
+
   tally<paired_sum::size> seen;
-  paired_block<compute_t<S>> b;
   for_each_block(piece, [&](range at) {
-    b.read(in, at);
-    b.differentiate(loss);
-    finish(b, factor, scale, seen);
-    note_nonfinite(seen, at, b.counted,
-                   {&b.chosen.policy, &b.chosen.ratio, &b.rejected.policy, &b.rejected.ratio,
-                    &rounded<S>(b.loss), &rounded<S>(b.d_chosen), &rounded<S>(b.d_rejected)});
-    write(b.loss, at, out.loss);
-    write(b.d_chosen, at, out.d_policy_chosen);
-    write(b.d_rejected, at, out.d_policy_rejected);
-    write(b.reward_chosen, at, out.reward_chosen);
-    write(b.reward_rejected, at, out.reward_rejected);
+    const pairs_at<R> rows{.chosen = chosen.read(at),
+                           .rejected = rejected.read(at),
+                           .loss = losses.begin(at),
+                           .d_chosen = d_chosen.begin(at),
+                           .d_rejected = d_rejected.begin(at),
+                           .reward_chosen = reward_chosen.begin(at),
+                           .reward_rejected = reward_rejected.begin(at)};
+    if (!differentiate_block<S>(loss, rows, by_factor, by_scale, scale, seen)) {
+      note_nonfinite(seen, at, rows);
+    }
+    losses.write(at);
+    d_chosen.write(at);
+    d_rejected.write(at);
+    reward_chosen.write(at);
+    reward_rejected.write(at);
   });
   return seen;
 }
 
-template <class R>
-void finish(unpaired_block<R>& b, double factor, double scale, const class_terms& desirable,
-            const class_terms& undesirable, tally<unpaired_sum::size>& sums) {
+template <storage S, class Loss>
+[[gnu::flatten]] bool differentiate_block(Loss loss, answers_at<compute_t<S>> rows,
+                                          times<compute_t<S>> factor, times<compute_t<S>> reward,
+                                          double scale, class_terms desirable,
+                                          class_terms undesirable,
+                                          tally<unpaired_sum::size>& sums) {
   using at = unpaired_sum;
+  using R = compute_t<S>;
+  const several<R> none = 0;
+  const several<R> one = 1;
   block_tally<at::size> here;
-  const several<double> none = 0;
-  const several<double> one = 1;
-  for (int i = 0; i < block_size; i += lanes<double>) {
-    const auto counted = none < load_wide(b.counted, i);
-    const auto up = none < load_wide(b.desirable, i);
-    const auto add = [&](int which, several<double> x) { here.add(which, i, x); };
-    const auto kept = [&](several<double> x) { return select(counted, x, none); };
-    const auto if_up = [&](several<double> x) { return select(up, x, none); };
-    const auto if_down = [&](several<double> x) { return select(up, none, x); };
-    const several<double> loss = kept(load_wide(b.loss, i));
-    const several<double> reward = kept(scale * load_wide(b.answer.ratio, i));
-    const several<double> policy = load_wide(b.answer.policy, i);
-    add(at::desirable, if_up(kept(one)));
-    add(at::loss, loss);
-    add(at::chosen, if_up(reward));
-    add(at::rejected, if_down(reward));
-    add(at::logp_chosen, if_up(policy));
-    add(at::logp_rejected, if_down(policy));
-    const several<double> attached =
-        select(up, several<double>(desirable.attached), several<double>(undesirable.attached));
-    store_wide(b.loss, i, loss);
-    store_wide(b.d_policy, i, kept(factor * (load_wide(b.d_policy, i) + attached)));
-    store_wide(b.reward, i, reward);
+  several<R> up_counted;
+  finite_probe<R> probe;
+  for (int i = 0; i < block_size; i += lanes<R>) {
+    const auto counted = rows.answer.counted(i);
+    const auto up = none < load_several<R>(rows.desirable + i);
+    const auto kept = [&](several<R> x) { return select(counted, x, none); };
+    const auto if_up = [&](several<R> x) { return select(up, x, none); };
+    const auto if_down = [&](several<R> x) { return select(up, none, x); };
+    const auto by_class = [&](double of_desirable, double of_undesirable) {
+      return select(up, several<R>(of_desirable), several<R>(of_undesirable));
+    };
+    const unpaired<several<R>> e{.answer = rows.answer.several_of(i, counted),
+                                 .z = by_class(desirable.z, undesirable.z),
+                                 .desirable = up};
+    const unpaired_value<several<R>> v = values_of<R>(loss, e, counted);
+    const several<R> value = kept(v.loss);
+    const several<R> shown = as_stored<S>(value);
+    const several<R> d_policy =
+        as_stored<S>(kept(factor(v.d_policy + by_class(desirable.attached, undesirable.attached))));
+    store_several(rows.loss + i, shown);
+    store_several(rows.d_policy + i, d_policy);
+    store_several(rows.reward + i, reward(e.answer.ratio));
+    here.add(at::loss, i, value);
+    here.add(at::chosen, i, if_up(e.answer.ratio), scale);
+    here.add(at::rejected, i, if_down(e.answer.ratio), scale);
+    here.add(at::logp_chosen, i, if_up(e.answer.policy));
+    here.add(at::logp_rejected, i, if_down(e.answer.policy));
+    up_counted += if_up(kept(one));
+    probe.look_at({e.answer.policy, e.answer.ratio, shown, d_policy});
   }
+  here.add(at::desirable, 0, up_counted);
   here.add_to(sums);
+  return probe.finite();
 }
 
 template <storage S, class Loss>
@@ -139,81 +221,105 @@ tally<unpaired_sum::size> unpaired_results(const Loss& loss, const unpaired_batc
                                            const unpaired_outputs<S>& out, double factor,
                                            const class_terms& desirable,
                                            const class_terms& undesirable, range piece) {
+  using R = compute_t<S>;
   const double scale = reward_scale(loss);
+  const times<R> by_factor{factor};
+  const times<R> by_scale{scale};
+  completion_rows<S> answer{in.policy, in.reference, in.tokens};
+  row_reader<std::uint8_t> thumbs{in.desirable};
+  row_writer<S> losses{out.loss};
+  row_writer<S> d_policy{out.d_policy};
+  row_writer<S> reward{out.reward};
+
   tally<unpaired_sum::size> seen;
-  unpaired_block<compute_t<S>> b;
   for_each_block(piece, [&](range at) {
-    b.read(in, at);
-    b.differentiate(loss, desirable.z, undesirable.z);
-    finish(b, factor, scale, desirable, undesirable, seen);
-    note_nonfinite(
-        seen, at, b.counted,
-        {&b.answer.policy, &b.answer.ratio, &rounded<S>(b.loss), &rounded<S>(b.d_policy)});
-    write(b.loss, at, out.loss);
-    write(b.d_policy, at, out.d_policy);
-    write(b.reward, at, out.reward);
+    const answers_at<R> rows{.answer = answer.read(at),
+                             .desirable = thumbs.read(at),
+                             .loss = losses.begin(at),
+                             .d_policy = d_policy.begin(at),
+                             .reward = reward.begin(at)};
+    if (!differentiate_block<S>(loss, rows, by_factor, by_scale, scale, desirable, undesirable,
+                                seen)) {
+      note_nonfinite(seen, at, rows);
+    }
+    losses.write(at);
+    d_policy.write(at);
+    reward.write(at);
   });
   return seen;
 }
 
 /// Adds x by class. A row that is not finite is left out, so that it spoils its own results, which
 /// are reported, and not those of the other class.
-template <class R>
-void add_by_class(const unpaired_block<R>& b, const block<R>& x, tally<class_sum::size>& sums) {
-  block_tally<class_sum::size> here;
-  const several<double> none = 0;
-  const several<double> one = 1;
-  for (int i = 0; i < block_size; i += lanes<double>) {
-    const auto finite = [&](const block<R>& y) {
-      return load_wide(y, i) - load_wide(y, i) == none;
-    };
-    const auto taken =
-        none < load_wide(b.counted, i) && finite(b.answer.policy) && finite(b.answer.ratio);
-    const auto up = none < load_wide(b.desirable, i);
-    const several<double> n = select(taken, one, none);
-    const several<double> term = select(taken, load_wide(x, i), none);
-    here.add(class_sum::n_desirable, i, select(up, n, none));
-    here.add(class_sum::n_undesirable, i, select(up, none, n));
-    here.add(class_sum::desirable, i, select(up, term, none));
-    here.add(class_sum::undesirable, i, select(up, none, term));
-  }
-  here.add_to(sums);
+template <std::floating_point R>
+PROSPECT_INLINE void add_by_class(block_tally<class_sum::size>& sums, int i,
+                                  const completion<several<R>>& c, flag_of<several<R>> counted,
+                                  flag_of<several<R>> up, several<R> x) {
+  const several<R> none = 0;
+  const auto finite = [&](several<R> y) { return y - y == none; };
+  const auto taken = counted && finite(c.policy) && finite(c.ratio);
+  const several<R> n = select(taken, several<R>(1), none);
+  const several<R> term = select(taken, x, none);
+  sums.add(class_sum::n_desirable, i, select(up, n, none));
+  sums.add(class_sum::n_undesirable, i, select(up, none, n));
+  sums.add(class_sum::desirable, i, select(up, term, none));
+  sums.add(class_sum::undesirable, i, select(up, none, term));
+}
+
+/// Sums over a piece, by class, of what `term` makes of several completions: term(completions,
+/// counted, up).
+template <storage S, class Term>
+tally<class_sum::size> by_class(const unpaired_batch<S>& in, range piece, const Term& term) {
+  using R = compute_t<S>;
+  completion_rows<S> answer{in.policy, in.reference, in.tokens};
+  row_reader<std::uint8_t> thumbs{in.desirable};
+  tally<class_sum::size> seen;
+  for_each_block(piece, [&](range at) {
+    const completions_at<R> rows = answer.read(at);
+    const std::uint8_t* const desirable = thumbs.read(at);
+    block_tally<class_sum::size> here;
+    for (int i = 0; i < block_size; i += lanes<R>) {
+      const auto counted = rows.counted(i);
+      const auto up = several<R>(0) < load_several<R>(desirable + i);
+      const completion<several<R>> c = rows.several_of(i, counted);
+      add_by_class(here, i, c, counted, up, term(c, counted, up));
+    }
+    here.add_to(seen);
+  });
+  return seen;
 }
 
 template <storage S>
-tally<class_sum::size> class_ratios(const unpaired_batch<S>& in, range piece) {
-  tally<class_sum::size> seen;
-  unpaired_block<compute_t<S>> b;
-  for_each_block(piece, [&](range at) {
-    b.read(in, at);
-    add_by_class(b, b.answer.ratio, seen);
-  });
-  return seen;
+[[gnu::flatten]] tally<class_sum::size> class_ratios(const unpaired_batch<S>& in, range piece) {
+  return by_class<S>(in, piece, [](const auto& c, auto, auto) { return c.ratio; });
 }
 
 template <storage S, class Loss>
-tally<class_sum::size> class_slopes(const Loss& loss, const unpaired_batch<S>& in,
-                                    double z_desirable, double z_undesirable, range piece) {
-  tally<class_sum::size> seen;
-  unpaired_block<compute_t<S>> b;
-  for_each_block(piece, [&](range at) {
-    b.read(in, at);
-    b.differentiate(loss, z_desirable, z_undesirable);
-    add_by_class(b, b.d_z, seen);
+[[gnu::flatten]] tally<class_sum::size> class_slopes(const Loss& loss, const unpaired_batch<S>& in,
+                                                     double z_desirable, double z_undesirable,
+                                                     range piece) {
+  using R = compute_t<S>;
+  return by_class<S>(in, piece, [&](const auto& c, auto counted, auto up) {
+    const unpaired<several<R>> e{
+        .answer = c,
+        .z = select(up, several<R>(z_desirable), several<R>(z_undesirable)),
+        .desirable = up};
+    return values_of<R>(loss, e, counted).d_z;
   });
-  return seen;
 }
 
 template <storage S>
 tally<1> mismatched_ratios(strided_span<const S> policy, strided_span<const S> reference,
                            strided_span<const std::int32_t> tokens, range piece) {
+  using R = compute_t<S>;
+  completion_rows<S> answer{policy, reference, tokens};
   tally<1> seen;
-  completion_block<compute_t<S>> b;
   for_each_block(piece, [&](range at) {
-    b.template read<S>(policy, reference, tokens, at);
-    b.keep(b.tokens);
+    const completions_at<R> rows = answer.read(at);
     block_tally<1> here;
-    for (int i = 0; i < block_size; i += lanes<double>) here.add(0, i, load_wide(b.ratio, i));
+    for (int i = 0; i < block_size; i += lanes<R>) {
+      here.add(0, i, rows.several_of(i, rows.counted(i)).ratio);
+    }
     here.add_to(seen);
   });
   return seen;

@@ -1,0 +1,93 @@
+// The primitives that losses live on, for several floats at once where there is FMA: fp32 from end
+// to end, half the work of the way through double. What rounding takes from an intermediate result
+// is carried along beside it, so that each is within 2 ulp on the whole line, as everywhere. They
+// are found by argument, before those of core/math.hpp.
+#pragma once
+
+#include <prospect/cpu/detail/several.hpp>
+
+namespace prospect::inline v0::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
+
+#if PROSPECT_CPU_VECTOR_BYTES > 16
+
+PROSPECT_INLINE several<float> fused(several<float> a, several<float> b, several<float> c) {
+  return fused(a.lane, b.lane, c.lane);
+}
+
+/// e^-|x|, raised by 2^24 lest a subnormal number lose its digits: high + low.
+struct raised_exponential {
+  static constexpr float unit = exp_constants<float>::underneath;
+  several<float> high, low;
+
+  PROSPECT_INLINE explicit raised_exponential(several<float> x) {
+    using c = exp_constants<float>;
+    constexpr float magic = c::magic + float{c::headroom};
+    const several<float> minus = (floats)((words)x.lane | 0x80000000U);
+    const several<float> d = larger(several<float>(-104), minus);  // keeps NaN
+    const several<float> shifted = fused(d, float(log2_e), magic);
+    const several<float> n = shifted - magic;
+    const several<float> r = fused(n, -c::log2_low, fused(n, -c::log2_high, d));
+    const several<float> power = power_of_two<float>(shifted.lane);
+    const several<float> minus_1 = fused(r * r, polynomial<4>(r.lane, beyond_linear), r);
+    high = fused(power, minus_1, power);
+    low = fused(power, minus_1, power - high);
+  }
+
+ private:
+  /// (e^r - 1 - r) / r^2 for |r| <= log(2) / 2; its error is 3.2e-9 of e^r.
+  static constexpr float beyond_linear[] = {0.49999994F, 0.16666521F, 0.041668255F, 0.008368663F,
+                                            0.0013821468F};
+};
+
+/// 1 / (1 + e^-|x|) = quotient + rest, for sigmoids on either side of 0.
+struct sigmoid_parts {
+  raised_exponential e;
+  several<float> quotient, rest;
+
+  PROSPECT_INLINE explicit sigmoid_parts(several<float> x) : e{x} {
+    const several<float> term = e.high * e.unit;
+    const several<float> sum = 1 + term;
+    const several<float> lost = ((1 - sum) + term) + e.low * e.unit;
+    quotient = 1 / sum;
+    rest = quotient * fused(-quotient, lost, fused(-quotient, sum, 1));
+  }
+  /// sigmoid(-|x|), raised as the exponential is.
+  PROSPECT_INLINE several<float> raised_left() const {
+    return fused(e.high, quotient, fused(e.high, rest, e.low * quotient));
+  }
+};
+
+PROSPECT_INLINE several<float> sigmoid(several<float> x) {
+  const sigmoid_parts s{x};
+  return select(x < 0, s.raised_left() * s.e.unit, s.quotient + s.rest);
+}
+
+PROSPECT_INLINE several<float> sigmoid_slope(several<float> x) {
+  const sigmoid_parts s{x};
+  const several<float> left = s.raised_left();
+  return fused(left, s.quotient, left * s.rest) * s.e.unit;
+}
+
+PROSPECT_INLINE several<float> softplus(several<float> x) {
+  // (log(1 + e) - e) / e^2 for e <= 1 in powers of e - 1/2, even and odd; its error is 7.5e-9 of
+  // the logarithm.
+  constexpr float even[] = {-0.37813956F, -0.09323249F, -0.028890884F, -0.0102665145F,
+                            -0.0031724598F};
+  constexpr float odd[] = {0.17922491F, 0.051088575F, 0.016655888F, 0.0069538434F};
+  const raised_exponential raised{x};
+  const several<float> e = raised.high * raised.unit;
+  const several<float> u = e - 0.5F;
+  const floats square = (u * u).lane;
+  const several<float> beyond_linear =
+      fused(u, polynomial<3>(square, odd), polynomial<4>(square, even));
+  const several<float> tail = fused(raised.high * e, beyond_linear, raised.low);
+  // The small terms first.
+  const several<float> positive_part = select(x < 0, several<float>(0), x);
+  return fused(raised.high, raised.unit, fused(tail, raised.unit, positive_part));
+}
+
+#endif
+
+}  // namespace PROSPECT_CPU_ISA
+}  // namespace prospect::inline v0::cpu::detail
