@@ -273,9 +273,10 @@ class block_tally {
 template <std::floating_point R>
 class finite_probe {
  public:
-  PROSPECT_INLINE void look_at(std::initializer_list<several<R>> values) {
+  template <class... Values>
+  PROSPECT_INLINE void look_at(Values... values) {
     // 0 times a number is 0, and 0 times anything else is NaN.
-    for (const several<R>& x : values) seen_ += R(0) * x;
+    ((seen_ += R(0) * values), ...);
   }
   PROSPECT_INLINE bool finite() const {
     // Starting from +0, no sum is -0.

@@ -157,29 +157,52 @@ PROSPECT_INLINE R fold(numbers<R> x, const F& f) {
 struct double_pair {
   doubles first, second;
 };
-PROSPECT_INLINE double_pair widened(floats x) {
-  // Through memory, the halves of a vector would wait for one another.
-  const auto half = [&]<int... i>(std::integer_sequence<int, i...>, auto from)
-      __attribute__((always_inline)) {
-    const half_floats y = __builtin_shufflevector(x, x, (from + i)...);
-#if PROSPECT_CPU_VECTOR_BYTES == 64
-    // GCC 12 takes two conversions and an insertion for this one instruction.
-    return (doubles)_mm512_maskz_cvtps_pd(0xff, (__m256)y);
-#else
-    return __builtin_convertvector(y, doubles);
-#endif
-  };
-  constexpr int n = lanes<double>;
-  constexpr std::make_integer_sequence<int, n> all;
-  return {half(all, std::integral_constant<int, 0>{}), half(all, std::integral_constant<int, n>{})};
+/// Both halves of a vector, and back. Through memory, which is all nvcc knows, they would wait for
+/// one another.
+struct float_halves {
+  half_floats first, second;
+};
+#if defined(__CUDACC__)
+PROSPECT_INLINE float_halves halves_of(floats x) {
+  float_halves y;
+  std::memcpy(&y, &x, sizeof(y));
+  return y;
 }
-PROSPECT_INLINE floats narrowed(double_pair x) {
-  const auto first = __builtin_convertvector(x.first, half_floats);
-  const auto second = __builtin_convertvector(x.second, half_floats);
+PROSPECT_INLINE floats joined(float_halves x) {
+  floats y;
+  std::memcpy(&y, &x, sizeof(y));
+  return y;
+}
+#else
+PROSPECT_INLINE float_halves halves_of(floats x) {
   return [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
-    return (floats)__builtin_shufflevector(first, second, i...);
+    return float_halves{__builtin_shufflevector(x, x, i...),
+                        __builtin_shufflevector(x, x, (lanes<double> + i)...)};
+  }
+  (std::make_integer_sequence<int, lanes<double>>{});
+}
+PROSPECT_INLINE floats joined(float_halves x) {
+  return [&]<int... i>(std::integer_sequence<int, i...>) __attribute__((always_inline)) {
+    return (floats)__builtin_shufflevector(x.first, x.second, i...);
   }
   (std::make_integer_sequence<int, lanes<float>>{});
+}
+#endif
+
+PROSPECT_INLINE double_pair widened(floats x) {
+  const float_halves half = halves_of(x);
+#if PROSPECT_CPU_VECTOR_BYTES == 64
+  // GCC 12 takes two conversions and an insertion for this one instruction.
+  return {(doubles)_mm512_maskz_cvtps_pd(0xff, (__m256)half.first),
+          (doubles)_mm512_maskz_cvtps_pd(0xff, (__m256)half.second)};
+#else
+  return {__builtin_convertvector(half.first, doubles),
+          __builtin_convertvector(half.second, doubles)};
+#endif
+}
+PROSPECT_INLINE floats narrowed(double_pair x) {
+  return joined({__builtin_convertvector(x.first, half_floats),
+                 __builtin_convertvector(x.second, half_floats)});
 }
 
 // ---- storage ------------------------------------------------------------------------------------

@@ -18,6 +18,16 @@ inline constexpr bool lanewise =
     branch_free_loss<Loss> && std::same_as<R, float>;
 #endif
 
+/// Several completions. Not completion<several<R>>, whose functions nvcc would want for the device.
+template <std::floating_point R>
+struct completions {
+  several<R> policy, ratio, tokens;
+
+  completion<R> lane(int k) const {
+    return {.policy = policy.lane[k], .ratio = ratio.lane[k], .tokens = tokens.lane[k]};
+  }
+};
+
 /// Where a block of completions is.
 template <std::floating_point R>
 struct completions_at {
@@ -29,7 +39,7 @@ struct completions_at {
   PROSPECT_INLINE flag_of<several<R>> counted(int i) const { return several<R>(0) < tokens_of(i); }
 
   /// Those from i on, neutral where they are not kept. A missing reference was found unread.
-  PROSPECT_INLINE completion<several<R>> several_of(int i, flag_of<several<R>> kept) const {
+  PROSPECT_INLINE completions<R> several_of(int i, flag_of<several<R>> kept) const {
     const several<R> none = 0;
     const several<R> p = load_several<R>(policy + i);
     several<R> ratio;
@@ -61,24 +71,20 @@ struct completion_rows {
   }
 };
 
-/// One of several.
-template <std::floating_point R>
-completion<R> lane_of(const completion<several<R>>& c, int k) {
-  return {.policy = c.policy.lane[k], .ratio = c.ratio.lane[k], .tokens = c.tokens.lane[k]};
-}
-
 /// The losses and derivatives of several pairs; those that do not count are not asked for.
 template <std::floating_point R, class Loss>
-paired_value<several<R>> values_of(const Loss& loss, const pair<several<R>>& p,
-                                   flag_of<several<R>> counted) {
+paired_value<several<R>> values_of(const Loss& loss, const completions<R>& chosen,
+                                   const completions<R>& rejected, flag_of<several<R>> counted) {
   if constexpr (lanewise<Loss, R>) {
-    return differentiate(loss, p);
+    return differentiate(
+        loss, pair<several<R>>{.chosen = {chosen.policy, chosen.ratio, chosen.tokens},
+                               .rejected = {rejected.policy, rejected.ratio, rejected.tokens}});
   } else {
     paired_value<several<R>> values{};
     for (int k = 0; k < lanes<R>; ++k) {
       if (counted.bits[k] == 0) continue;
-      const auto value = differentiate(
-          loss, pair<R>{.chosen = lane_of(p.chosen, k), .rejected = lane_of(p.rejected, k)});
+      const auto value =
+          differentiate(loss, pair<R>{.chosen = chosen.lane(k), .rejected = rejected.lane(k)});
       values.loss.lane[k] = value.loss;
       values.d_chosen.lane[k] = value.d_chosen;
       values.d_rejected.lane[k] = value.d_rejected;
@@ -89,17 +95,20 @@ paired_value<several<R>> values_of(const Loss& loss, const pair<several<R>>& p,
 
 /// The same of several completions.
 template <std::floating_point R, class Loss>
-unpaired_value<several<R>> values_of(const Loss& loss, const unpaired<several<R>>& e,
-                                     flag_of<several<R>> counted) {
+unpaired_value<several<R>> values_of(const Loss& loss, const completions<R>& answer, several<R> z,
+                                     flag_of<several<R>> desirable, flag_of<several<R>> counted) {
   if constexpr (lanewise<Loss, R>) {
-    return differentiate(loss, e);
+    return differentiate(
+        loss, unpaired<several<R>>{.answer = {answer.policy, answer.ratio, answer.tokens},
+                                   .z = z,
+                                   .desirable = desirable});
   } else {
     unpaired_value<several<R>> values{};
     for (int k = 0; k < lanes<R>; ++k) {
       if (counted.bits[k] == 0) continue;
-      const auto value = differentiate(loss, unpaired<R>{.answer = lane_of(e.answer, k),
-                                                         .z = e.z.lane[k],
-                                                         .desirable = e.desirable.bits[k] != 0});
+      const auto value = differentiate(
+          loss, unpaired<R>{
+                    .answer = answer.lane(k), .z = z.lane[k], .desirable = desirable.bits[k] != 0});
       values.loss.lane[k] = value.loss;
       values.d_policy.lane[k] = value.d_policy;
       values.d_z.lane[k] = value.d_z;

@@ -108,9 +108,9 @@ template <storage S, class Loss>
   for (int i = 0; i < block_size; i += lanes<R>) {
     const auto counted = rows.chosen.counted(i) && rows.rejected.counted(i);
     const auto kept = [&](several<R> x) { return select(counted, x, none); };
-    const pair<several<R>> p{.chosen = rows.chosen.several_of(i, counted),
-                             .rejected = rows.rejected.several_of(i, counted)};
-    const paired_value<several<R>> v = values_of<R>(loss, p, counted);
+    const completions<R> chosen = rows.chosen.several_of(i, counted);
+    const completions<R> rejected = rows.rejected.several_of(i, counted);
+    const auto v = values_of<R>(loss, chosen, rejected, counted);
     const several<R> value = kept(v.loss);
     const several<R> shown = as_stored<S>(value);
     const several<R> d_chosen = as_stored<S>(kept(factor(v.d_chosen)));
@@ -118,16 +118,16 @@ template <storage S, class Loss>
     store_several(rows.loss + i, shown);
     store_several(rows.d_chosen + i, d_chosen);
     store_several(rows.d_rejected + i, d_rejected);
-    store_several(rows.reward_chosen + i, reward(p.chosen.ratio));
-    store_several(rows.reward_rejected + i, reward(p.rejected.ratio));
+    store_several(rows.reward_chosen + i, reward(chosen.ratio));
+    store_several(rows.reward_rejected + i, reward(rejected.ratio));
     here.add(at::loss, i, value);
-    here.add(at::chosen, i, p.chosen.ratio, scale);
-    here.add(at::rejected, i, p.rejected.ratio, scale);
-    here.add(at::logp_chosen, i, p.chosen.policy);
-    here.add(at::logp_rejected, i, p.rejected.policy);
-    accurate += select(sign * p.chosen.ratio > sign * p.rejected.ratio, one, none);
-    probe.look_at({p.chosen.policy, p.chosen.ratio, p.rejected.policy, p.rejected.ratio, shown,
-                   d_chosen, d_rejected});
+    here.add(at::chosen, i, chosen.ratio, scale);
+    here.add(at::rejected, i, rejected.ratio, scale);
+    here.add(at::logp_chosen, i, chosen.policy);
+    here.add(at::logp_rejected, i, rejected.policy);
+    accurate += select(sign * chosen.ratio > sign * rejected.ratio, one, none);
+    probe.look_at(chosen.policy, chosen.ratio, rejected.policy, rejected.ratio, shown, d_chosen,
+                  d_rejected);
   }
   here.add(at::accurate, 0, accurate);
   here.add_to(sums);
@@ -192,24 +192,22 @@ template <storage S, class Loss>
     const auto by_class = [&](double of_desirable, double of_undesirable) {
       return select(up, several<R>(of_desirable), several<R>(of_undesirable));
     };
-    const unpaired<several<R>> e{.answer = rows.answer.several_of(i, counted),
-                                 .z = by_class(desirable.z, undesirable.z),
-                                 .desirable = up};
-    const unpaired_value<several<R>> v = values_of<R>(loss, e, counted);
+    const completions<R> answer = rows.answer.several_of(i, counted);
+    const auto v = values_of<R>(loss, answer, by_class(desirable.z, undesirable.z), up, counted);
     const several<R> value = kept(v.loss);
     const several<R> shown = as_stored<S>(value);
     const several<R> d_policy =
         as_stored<S>(kept(factor(v.d_policy + by_class(desirable.attached, undesirable.attached))));
     store_several(rows.loss + i, shown);
     store_several(rows.d_policy + i, d_policy);
-    store_several(rows.reward + i, reward(e.answer.ratio));
+    store_several(rows.reward + i, reward(answer.ratio));
     here.add(at::loss, i, value);
-    here.add(at::chosen, i, if_up(e.answer.ratio), scale);
-    here.add(at::rejected, i, if_down(e.answer.ratio), scale);
-    here.add(at::logp_chosen, i, if_up(e.answer.policy));
-    here.add(at::logp_rejected, i, if_down(e.answer.policy));
+    here.add(at::chosen, i, if_up(answer.ratio), scale);
+    here.add(at::rejected, i, if_down(answer.ratio), scale);
+    here.add(at::logp_chosen, i, if_up(answer.policy));
+    here.add(at::logp_rejected, i, if_down(answer.policy));
     up_counted += if_up(kept(one));
-    probe.look_at({e.answer.policy, e.answer.ratio, shown, d_policy});
+    probe.look_at(answer.policy, answer.ratio, shown, d_policy);
   }
   here.add(at::desirable, 0, up_counted);
   here.add_to(sums);
@@ -253,7 +251,7 @@ tally<unpaired_sum::size> unpaired_results(const Loss& loss, const unpaired_batc
 /// are reported, and not those of the other class.
 template <std::floating_point R>
 PROSPECT_INLINE void add_by_class(block_tally<class_sum::size>& sums, int i,
-                                  const completion<several<R>>& c, flag_of<several<R>> counted,
+                                  const completions<R>& c, flag_of<several<R>> counted,
                                   flag_of<several<R>> up, several<R> x) {
   const several<R> none = 0;
   const auto finite = [&](several<R> y) { return y - y == none; };
@@ -281,7 +279,7 @@ tally<class_sum::size> by_class(const unpaired_batch<S>& in, range piece, const 
     for (int i = 0; i < block_size; i += lanes<R>) {
       const auto counted = rows.counted(i);
       const auto up = several<R>(0) < load_several<R>(desirable + i);
-      const completion<several<R>> c = rows.several_of(i, counted);
+      const completions<R> c = rows.several_of(i, counted);
       add_by_class(here, i, c, counted, up, term(c, counted, up));
     }
     here.add_to(seen);
@@ -300,11 +298,8 @@ template <storage S, class Loss>
                                                      range piece) {
   using R = compute_t<S>;
   return by_class<S>(in, piece, [&](const auto& c, auto counted, auto up) {
-    const unpaired<several<R>> e{
-        .answer = c,
-        .z = select(up, several<R>(z_desirable), several<R>(z_undesirable)),
-        .desirable = up};
-    return values_of<R>(loss, e, counted).d_z;
+    const several<R> z = select(up, several<R>(z_desirable), several<R>(z_undesirable));
+    return values_of<R>(loss, c, z, up, counted).d_z;
   });
 }
 
