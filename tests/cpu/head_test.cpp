@@ -303,8 +303,10 @@ TEMPLATE_TEST_CASE("the frozen head follows logits that change by far over the v
     for (auto& target : c.targets) {
       if (target == ignored_target) continue;
       if (kind == confident) target = 3000;
-      if (kind == late) target = std::max<std::int64_t>(target, 2100);
+      // Half of them at the only logit of their tile that counts.
+      if (kind == late) target = target % 2 == 0 ? 7 : std::max<std::int64_t>(target, 2100);
     }
+    if (kind == late) c.bias[7] = 0;
     const head_answer want{c};
     head_results<TestType> first{c.shape};
     for (const std::int64_t bytes : {least_bytes(c, false), 4 * least_bytes(c, false), plenty}) {

@@ -238,58 +238,16 @@ class head_pass {
   /// The sum is carried along with e^(z - reference) for p, and shrinks where a later tile of
   /// logits is so high that the reference has to be raised.
   void scores_and_gradients(const token_outputs<R>& out, matrix_view<S> d_hidden) {
-    constexpr double none = -std::numeric_limits<double>::infinity();
-    constexpr double much_higher = 4;  // than the reference, in nats
-    const auto n = static_cast<std::size_t>(count());
-    whole_.assign(n, {});
-    std::vector<double> reference(n, none);
-    std::vector<double> target_slope(n, 0.0);
+    whole_.assign(static_cast<std::size_t>(count()), {});
+    carried_.assign(static_cast<std::size_t>(count()), {});
     for_each_wave([&](std::int64_t first, std::int64_t last) {
-      sum_tiles(first, last, out.statistics(), [&](std::int64_t k, std::int64_t i) {
-        double& at = reference[static_cast<std::size_t>(i)];
-        const vocabulary_partial& w = whole(i);
-        const double before = at;
-        if (w.exponentials != 0 && !(w.shift <= at + much_higher)) at = w.shift;
-        buffers_.carried[k * rows_ + i] = {
-            .reference = at,
-            .shrinks_to = before == at ? R(1) : static_cast<R>(std::exp(before - at))};
-      });
-      on_.run(last - first, [&](std::int64_t k) {
-        const std::int64_t tile = first + k;
-        const matrix_view<R> logits = tile_of_window(tile);
-        for (std::int64_t i = 0; i < rows_; ++i) {
-          R* const x = logits.row(i);
-          const double at = i < count() ? buffers_.carried[k * rows_ + i].reference : none;
-          const std::int64_t target = i < count() ? column(i, tile) : -1;
-          if (target >= 0) {
-            target_slope[static_cast<std::size_t>(i)] = map_.slope(static_cast<double>(x[target]));
-          }
-          if (at == none) {
-            std::fill(x, x + logits.columns, R(0));
-          } else {
-            gradient_row(x, x, logits.columns, -1, R(0), at, R(1), R(0), map_);
-          }
-          if (target >= 0) x[target] = 0;
-        }
-      });
+      sum_tiles(first, last, out.statistics(),
+                [&](std::int64_t k, std::int64_t i) { step(k, i) = raise_reference(i); });
+      on_.run(last - first, [&](std::int64_t k) { write_others(first + k, k); });
       add_hidden(first, last, true);
     });
-    for_each_row(count(), width() * std::int64_t{sizeof(R)}, on_, [&](std::int64_t i) {
-      const vocabulary_partial& w = whole(i);
-      const token_scores scores = finish(w);
-      put_scores(out, token(i), scores);
-      const auto at = static_cast<std::size_t>(i);
-      const auto own = static_cast<R>(
-          -target_slope[at] * gradient_at_target(w.target, scores.log_prob, scores.lse, 1, 1));
-      const auto others = static_cast<R>(
-          std::isnan(scores.lse) ? scores.lse : std::exp(reference[at] - scores.lse));
-      const S* const its_weight = head_.weight.row(targets_[token(i)]);
-      const R* const sum = buffers_.d_hidden + i * width();
-      S* const to = d_hidden.row(token(i));
-      for (std::int64_t j = 0; j < width(); ++j) {
-        to[j] = store<S>(own * load(its_weight[j]) - others * sum[j]);
-      }
-    });
+    for_each_row(count(), width() * std::int64_t{sizeof(R)}, on_,
+                 [&](std::int64_t i) { put_carried(i, out, d_hidden.row(token(i))); });
   }
 
   /// dL/dlogits of the chunk times the head, and times the hidden states. `source` says what the
@@ -411,9 +369,15 @@ class head_pass {
   static constexpr std::int64_t good_rows = 512;
   static constexpr bool widens = !std::same_as<S, R>;
 
-  /// What a row's part of the hidden gradient is relative to from a tile on, and what that makes of
-  /// the part before it.
+  static constexpr double none = -std::numeric_limits<double>::infinity();
+
+  /// A row's sum in the hidden gradient: what its terms are relative to, and dz/dx of its target.
   struct carried_sum {
+    double reference = none;
+    double target_slope = 0;
+  };
+  /// What the terms of a row in a tile are relative to, and what that makes of those before them.
+  struct carried_step {
     double reference;
     R shrinks_to;
   };
@@ -424,7 +388,7 @@ class head_pass {
     R* logits = nullptr;                     ///< [rows, window]
     R* weight = nullptr;                     ///< [wave, width], where storage has to be widened
     vocabulary_partial* partials = nullptr;  ///< [wave, rows]
-    carried_sum* carried = nullptr;          ///< [wave, rows]
+    carried_step* steps = nullptr;           ///< [wave, rows]
     std::int64_t bytes = 0;
   };
 
@@ -440,7 +404,7 @@ class head_pass {
     if (own_logits) take(b.logits, p.rows * pitch(p.window));
     if (widens) take(b.weight, p.wave * tile_columns * width());
     take(b.partials, p.wave * p.rows);
-    take(b.carried, p.wave * p.rows);
+    take(b.steps, p.wave * p.rows);
     return b;
   }
 
@@ -489,6 +453,53 @@ class head_pass {
         gradient_row(x, x, logits.columns, column(i, tile), log_prob[token(i)], lse[token(i)], -d,
                      -d, map_);
       }
+    }
+  }
+
+  carried_sum& carried(std::int64_t i) { return carried_[static_cast<std::size_t>(i)]; }
+  carried_step& step(std::int64_t k, std::int64_t i) const { return buffers_.steps[k * rows_ + i]; }
+
+  /// Before the terms of row i that were summed last.
+  carried_step raise_reference(std::int64_t i) {
+    constexpr double much_higher = 4;  // nats
+    const vocabulary_partial& w = whole(i);
+    double& reference = carried(i).reference;
+    const double before = reference;
+    if (w.exponentials == 0 || w.shift <= before + much_higher) return {before, R(1)};
+    reference = w.shift;
+    return {reference, static_cast<R>(std::exp(before - reference))};
+  }
+
+  /// Makes a tile of logits, the k-th of its wave, e^(z - reference) dz/dx but for the targets.
+  void write_others(std::int64_t tile, std::int64_t k) {
+    const matrix_view<R> logits = tile_of_window(tile);
+    for (std::int64_t i = 0; i < rows_; ++i) {
+      R* const x = logits.row(i);
+      const std::int64_t target = i < count() ? column(i, tile) : -1;
+      if (target >= 0) carried(i).target_slope = map_.slope(static_cast<double>(x[target]));
+      if (i < count() && step(k, i).reference > none) {
+        gradient_row(x, x, logits.columns, -1, R(0), step(k, i).reference, R(1), R(0), map_);
+      } else {
+        std::fill(x, x + logits.columns, R(0));
+      }
+      if (target >= 0) x[target] = 0;
+    }
+  }
+
+  /// Row i's scores and its gradient, from its sums.
+  void put_carried(std::int64_t i, const token_outputs<R>& out, S* d_hidden) {
+    const vocabulary_partial& w = whole(i);
+    const token_scores scores = finish(w);
+    put_scores(out, token(i), scores);
+    const auto [reference, target_slope] = carried(i);
+    const auto own = static_cast<R>(
+        -target_slope * gradient_at_target(w.target, scores.log_prob, scores.lse, 1, 1));
+    const auto others =
+        static_cast<R>(std::isnan(scores.lse) ? scores.lse : std::exp(reference - scores.lse));
+    const S* const weight = head_.weight.row(targets_[token(i)]);
+    const R* const sum = buffers_.d_hidden + i * width();
+    for (std::int64_t j = 0; j < width(); ++j) {
+      d_hidden[j] = store<S>(own * load(weight[j]) - others * sum[j]);
     }
   }
 
@@ -591,7 +602,7 @@ class head_pass {
           }
         }();
         for (std::int64_t r = row; carried && tile != 0 && r < std::min(row + rows, count()); ++r) {
-          const R by = buffers_.carried[(tile - first) * rows_ + r].shrinks_to;
+          const R by = step(tile - first, r).shrinks_to;
           R* const sum = buffers_.d_hidden + r * width() + column;
           for (std::int64_t j = 0; by != 1 && j < width_here; ++j) sum[j] *= by;
         }
@@ -620,6 +631,7 @@ class head_pass {
   std::int64_t window_ = 0;
   std::int64_t wave_ = 0;
   std::vector<vocabulary_partial> whole_;
+  std::vector<carried_sum> carried_;
 };
 
 /// As many chunks as it takes, none of them much shorter than the others: each goes through the

@@ -15,9 +15,11 @@ PROSPECT_INLINE several<float> fused(several<float> a, several<float> b, several
   return fused(a.lane, b.lane, c.lane);
 }
 
-/// e^-|x|, raised by 2^24 lest a subnormal number lose its digits: high + low.
+/// What numbers that are raised, lest a subnormal one lose its digits, are in units of.
+inline constexpr float raised_unit = exp_constants<float>::underneath;
+
+/// e^-|x|, raised: high + low.
 struct raised_exponential {
-  static constexpr float unit = exp_constants<float>::underneath;
   several<float> high, low;
 
   PROSPECT_INLINE explicit raised_exponential(several<float> x) {
@@ -46,9 +48,9 @@ struct sigmoid_parts {
   several<float> quotient, rest;
 
   PROSPECT_INLINE explicit sigmoid_parts(several<float> x) : e{x} {
-    const several<float> term = e.high * e.unit;
+    const several<float> term = e.high * raised_unit;
     const several<float> sum = 1 + term;
-    const several<float> lost = ((1 - sum) + term) + e.low * e.unit;
+    const several<float> lost = ((1 - sum) + term) + e.low * raised_unit;
     quotient = 1 / sum;
     rest = quotient * fused(-quotient, lost, fused(-quotient, sum, 1));
   }
@@ -60,13 +62,13 @@ struct sigmoid_parts {
 
 PROSPECT_INLINE several<float> sigmoid(several<float> x) {
   const sigmoid_parts s{x};
-  return select(x < 0, s.raised_left() * s.e.unit, s.quotient + s.rest);
+  return select(x < 0, s.raised_left() * raised_unit, s.quotient + s.rest);
 }
 
 PROSPECT_INLINE several<float> sigmoid_slope(several<float> x) {
   const sigmoid_parts s{x};
   const several<float> left = s.raised_left();
-  return fused(left, s.quotient, left * s.rest) * s.e.unit;
+  return fused(left, s.quotient, left * s.rest) * raised_unit;
 }
 
 PROSPECT_INLINE several<float> softplus(several<float> x) {
@@ -76,7 +78,7 @@ PROSPECT_INLINE several<float> softplus(several<float> x) {
                             -0.0031724598F};
   constexpr float odd[] = {0.17922491F, 0.051088575F, 0.016655888F, 0.0069538434F};
   const raised_exponential raised{x};
-  const several<float> e = raised.high * raised.unit;
+  const several<float> e = raised.high * raised_unit;
   const several<float> u = e - 0.5F;
   const floats square = (u * u).lane;
   const several<float> beyond_linear =
@@ -84,7 +86,7 @@ PROSPECT_INLINE several<float> softplus(several<float> x) {
   const several<float> tail = fused(raised.high * e, beyond_linear, raised.low);
   // The small terms first.
   const several<float> positive_part = select(x < 0, several<float>(0), x);
-  return fused(raised.high, raised.unit, fused(tail, raised.unit, positive_part));
+  return fused(raised.high, raised_unit, fused(tail, raised_unit, positive_part));
 }
 
 #endif
