@@ -1,7 +1,7 @@
 // Numerically stable primitives: the only functions a loss formula is built from. Each is accurate
 // to 2 ulp in fp32 on the whole line, saturates instead of overflowing, and hands NaN on. On the
 // host, in fp32, they are evaluated in double without branches or calls (wide_math.hpp), so that
-// they take one number or several side by side.
+// they take one number or several side by side; a class of several may bring its own.
 // Derivatives that have a stable closed form of their own stand beside their function;
 // core/dual.hpp puts the two together.
 #pragma once

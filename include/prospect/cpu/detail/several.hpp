@@ -1,6 +1,7 @@
 // Several numbers as one: the vector type that a loss is given in place of a plain number, so that
 // the one formula, through the same dual numbers, is vector code whatever the optimiser thinks of
-// it. As many floats as the instruction set holds; primitives go through double, half by half.
+// it. As many floats as the instruction set holds; primitives go through double, half by half, but
+// for those in several_math.hpp.
 #pragma once
 
 #include <prospect/core/dual.hpp>
