@@ -142,6 +142,24 @@ TEST_CASE("losses are never reduced or normalised", "[sequences]") {
   }
 }
 
+TEST_CASE("a normaliser may be further out than fp32 reaches", "[sequences]") {
+  std::vector<float> chosen, none(70), d(70), plain(70);
+  for (int i = 0; i < 70; ++i) chosen.push_back(12 + 0.1F * static_cast<float>(i));
+  const paired_batch<float> pairs{.policy_chosen = chosen,
+                                  .policy_rejected = none,
+                                  .reference_chosen = none,
+                                  .reference_rejected = none};
+  const prospect::dpo loss{.beta = 1};
+  evaluate(loss, pairs, {.d_policy_chosen = plain}, normaliser::sum());
+  for (const double count : {1e-42, 1e-35, 1e30}) {
+    CAPTURE(count);
+    evaluate(loss, pairs, {.d_policy_chosen = d}, normaliser::over(count));
+    for (std::size_t i = 0; i < 70; ++i) {
+      CHECK(near(d[i], static_cast<real>(plain[i]) / static_cast<real>(count), 2e-7L));
+    }
+  }
+}
+
 TEST_CASE("sums are fp64 whatever the storage", "[sequences]") {
   // 0.1 summed in fp32 is off in the third digit by then.
   const std::int64_t n = 300'000;

@@ -5,6 +5,7 @@
 #include <prospect/cpu/sequences.hpp>
 #include <prospect/losses/losses.hpp>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>

@@ -486,6 +486,17 @@ class head_pass {
     }
   }
 
+  /// Makes a part of the hidden gradient, whose first row is row `first`, relative to what the
+  /// k-th tile of a wave is relative to.
+  void shrink(std::int64_t k, matrix_view<R> sums, std::int64_t first) const {
+    for (std::int64_t i = 0; i < std::min(sums.rows, count() - first); ++i) {
+      const R by = step(k, first + i).shrinks_to;
+      if (by == 1) continue;
+      R* const sum = sums.row(i);
+      for (std::int64_t j = 0; j < sums.columns; ++j) sum[j] *= by;
+    }
+  }
+
   /// Row i's scores and its gradient, from its sums.
   void put_carried(std::int64_t i, const token_outputs<R>& out, S* d_hidden) {
     const vocabulary_partial& w = whole(i);
@@ -583,7 +594,7 @@ class head_pass {
   /// d_hidden += gradient of tiles [first, last) times their weights, tile by tile, so that neither
   /// chunk nor workspace shows in the order of the sum. If it is carried, it shrinks before a tile
   /// that says so.
-  void add_hidden(std::int64_t first, std::int64_t last, bool carried = false) const {
+  void add_hidden(std::int64_t first, std::int64_t last, bool sum_is_carried = false) const {
     const std::int64_t down = (rows_ + block_rows - 1) / block_rows;
     const std::int64_t across = (width() + block_columns - 1) / block_columns;
     on_.run(down * across, [&](std::int64_t i) {
@@ -601,10 +612,9 @@ class head_pass {
             return rows_of(head_.weight, tile);
           }
         }();
-        for (std::int64_t r = row; carried && tile != 0 && r < std::min(row + rows, count()); ++r) {
-          const R by = step(tile - first, r).shrinks_to;
-          R* const sum = buffers_.d_hidden + r * width() + column;
-          for (std::int64_t j = 0; by != 1 && j < width_here; ++j) sum[j] *= by;
+        if (sum_is_carried && tile != 0) {
+          shrink(tile - first,
+                 {buffers_.d_hidden + row * width() + column, rows, width_here, width()}, row);
         }
         product({.matrix = {gradient.row(row), rows, columns(tile), gradient.pitch}},
                 {.matrix = {weight.data + column, weight.rows, width_here, weight.pitch}},

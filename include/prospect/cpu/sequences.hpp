@@ -8,6 +8,10 @@
 #include <prospect/cpu/detail/sequence_kernels.hpp>
 #include <prospect/reference_point.hpp>
 
+#include <algorithm>
+#include <initializer_list>
+#include <iterator>
+
 namespace prospect::inline v0::cpu {
 
 namespace detail {

@@ -8,9 +8,9 @@
 #include <prospect/executor.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <initializer_list>
 #include <string_view>
 #include <vector>
 

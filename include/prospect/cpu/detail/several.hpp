@@ -73,15 +73,6 @@ struct several {
   }
 };
 
-// GCC 12 takes two conversions and an insertion for this one instruction of AVX-512.
-PROSPECT_INLINE several<double> in_double(half_floats x) {
-#if PROSPECT_CPU_VECTOR_BYTES == 64
-  return (doubles)_mm512_maskz_cvtps_pd(0xff, (__m256)x);
-#else
-  return __builtin_convertvector(x, doubles);
-#endif
-}
-
 /// How the primitives of core/math.hpp reach the lanes.
 template <class F>
 PROSPECT_INLINE several<float> in_double(several<float> x, const F& f) {
