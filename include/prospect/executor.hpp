@@ -50,7 +50,9 @@ struct serial_executor {
   }
 };
 
-/// A fixed number of threads, the calling one included, that take pieces as they become free.
+/// A fixed number of threads, the calling one included, that take pieces as they become free. Who
+/// has nothing left to do stays awake for some tens of microseconds, about as long as waking up
+/// takes, in which the core is free for whoever asks for it.
 ///
 /// May be used from several threads: who finds it busy, or runs inside one of its tasks, works
 /// alone. After fork() the child must not use a pool its parent started: give it one of its own.
@@ -88,6 +90,7 @@ class thread_pool {
     {
       const std::scoped_lock lock{mutex_};
       job_ = &here;
+      ++posted_;
     }
     if (n == 2) {
       wake_.notify_one();
@@ -97,6 +100,7 @@ class thread_pool {
     take_pieces(here);
     std::unique_lock lock{mutex_};
     job_ = nullptr;  // who has not joined yet has nothing left to do
+    stay_awake(lock, [&] { return here.helpers == 0; });
     done_.wait(lock, [&] { return here.helpers == 0; });
     if (here.error) std::rethrow_exception(here.error);
   }
@@ -114,13 +118,22 @@ class thread_pool {
     task body;
     std::int64_t size;
     std::atomic<std::int64_t> next{0};
-    int helpers = 0;  ///< guarded by the pool's mutex, as is the next
+    std::atomic<int> helpers{0};  ///< changed under the pool's mutex, as is the next
     std::exception_ptr error{};
   };
 
   static bool& inside() noexcept {
     thread_local bool value = false;
     return value;
+  }
+
+  /// Looks now and then, without the lock, whether it is worth having again.
+  template <class Changed>
+  static void stay_awake(std::unique_lock<std::mutex>& lock, const Changed& changed) {
+    constexpr int looks = 100;
+    lock.unlock();
+    for (int i = 0; i < looks && !changed(); ++i) std::this_thread::yield();
+    lock.lock();
   }
 
   void take_pieces(job& j) {
@@ -138,9 +151,13 @@ class thread_pool {
   }
 
   void work() {
+    const auto needed = [&] { return stopping_ || (job_ != nullptr && job_->next < job_->size); };
     std::unique_lock lock{mutex_};
     while (true) {
-      wake_.wait(lock, [&] { return stopping_ || (job_ != nullptr && job_->next < job_->size); });
+      if (!needed()) {
+        stay_awake(lock, [&, seen = posted_.load()] { return posted_ != seen; });
+      }
+      wake_.wait(lock, needed);
       if (stopping_) return;
       job& mine = *job_;
       ++mine.helpers;
@@ -155,6 +172,7 @@ class thread_pool {
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   job* job_ = nullptr;
+  std::atomic<unsigned> posted_{0};  ///< jobs so far
   bool stopping_ = false;
   std::vector<std::thread> workers_;
 };
