@@ -1,6 +1,7 @@
 // Phase 2 on the CPU: every loss of losses.def on a batch of sums, with loss, coefficients, rewards
 // and metrics. Batches that no cache holds are timed in turn with a copy of as many bytes, the
-// limit of anything that reads and writes memory. peers/sequences.py does KTO and DPO in PyTorch.
+// limit of anything that reads and writes memory. peers/sequences.py does KTO and DPO in PyTorch,
+// on the same inputs: these two losses have no use for token counts, so they are given none.
 #include "limits.hpp"
 #include "logits.hpp"
 #include "memory.hpp"
@@ -13,10 +14,13 @@ namespace {
 
 using namespace bench;
 
+template <class Loss>
+constexpr bool has_peer = Loss::name == "kto" || Loss::name == "dpo";
+
 template <class S>
-std::vector<S> random_sums(std::size_t n, std::uint64_t seed) {
+array<S> random_sums(std::size_t n, std::uint64_t seed) {
   random_numbers random{seed};
-  std::vector<S> sums(n);
+  array<S> sums(n);
   for (S& sum : sums) sum = S(-60 + 10 * random.normal());
   return sums;
 }
@@ -29,26 +33,29 @@ struct batch {
         other_policy{random_sums<S>(n, 2)},
         reference{random_sums<S>(n, 3)},
         other_reference{random_sums<S>(n, 4)},
-        tokens(n, 40),
+        tokens(n),
         desirable(n),
         loss(n),
         d_policy(n),
         d_other_policy(n),
         reward(n),
         other_reward(n) {
-    for (std::size_t i = 0; i < n; i += 2) desirable[i] = 1;
+    std::fill(tokens.begin(), tokens.end(), 40);
+    for (std::size_t i = 0; i < n; ++i) desirable[i] = i % 2 == 0;
   }
 
   template <class Loss>
   double evaluate(const Loss& f, prospect::thread_pool& on) {
+    const std::span<const std::int32_t> counts =
+        has_peer<Loss> ? std::span<const std::int32_t>{} : tokens;
     if constexpr (prospect::paired_loss<Loss>) {
       return prospect::cpu::evaluate<S>(f,
                                         {.policy_chosen = policy,
                                          .policy_rejected = other_policy,
                                          .reference_chosen = reference,
                                          .reference_rejected = other_reference,
-                                         .chosen_tokens = tokens,
-                                         .rejected_tokens = tokens},
+                                         .chosen_tokens = counts,
+                                         .rejected_tokens = counts},
                                         {.loss = loss,
                                          .d_policy_chosen = d_policy,
                                          .d_policy_rejected = d_other_policy,
@@ -61,7 +68,7 @@ struct batch {
                                         {.policy = policy,
                                          .reference = reference,
                                          .desirable = desirable,
-                                         .tokens = tokens},
+                                         .tokens = counts},
                                         {.z = 1.0, .raw = 1.0},
                                         {.loss = loss, .d_policy = d_policy, .reward = reward},
                                         prospect::normaliser::sum(), on)
@@ -73,15 +80,15 @@ struct batch {
   template <class Loss>
   std::size_t bytes(const Loss&) const {
     constexpr bool pairs = prospect::paired_loss<Loss>;
-    const std::size_t example =
-        pairs ? 9 * sizeof(S) + 2 * sizeof(std::int32_t) : 5 * sizeof(S) + sizeof(std::int32_t) + 1;
+    constexpr std::size_t counts = has_peer<Loss> ? 0 : sizeof(std::int32_t);
+    constexpr std::size_t example = pairs ? 9 * sizeof(S) + 2 * counts : 5 * sizeof(S) + counts + 1;
     return example * policy.size();
   }
 
-  std::vector<S> policy, other_policy, reference, other_reference;
-  std::vector<std::int32_t> tokens;
-  std::vector<std::uint8_t> desirable;
-  std::vector<S> loss, d_policy, d_other_policy, reward, other_reward;
+  array<S> policy, other_policy, reference, other_reference;
+  array<std::int32_t> tokens;
+  array<std::uint8_t> desirable;
+  array<S> loss, d_policy, d_other_policy, reward, other_reward;
 };
 
 /// The coefficient of every example against a central difference of its own loss.
@@ -89,8 +96,8 @@ template <class Loss>
 void require_right_answer(const Loss& loss) {
   constexpr double step = 1e-4;
   batch<double> at{64};
-  batch<double> above = at;
-  batch<double> below = at;
+  batch<double> above{64};
+  batch<double> below{64};
   for (double& p : above.policy) p += step;
   for (double& p : below.policy) p -= step;
   at.evaluate(loss, all_cores());
@@ -137,11 +144,10 @@ void register_rows(const Loss& loss, prospect::thread_pool& on) {
                row.c_str(), [=, &on](benchmark::State& state) { body(state, loss, n, on); })
         ->UseManualTime();
   };
-  const bool compared = name == "kto" || name == "dpo";
   for (const std::size_t n : {64U, 1024U, 16384U, 262144U, 1U << 20}) {
-    if (compared || n == 64 || n == 16384) add(n, evaluate<Loss>);
+    if (has_peer<Loss> || n == 64 || n == 16384) add(n, evaluate<Loss>);
   }
-  if (compared) add(10000000, evaluate_against_copy<Loss>)->Iterations(7);
+  if (has_peer<Loss>) add(10000000, evaluate_against_copy<Loss>)->Iterations(7);
 }
 
 }  // namespace

@@ -27,7 +27,8 @@ double count_rows(std::initializer_list<given_tokens> sides, std::int64_t n, E& 
     row_reader<std::int32_t> side{sides.begin()->row, 1};
     row_reader<std::int32_t> other{std::prev(sides.end())->row, 1};
     token_tally all;
-    for_each_block(piece, [&](range at) { all.add(side.read(at), other.read(at)); });
+    for_each_block(piece,
+                   [&](range at) { all.add(side.read(at), other.read(at), whole_vectors(at)); });
     return all;
   });
   if (seen.negative) {
@@ -92,8 +93,8 @@ paired_metrics evaluate_pairs(const paired_kernels<S, Loss>& kernels, const Loss
 /// read: its results are 0 and it is not counted. A NaN or infinity stays in its own pair and is
 /// reported in `nonfinite`.
 ///
-/// Threads are used from a quarter of a million pairs on, through the executor `on`; results are
-/// the same bits whatever it is. A loss that is `branch_free` is evaluated as vector code (fp32).
+/// Threads are used from 16384 pairs on, through the executor `on`; results are the same bits
+/// whatever it is. A loss that is `branch_free` is evaluated as vector code (fp32).
 ///
 /// @tparam S storage type of the rows; arithmetic is fp32 (fp64 for double), sums are fp64.
 /// @throws std::invalid_argument, before any work: a row of the wrong size, a missing row that this

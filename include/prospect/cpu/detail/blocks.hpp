@@ -1,6 +1,6 @@
-// Rows, a block at a time: read into the type arithmetic is done in, worked on as vectors of one
-// fixed number of rows, and written back. Every row goes through the same instructions wherever it
-// stands, and every sum adds in an order that depends on the row's index alone.
+// Rows, a block at a time: read into the type arithmetic is done in, worked on as whole vectors,
+// and written back. Every row goes through the same instructions wherever it stands, and every sum
+// adds in the order of the rows.
 #pragma once
 
 #include <prospect/core/strided_span.hpp>
@@ -46,12 +46,11 @@ struct tally {
   }
 };
 
-/// f(piece) for pieces of fixed size of n rows, added up in order. Threads are worth their start
-/// from a quarter of a million rows on.
+/// f(piece) for pieces of fixed size of n rows, added up in order.
 template <class F, executor E>
 auto in_pieces(std::int64_t n, E& on, const F& f) {
-  constexpr std::int64_t size = 1 << 14;
-  constexpr std::int64_t worth_threads = 1 << 18;
+  constexpr std::int64_t size = 1 << 12;
+  constexpr std::int64_t worth_threads = 1 << 14;
   if (n <= size) return f(range{0, n});
   std::vector<decltype(f(range{}))> parts(static_cast<std::size_t>((n + size - 1) / size));
   const auto work = [&](std::int64_t i) {
@@ -69,7 +68,14 @@ auto in_pieces(std::int64_t n, E& on, const F& f) {
 
 inline namespace PROSPECT_CPU_ISA {
 
-inline constexpr int block_size = 64;
+/// Enough to make little of what a block costs beside its rows.
+inline constexpr int block_size = 256;
+
+/// The rows of a block with those that fill up its last vector.
+inline int whole_vectors(range at) {
+  constexpr int n = lanes<float>;
+  return (static_cast<int>(at.count) + n - 1) / n * n;
+}
 
 /// One element for each row of a block.
 template <class T>
@@ -145,20 +151,22 @@ class row_reader {
 
   bool given() const { return !row_.empty(); }
 
-  /// The rows `at`, and 0 in what is left of the block. Good until the next call.
+  /// The rows `at`, and 0 in what is left of the last vector. Good until the next call.
   const element* read(range at) {
+    const int n = whole_vectors(at);
     if (!given()) {
       if (at.count != absent_rows_) {
-        for (int i = 0; i < block_size; ++i) copy_.row[i] = i < at.count ? absent_ : element{};
+        std::fill_n(copy_.row, at.count, absent_);
+        std::fill(copy_.row + at.count, copy_.row + n, element{});
         absent_rows_ = at.count;
       }
       return copy_.row;
     }
     if constexpr (std::same_as<T, element>) {
-      if (at.count == block_size && row_.stride() == 1) return row_.data() + at.first;
+      if (at.count == n && row_.stride() == 1) return row_.data() + at.first;
     }
     for (std::int64_t i = 0; i < at.count; ++i) copy_.row[i] = converted(row_[at.first + i]);
-    for (std::int64_t i = at.count; i < block_size; ++i) copy_.row[i] = element{};
+    std::fill(copy_.row + at.count, copy_.row + n, element{});
     return copy_.row;
   }
 
@@ -188,7 +196,7 @@ class row_writer {
   /// Where the results of the rows `at` go, until `write` hands them out.
   R* begin(range at) {
     if constexpr (std::same_as<S, R>) {
-      if (at.count == block_size && !row_.empty() && row_.stride() == 1) {
+      if (at.count == whole_vectors(at) && !row_.empty() && row_.stride() == 1) {
         return row_.data() + at.first;
       }
     }
@@ -211,6 +219,16 @@ PROSPECT_INLINE several<compute_t<S>> as_stored(several<compute_t<S>> x) {
     for (int k = 0; k < lanes<compute_t<S>>; ++k) x.lane[k] = load(store<S>(x.lane[k]));
   }
   return x;
+}
+
+/// Whether sums that started from +0, and so are never -0, are 0.
+template <std::floating_point R>
+PROSPECT_INLINE bool all_zero(several<R> x) {
+  std::uint64_t bits[sizeof(x) / 8];
+  std::memcpy(bits, &x, sizeof(x));
+  std::uint64_t any = 0;
+  for (const std::uint64_t b : bits) any |= b;
+  return any == 0;
 }
 
 /// x times a number of fp64, which fp32 may have no room for.
@@ -236,10 +254,17 @@ class times {
   R rounded_;
 };
 
-/// What a block adds up to, before it joins its piece.
+/// What a piece adds up to, while a block is added to it.
 template <int N>
-class block_tally {
+class running_tally {
  public:
+  explicit running_tally(const tally<N>& before) {
+    for (int k = 0; k < N; ++k) {
+      for (int i = 0; i < parts; ++i) {
+        part_[k][i] = load_vector<doubles>(before.lane[k] + i * lanes<double>);
+      }
+    }
+  }
   /// x holds the rows from i on.
   PROSPECT_INLINE void add(int which, int i, several<double> x) {
     part_[which][i / lanes<double> % parts] += x;
@@ -254,14 +279,21 @@ class block_tally {
     add(which, i, scale * several<double>{wide.first});
     add(which, i + lanes<double>, scale * several<double>{wide.second});
   }
-  PROSPECT_INLINE void add_to(tally<N>& piece) const {
+  void store_to(tally<N>& after) const {
     for (int k = 0; k < N; ++k) {
       for (int i = 0; i < parts; ++i) {
-        double* lane = piece.lane[k] + i * lanes<double>;
-        const several<double> before = load_vector<doubles>(lane);
-        store_vector(lane, (before + part_[k][i]).lane);
+        store_vector(after.lane[k] + i * lanes<double>, part_[k][i].lane);
       }
     }
+  }
+  /// Whether a row that was added was no finite number, or more was added than there are numbers
+  /// for.
+  bool finite() const {
+    several<double> seen;
+    for (const auto& sum : part_) {
+      for (const several<double> x : sum) seen += 0 * x;
+    }
+    return all_zero(seen);
   }
 
  private:
@@ -278,14 +310,7 @@ class finite_probe {
     // 0 times a number is 0, and 0 times anything else is NaN.
     ((seen_ += R(0) * values), ...);
   }
-  PROSPECT_INLINE bool finite() const {
-    // Starting from +0, no sum is -0.
-    std::uint64_t bits[sizeof(seen_) / 8];
-    std::memcpy(bits, &seen_, sizeof(seen_));
-    std::uint64_t any = 0;
-    for (const std::uint64_t b : bits) any |= b;
-    return any == 0;
-  }
+  PROSPECT_INLINE bool finite() const { return all_zero(seen_); }
 
  private:
   several<R> seen_;
@@ -302,10 +327,10 @@ struct token_tally {
   std::int64_t counted = 0;
   bool negative = false;
 
-  void add(const std::int32_t* side, const std::int32_t* other) {
+  void add(const std::int32_t* side, const std::int32_t* other, int n) {
     std::int32_t signs = 0;
     std::int32_t both = 0;
-    for (int i = 0; i < block_size; ++i) {
+    for (int i = 0; i < n; ++i) {
       signs |= side[i] | other[i];
       both += (side[i] > 0 ? 1 : 0) & (other[i] > 0 ? 1 : 0);
     }

@@ -82,7 +82,7 @@ paired_value<several<R>> values_of(const Loss& loss, const completions<R>& chose
   } else {
     paired_value<several<R>> values{};
     for (int k = 0; k < lanes<R>; ++k) {
-      if (counted.bits[k] == 0) continue;
+      if (!counted[k]) continue;
       const auto value =
           differentiate(loss, pair<R>{.chosen = chosen.lane(k), .rejected = rejected.lane(k)});
       values.loss.lane[k] = value.loss;
@@ -105,10 +105,9 @@ unpaired_value<several<R>> values_of(const Loss& loss, const completions<R>& ans
   } else {
     unpaired_value<several<R>> values{};
     for (int k = 0; k < lanes<R>; ++k) {
-      if (counted.bits[k] == 0) continue;
+      if (!counted[k]) continue;
       const auto value = differentiate(
-          loss, unpaired<R>{
-                    .answer = answer.lane(k), .z = z.lane[k], .desirable = desirable.bits[k] != 0});
+          loss, unpaired<R>{.answer = answer.lane(k), .z = z.lane[k], .desirable = desirable[k]});
       values.loss.lane[k] = value.loss;
       values.d_policy.lane[k] = value.d_policy;
       values.d_z.lane[k] = value.d_z;

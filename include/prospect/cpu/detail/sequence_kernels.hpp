@@ -94,7 +94,7 @@ void note_nonfinite(tally<N>& piece, range at, const Block& block) {
 
 /// A block's results, added to `sums`, and whether all is finite.
 template <storage S, class Loss>
-[[gnu::flatten]] bool differentiate_block(Loss loss, pairs_at<compute_t<S>> rows,
+[[gnu::flatten]] bool differentiate_block(Loss loss, pairs_at<compute_t<S>> rows, int n,
                                           times<compute_t<S>> factor, times<compute_t<S>> reward,
                                           double scale, tally<paired_sum::size>& sums) {
   using at = paired_sum;
@@ -102,10 +102,10 @@ template <storage S, class Loss>
   const several<R> none = 0;
   const several<R> one = 1;
   const several<R> sign = scale > 0 ? 1 : scale < 0 ? -1 : 0;
-  block_tally<at::size> here;
+  running_tally<at::size> here{sums};
   several<R> accurate;
   finite_probe<R> probe;
-  for (int i = 0; i < block_size; i += lanes<R>) {
+  for (int i = 0; i < n; i += lanes<R>) {
     const auto counted = rows.chosen.counted(i) && rows.rejected.counted(i);
     const auto kept = [&](several<R> x) { return select(counted, x, none); };
     const completions<R> chosen = rows.chosen.several_of(i, counted);
@@ -125,13 +125,12 @@ template <storage S, class Loss>
     here.add(at::rejected, i, rejected.ratio, scale);
     here.add(at::logp_chosen, i, chosen.policy);
     here.add(at::logp_rejected, i, rejected.policy);
-    accurate += select(sign * chosen.ratio > sign * rejected.ratio, one, none);
-    probe.look_at(chosen.policy, chosen.ratio, rejected.policy, rejected.ratio, shown, d_chosen,
-                  d_rejected);
+    accurate += select(sign * (chosen.ratio - rejected.ratio) > none, one, none);
+    probe.look_at(shown, d_chosen, d_rejected);
   }
   here.add(at::accurate, 0, accurate);
-  here.add_to(sums);
-  return probe.finite();
+  here.store_to(sums);
+  return here.finite() && probe.finite();
 }
 
 template <storage S, class Loss>
@@ -158,7 +157,7 @@ tally<paired_sum::size> paired_results(const Loss& loss, const paired_batch<S>& 
                            .d_rejected = d_rejected.begin(at),
                            .reward_chosen = reward_chosen.begin(at),
                            .reward_rejected = reward_rejected.begin(at)};
-    if (!differentiate_block<S>(loss, rows, by_factor, by_scale, scale, seen)) {
+    if (!differentiate_block<S>(loss, rows, whole_vectors(at), by_factor, by_scale, scale, seen)) {
       note_nonfinite(seen, at, rows);
     }
     losses.write(at);
@@ -171,7 +170,7 @@ tally<paired_sum::size> paired_results(const Loss& loss, const paired_batch<S>& 
 }
 
 template <storage S, class Loss>
-[[gnu::flatten]] bool differentiate_block(Loss loss, answers_at<compute_t<S>> rows,
+[[gnu::flatten]] bool differentiate_block(Loss loss, answers_at<compute_t<S>> rows, int n,
                                           times<compute_t<S>> factor, times<compute_t<S>> reward,
                                           double scale, class_terms desirable,
                                           class_terms undesirable,
@@ -180,10 +179,10 @@ template <storage S, class Loss>
   using R = compute_t<S>;
   const several<R> none = 0;
   const several<R> one = 1;
-  block_tally<at::size> here;
+  running_tally<at::size> here{sums};
   several<R> up_counted;
   finite_probe<R> probe;
-  for (int i = 0; i < block_size; i += lanes<R>) {
+  for (int i = 0; i < n; i += lanes<R>) {
     const auto counted = rows.answer.counted(i);
     const auto up = none < load_several<R>(rows.desirable + i);
     const auto kept = [&](several<R> x) { return select(counted, x, none); };
@@ -207,11 +206,11 @@ template <storage S, class Loss>
     here.add(at::logp_chosen, i, if_up(answer.policy));
     here.add(at::logp_rejected, i, if_down(answer.policy));
     up_counted += if_up(kept(one));
-    probe.look_at(answer.policy, answer.ratio, shown, d_policy);
+    probe.look_at(shown, d_policy);
   }
   here.add(at::desirable, 0, up_counted);
-  here.add_to(sums);
-  return probe.finite();
+  here.store_to(sums);
+  return here.finite() && probe.finite();
 }
 
 template <storage S, class Loss>
@@ -236,8 +235,8 @@ tally<unpaired_sum::size> unpaired_results(const Loss& loss, const unpaired_batc
                              .loss = losses.begin(at),
                              .d_policy = d_policy.begin(at),
                              .reward = reward.begin(at)};
-    if (!differentiate_block<S>(loss, rows, by_factor, by_scale, scale, desirable, undesirable,
-                                seen)) {
+    if (!differentiate_block<S>(loss, rows, whole_vectors(at), by_factor, by_scale, scale,
+                                desirable, undesirable, seen)) {
       note_nonfinite(seen, at, rows);
     }
     losses.write(at);
@@ -250,7 +249,7 @@ tally<unpaired_sum::size> unpaired_results(const Loss& loss, const unpaired_batc
 /// Adds x by class. A row that is not finite is left out, so that it spoils its own results, which
 /// are reported, and not those of the other class.
 template <std::floating_point R>
-PROSPECT_INLINE void add_by_class(block_tally<class_sum::size>& sums, int i,
+PROSPECT_INLINE void add_by_class(running_tally<class_sum::size>& sums, int i,
                                   const completions<R>& c, flag_of<several<R>> counted,
                                   flag_of<several<R>> up, several<R> x) {
   const several<R> none = 0;
@@ -275,14 +274,15 @@ tally<class_sum::size> by_class(const unpaired_batch<S>& in, range piece, const 
   for_each_block(piece, [&](range at) {
     const completions_at<R> rows = answer.read(at);
     const std::uint8_t* const desirable = thumbs.read(at);
-    block_tally<class_sum::size> here;
-    for (int i = 0; i < block_size; i += lanes<R>) {
+    running_tally<class_sum::size> here{seen};
+    const int n = whole_vectors(at);
+    for (int i = 0; i < n; i += lanes<R>) {
       const auto counted = rows.counted(i);
       const auto up = several<R>(0) < load_several<R>(desirable + i);
       const completions<R> c = rows.several_of(i, counted);
       add_by_class(here, i, c, counted, up, term(c, counted, up));
     }
-    here.add_to(seen);
+    here.store_to(seen);
   });
   return seen;
 }
@@ -311,11 +311,12 @@ tally<1> mismatched_ratios(strided_span<const S> policy, strided_span<const S> r
   tally<1> seen;
   for_each_block(piece, [&](range at) {
     const completions_at<R> rows = answer.read(at);
-    block_tally<1> here;
-    for (int i = 0; i < block_size; i += lanes<R>) {
+    running_tally<1> here{seen};
+    const int n = whole_vectors(at);
+    for (int i = 0; i < n; i += lanes<R>) {
       here.add(0, i, rows.several_of(i, rows.counted(i)).ratio);
     }
-    here.add_to(seen);
+    here.store_to(seen);
   });
   return seen;
 }

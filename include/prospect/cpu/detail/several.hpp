@@ -5,22 +5,13 @@
 #pragma once
 
 #include <prospect/core/dual.hpp>
-#include <prospect/cpu/detail/lanes.hpp>
+#include <prospect/cpu/detail/mask.hpp>
 
 #include <concepts>
 #include <type_traits>
 
 namespace prospect::inline v0::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
-
-/// What comparing gives. Not a bool, so that a formula which branches on it does not compile.
-template <class R>
-struct mask {
-  typename lane_types<R>::bits bits;
-
-  PROSPECT_INLINE friend mask operator||(mask a, mask b) { return {a.bits | b.bits}; }
-  PROSPECT_INLINE friend mask operator&&(mask a, mask b) { return {a.bits & b.bits}; }
-};
 
 template <std::floating_point R>
 struct several {
@@ -48,24 +39,16 @@ struct several {
   PROSPECT_INLINE several& operator/=(several b) { return *this = *this / b; }
 
   using flag = mask<R>;
-  PROSPECT_INLINE friend flag operator==(several a, several b) {
-    return {(bits_type)(a.lane == b.lane)};
-  }
-  PROSPECT_INLINE friend flag operator<(several a, several b) {
-    return {(bits_type)(a.lane < b.lane)};
-  }
+  PROSPECT_INLINE friend flag operator==(several a, several b) { return equal<R>(a.lane, b.lane); }
+  PROSPECT_INLINE friend flag operator<(several a, several b) { return below<R>(a.lane, b.lane); }
   PROSPECT_INLINE friend flag operator<=(several a, several b) {
-    return {(bits_type)(a.lane <= b.lane)};
+    return at_most<R>(a.lane, b.lane);
   }
-  PROSPECT_INLINE friend flag operator>(several a, several b) {
-    return {(bits_type)(a.lane > b.lane)};
-  }
-  PROSPECT_INLINE friend flag operator>=(several a, several b) {
-    return {(bits_type)(a.lane >= b.lane)};
-  }
+  PROSPECT_INLINE friend flag operator>(several a, several b) { return b < a; }
+  PROSPECT_INLINE friend flag operator>=(several a, several b) { return b <= a; }
 
   PROSPECT_INLINE friend several select(flag condition, several a, several b) {
-    return condition.bits ? a.lane : b.lane;
+    return chosen_by(condition, a.lane, b.lane);
   }
   /// `b` where either is NaN.
   PROSPECT_INLINE friend several larger(several a, several b) {
