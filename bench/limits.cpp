@@ -16,8 +16,9 @@ std::uint64_t zero() {
   return value;
 }
 
-/// Walks along several streams at once, eight blocks in flight, `ahead` bytes prefetched.
-template <traffic kind, std::size_t streams, std::size_t ahead>
+/// Walks along several streams at once, eight blocks in flight. What lies `ahead` bytes on is
+/// prefetched, as close as `locality` says (3 is the first level).
+template <traffic kind, std::size_t streams, std::size_t ahead, int locality = 3>
 void walk(const std::byte* from, std::byte* to, std::size_t bytes) {
   constexpr std::size_t in_flight = 8 / streams;
   const std::size_t blocks = bytes / sizeof(block) / 8 * 8;
@@ -34,7 +35,7 @@ void walk(const std::byte* from, std::byte* to, std::size_t bytes) {
         const std::size_t at = s * stream + i + k;
         if constexpr (ahead > 0) {
           __builtin_prefetch(reinterpret_cast<const std::byte*>(in + at) + ahead,
-                             kind == traffic::in_place ? 1 : 0);
+                             kind == traffic::in_place ? 1 : 0, locality);
         }
         if constexpr (kind == traffic::read) {
           sums[s * in_flight + k] += in[at];
@@ -52,7 +53,7 @@ void copy(const std::byte* from, std::byte* to, std::size_t bytes) { std::memcpy
 template <traffic kind>
 std::vector<memory_pass::walk*> walks() {
   std::vector<memory_pass::walk*> all{walk<kind, 1, 0>, walk<kind, 1, 2048>, walk<kind, 1, 4096>,
-                                      walk<kind, 4, 0>};
+                                      walk<kind, 1, 16384, 2>, walk<kind, 4, 0>};
   if constexpr (kind == traffic::copy) all.push_back(copy);
   return all;
 }

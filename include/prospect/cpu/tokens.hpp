@@ -101,21 +101,18 @@ inline std::int64_t column_of(std::int64_t target, std::int64_t first_token,
   return column >= 0 && column < columns ? column : -1;
 }
 
-/// Calls body(t) for every row, in pieces big enough to be worth a thread's while. Rows are
-/// independent, so that the pieces do not show in the results.
+/// Calls body(t) for every row, in pieces big enough to be worth a thread's while, and that what is
+/// prefetched beyond their end, into the rows of another thread, is little. Rows are independent,
+/// so that the pieces do not show in the results.
 template <executor E, class Body>
 void for_each_row(std::int64_t rows, std::int64_t row_bytes, E& on, const Body& body) {
-  constexpr std::int64_t piece_bytes = std::int64_t{1} << 19;
+  constexpr std::int64_t piece_bytes = std::int64_t{1} << 20;
   const std::int64_t piece =
       std::max<std::int64_t>(1, piece_bytes / std::max<std::int64_t>(1, row_bytes));
-  const std::int64_t pieces = (rows + piece - 1) / piece;
-  const auto run = [&](std::int64_t i) {
+  on.run((rows + piece - 1) / piece, [&](std::int64_t i) {
     const std::int64_t end = std::min(rows, (i + 1) * piece);
     for (std::int64_t t = i * piece; t < end; ++t) body(t);
-  };
-  // Waking threads costs about as much as half a megabyte of logits.
-  if (pieces <= 2) return serial_executor::run(pieces, run);
-  on.run(pieces, run);
+  });
 }
 
 template <storage S, executor E>

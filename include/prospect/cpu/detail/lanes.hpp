@@ -335,13 +335,14 @@ PROSPECT_INLINE void store_part(S* p, const tile<compute_t<S>>& t, std::int64_t 
 
 /// Asks for the cache lines ahead of a tile: left alone, some hardware leaves half of a core's
 /// bandwidth unused. From far away into the second level, which has more requests in flight, from
-/// close by into the first. Never faults, so it may run past the end.
+/// close by into the first. Far is more than arrives while one line is on its way. Never faults, so
+/// it may run past the end.
 template <storage S>
 PROSPECT_INLINE void prefetch_ahead(const S* p) {
   constexpr int lines = (tile_size<compute_t<S>> * static_cast<int>(sizeof(S)) + 63) / 64;
   unrolled<lines>([&](int i) __attribute__((always_inline)) {
     const char* const line = reinterpret_cast<const char*>(p) + std::ptrdiff_t{64} * i;
-    __builtin_prefetch(line + 4096, 0, 2);
+    __builtin_prefetch(line + 16384, 0, 2);
     __builtin_prefetch(line + 1024, 0, 3);
   });
 }
