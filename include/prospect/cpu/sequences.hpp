@@ -24,8 +24,8 @@ double count_rows(std::initializer_list<given_tokens> sides, std::int64_t n, E& 
   const auto given = [](const given_tokens& side) { return !side.row.empty(); };
   if (std::none_of(sides.begin(), sides.end(), given)) return static_cast<double>(n);
   const token_tally seen = in_pieces(n, on, [&](range piece) {
-    row_reader<std::int32_t> side{sides.begin()->row, 1};
-    row_reader<std::int32_t> other{std::prev(sides.end())->row, 1};
+    row_reader<std::int32_t> side{sides.begin()->row};
+    row_reader<std::int32_t> other{std::prev(sides.end())->row};
     token_tally all;
     for_each_block(piece,
                    [&](range at) { all.add(side.read(at), other.read(at), whole_vectors(at)); });

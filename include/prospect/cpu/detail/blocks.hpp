@@ -138,6 +138,16 @@ struct element_of<T> {
   using type = compute_t<T>;
 };
 
+/// 1 for a block of rows, and 0 for as many after it.
+template <class T>
+struct ones_before_zeros {
+  alignas(64) T row[2 * block_size];
+
+  constexpr ones_before_zeros() : row{} { std::fill_n(row, block_size, T(1)); }
+};
+template <class T>
+inline constexpr ones_before_zeros<T> ones;
+
 /// A row of a batch as its blocks are read: where it lies, if arithmetic takes its elements as they
 /// are and they lie side by side; through a copy if not.
 template <class T>
@@ -145,23 +155,15 @@ class row_reader {
  public:
   using element = typename element_of<T>::type;
 
-  /// `absent` stands for every element of a row that is not given.
-  explicit row_reader(strided_span<const T> row, element absent = {})
-      : row_{row}, absent_{absent} {}
+  explicit row_reader(strided_span<const T> row) : row_{row} {}
 
   bool given() const { return !row_.empty(); }
 
-  /// The rows `at`, and 0 in what is left of the last vector. Good until the next call.
+  /// The rows `at`, 1 for each where none are given, and 0 in what is left of the last vector. Good
+  /// until the next call.
   const element* read(range at) {
+    if (!given()) return ones<element>.row + (block_size - at.count);
     const int n = whole_vectors(at);
-    if (!given()) {
-      if (at.count != absent_rows_) {
-        std::fill_n(copy_.row, at.count, absent_);
-        std::fill(copy_.row + at.count, copy_.row + n, element{});
-        absent_rows_ = at.count;
-      }
-      return copy_.row;
-    }
     if constexpr (std::same_as<T, element>) {
       if (at.count == n && row_.stride() == 1) return row_.data() + at.first;
     }
@@ -180,8 +182,6 @@ class row_reader {
   }
 
   strided_span<const T> row_;
-  element absent_;
-  std::int64_t absent_rows_ = -1;
   block<element> copy_;
 };
 

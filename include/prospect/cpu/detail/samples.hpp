@@ -62,7 +62,7 @@ struct completion_rows {
 
   completion_rows(strided_span<const S> policy_row, strided_span<const S> reference_row,
                   strided_span<const std::int32_t> token_row)
-      : policy{policy_row}, reference{reference_row}, tokens{token_row, 1} {}
+      : policy{policy_row}, reference{reference_row}, tokens{token_row} {}
 
   completions_at<compute_t<S>> read(range at) {
     return {.policy = policy.read(at),
