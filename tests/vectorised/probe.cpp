@@ -24,10 +24,10 @@ using of_completions = prospect::kto;
 #endif
 
 namespace detail = prospect::cpu::detail;
-template bool detail::differentiate_block<float>(of_pairs, detail::pairs_at<float>,
+template bool detail::differentiate_block<float>(of_pairs, detail::pairs_at<float>, int,
                                                  detail::times<float>, detail::times<float>, double,
                                                  detail::tally<detail::paired_sum::size>&);
-template bool detail::differentiate_block<float>(of_completions, detail::answers_at<float>,
+template bool detail::differentiate_block<float>(of_completions, detail::answers_at<float>, int,
                                                  detail::times<float>, detail::times<float>, double,
                                                  detail::class_terms, detail::class_terms,
                                                  detail::tally<detail::unpaired_sum::size>&);

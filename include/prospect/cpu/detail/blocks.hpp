@@ -141,9 +141,9 @@ struct element_of<T> {
 /// 1 for a block of rows, and 0 for as many after it.
 template <class T>
 struct ones_before_zeros {
-  alignas(64) T row[2 * block_size];
+  alignas(64) T row[2 * block_size]{};
 
-  constexpr ones_before_zeros() : row{} { std::fill_n(row, block_size, T(1)); }
+  constexpr ones_before_zeros() { std::fill_n(row, block_size, T(1)); }
 };
 template <class T>
 inline constexpr ones_before_zeros<T> ones;
