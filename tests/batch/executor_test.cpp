@@ -94,6 +94,8 @@ TEST_CASE("a pool has the threads it says", "[executor]") {
 
   thread_pool pool{3};
   CHECK(all_threads_meet(pool));
+  std::this_thread::sleep_for(std::chrono::milliseconds{20});
+  CHECK(all_threads_meet(pool));  // those that have fallen asleep as well
 }
 
 TEST_CASE("a task may use the pool it runs on, and another one", "[executor]") {

@@ -89,6 +89,15 @@ struct five_completions {
   }
 };
 
+/// Reads no reference, and saturates: -inf on either side gives a finite loss.
+struct reference_free {
+  static constexpr bool branch_free = true;
+  template <class T>
+  T operator()(const prospect::pair<T>& p) const {
+    return prospect::sigmoid(p.rejected.policy - p.chosen.policy);
+  }
+};
+
 /// Each input row in turn holds each such value at each place.
 template <class S, template <class> class Batch>
 void check_alone(const auto& loss) {
@@ -163,6 +172,38 @@ TEST_CASE("the first of several such rows is named, and all are counted", "[nonf
   for (const auto& metrics : {b.run(kto{}), b.run(kto{}, cross_class{})}) {
     CHECK(metrics.nonfinite.sum == 2);
     CHECK(metrics.first_nonfinite == 1);
+  }
+}
+
+TEST_CASE("rows that are no numbers are counted wherever they stand in a long batch",
+          "[nonfinite]") {
+  // Sums carry on: what one row spoils must not count against those after it.
+  constexpr std::size_t n = 5000;
+  std::vector<float> policy(n, -60), out(n);
+  const std::vector<float> other(n, -70);
+  const std::vector<std::uint8_t> desirable(n, 1);
+  double spoilt = 0;
+  for (const std::size_t at : {7U, 8U, 300U, 1023U, 4097U, 4999U}) {
+    CAPTURE(at);
+    policy[at] = static_cast<float>(at % 2 == 0 ? -infinity : std::nan(""));
+    ++spoilt;
+    const auto pairs = evaluate<float>(prospect::dpo{},
+                                       {.policy_chosen = policy,
+                                        .policy_rejected = other,
+                                        .reference_chosen = other,
+                                        .reference_rejected = other},
+                                       {.loss = out});
+    const auto without_reference = evaluate<float>(
+        reference_free{}, {.policy_chosen = other, .policy_rejected = policy}, {.loss = out});
+    const auto completions =
+        evaluate<float>(kto{}, {.policy = policy, .reference = other, .desirable = desirable},
+                        prospect::constant_point(0), {.loss = out});
+    CHECK(pairs.nonfinite.sum == spoilt);
+    CHECK(pairs.first_nonfinite == 7);
+    CHECK(without_reference.nonfinite.sum == spoilt);
+    CHECK(without_reference.first_nonfinite == 7);
+    CHECK(completions.nonfinite.sum == spoilt);
+    CHECK(completions.first_nonfinite == 7);
   }
 }
 

@@ -46,7 +46,8 @@ struct tally {
   }
 };
 
-/// f(piece) for pieces of fixed size of n rows, added up in order.
+/// f(piece) for pieces of fixed size of n rows, added up in order. Fewer rows than are worth
+/// threads are done before a thread that sleeps is awake.
 template <class F, executor E>
 auto in_pieces(std::int64_t n, E& on, const F& f) {
   constexpr std::int64_t size = 1 << 12;
@@ -221,16 +222,6 @@ PROSPECT_INLINE several<compute_t<S>> as_stored(several<compute_t<S>> x) {
   return x;
 }
 
-/// Whether sums that started from +0, and so are never -0, are 0.
-template <std::floating_point R>
-PROSPECT_INLINE bool all_zero(several<R> x) {
-  std::uint64_t bits[sizeof(x) / 8];
-  std::memcpy(bits, &x, sizeof(x));
-  std::uint64_t any = 0;
-  for (const std::uint64_t b : bits) any |= b;
-  return any == 0;
-}
-
 /// x times a number of fp64, which fp32 may have no room for.
 template <std::floating_point R>
 class times {
@@ -252,6 +243,28 @@ class times {
   double factor_;
   bool fits_;
   R rounded_;
+};
+
+/// Looks for what is no finite number among values.
+template <std::floating_point R>
+class finite_probe {
+ public:
+  template <class... Values>
+  PROSPECT_INLINE void look_at(Values... values) {
+    // 0 times a number is 0, and 0 times anything else is NaN.
+    ((seen_ += R(0) * values), ...);
+  }
+  PROSPECT_INLINE bool finite() const {
+    // Starting from +0, no sum is -0.
+    std::uint64_t bits[sizeof(seen_) / 8];
+    std::memcpy(bits, &seen_, sizeof(seen_));
+    std::uint64_t any = 0;
+    for (const std::uint64_t b : bits) any |= b;
+    return any == 0;
+  }
+
+ private:
+  several<R> seen_;
 };
 
 /// What a piece adds up to, while a block is added to it.
@@ -289,31 +302,16 @@ class running_tally {
   /// Whether a row that was added was no finite number, or more was added than there are numbers
   /// for.
   bool finite() const {
-    several<double> seen;
+    finite_probe<double> probe;
     for (const auto& sum : part_) {
-      for (const several<double> x : sum) seen += 0 * x;
+      for (const several<double> x : sum) probe.look_at(x);
     }
-    return all_zero(seen);
+    return probe.finite();
   }
 
  private:
   static constexpr int parts = 8 / lanes<double>;
   several<double> part_[N][parts];
-};
-
-/// Looks for what is no finite number among the values of a block.
-template <std::floating_point R>
-class finite_probe {
- public:
-  template <class... Values>
-  PROSPECT_INLINE void look_at(Values... values) {
-    // 0 times a number is 0, and 0 times anything else is NaN.
-    ((seen_ += R(0) * values), ...);
-  }
-  PROSPECT_INLINE bool finite() const { return all_zero(seen_); }
-
- private:
-  several<R> seen_;
 };
 
 /// A row of token counts by name.
