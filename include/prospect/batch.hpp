@@ -9,7 +9,8 @@
 #include <cstdint>
 #include <string_view>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// A sum and the number of terms in it. Ranks and micro-batches add up exactly: all-reduce both
 /// members, then divide once. A mean of means is never taken.
@@ -164,4 +165,5 @@ struct unpaired_metrics {
   }
 };
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -4,7 +4,8 @@
 #include <cmath>
 #include <stdexcept>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 struct class_weights {
   double desirable = 1;
@@ -64,4 +65,5 @@ inline weight_proposal propose_class_weights(double n_desirable, double n_undesi
           .bound = bound_ratio(bound)};
 }
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -1,4 +1,4 @@
-// The version, and the one macro that lets a formula run on host and device.
+// The version, and the few macros that every header is written with.
 #pragma once
 
 #if (defined(_MSVC_LANG) ? _MSVC_LANG : __cplusplus) < 202002L
@@ -7,15 +7,47 @@
 #endif
 
 #define PROSPECT_VERSION_MAJOR 0
-#define PROSPECT_VERSION_MINOR 1
+#define PROSPECT_VERSION_MINOR 2
 #define PROSPECT_VERSION_PATCH 0
 
+// A small function that never leaves its caller. Nothing of it stands in an object file, so that a
+// linker cannot give one unit what another was compiled for (core/isa.hpp).
+#define PROSPECT_INLINE __attribute__((always_inline)) inline
+
+/// What lets a formula run on host and device.
 #if defined(__CUDACC__)
-#define PROSPECT_HD __host__ __device__
+#define PROSPECT_HD __host__ __device__ __attribute__((always_inline))
 #else
-#define PROSPECT_HD
+#define PROSPECT_HD __attribute__((always_inline))
 #endif
+
+// Between these two, arithmetic means what it says, whatever -ffast-math and its relatives allow a
+// host's own code: what rounding took from a number is computed as a difference that they would
+// cancel, and NaN is looked for where they promise there is none. Every header with a line of
+// arithmetic stands between them; what is called from a host's own functions is safe by itself as
+// well (core/strict.hpp).
+#if defined(__clang__)
+#define PROSPECT_STRICT_BEGIN _Pragma("float_control(push)") _Pragma("float_control(precise, on)")
+#define PROSPECT_STRICT_END _Pragma("float_control(pop)")
+#elif defined(__GNUC__) && !defined(__CUDA_ARCH__) &&                                   \
+    (__FINITE_MATH_ONLY__ || defined(__ASSOCIATIVE_MATH__) || defined(__FAST_MATH__) || \
+     defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__))
+#if defined(__CUDACC__)  // which hands the pragma on, and calls it unknown
+#define PROSPECT_STRICT_BEGIN                                                                \
+  _Pragma("nv_diagnostic push") _Pragma("nv_diag_suppress 1675") _Pragma("GCC push_options") \
+      _Pragma("GCC optimize(\"no-fast-math\")") _Pragma("nv_diagnostic pop")
+#else
+#define PROSPECT_STRICT_BEGIN _Pragma("GCC push_options") _Pragma("GCC optimize(\"no-fast-math\")")
+#endif
+#define PROSPECT_STRICT_END _Pragma("GCC pop_options")
+#else
+#define PROSPECT_STRICT_BEGIN
+#define PROSPECT_STRICT_END
+#endif
+
+static_assert(0.1 != 0.1F,
+              "prospect: -fsingle-precision-constant takes the digits of every double");
 
 /// Everything lives in an inline namespace that carries the ABI version, so that two versions
 /// linked into one program cannot be taken for each other.
-namespace prospect::inline v0 {}
+namespace prospect::inline v1 {}

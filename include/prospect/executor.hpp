@@ -17,7 +17,8 @@
 #include <type_traits>
 #include <vector>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// A loop body, by reference: `task(i)` does the i-th piece of the work. Valid during the call it
 /// is passed to; called from several threads at once.
@@ -180,4 +181,5 @@ class thread_pool {
 static_assert(executor<thread_pool> && executor<serial_executor> &&
               executor<const serial_executor>);
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

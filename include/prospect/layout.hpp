@@ -6,7 +6,8 @@
 
 #include <cstdint>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// The target of a row that is not scored: prompt, padding, anything masked.
 inline constexpr std::int64_t ignored_target = -100;
@@ -89,4 +90,5 @@ class sequence_layout {
   index_row offsets_;
 };
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

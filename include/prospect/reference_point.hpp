@@ -7,7 +7,8 @@
 #include <cmath>
 #include <stdexcept>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// The point completions are measured against, for one optimiser step. No gradient passes through.
 struct reference_point {
@@ -95,4 +96,5 @@ class ema_point {
 /// because it is formed from the batch itself and couples its rows.
 struct cross_class {};
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

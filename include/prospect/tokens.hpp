@@ -9,7 +9,8 @@
 #include <cstdint>
 #include <limits>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// A soft cap that caps nothing.
 inline constexpr double no_cap = std::numeric_limits<double>::infinity();
@@ -88,4 +89,5 @@ struct logit_map {
   }
 };
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -8,7 +8,8 @@
 #include <cstdint>
 #include <limits>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// Sums over the logits z of a row, or of a contiguous part of it, in fp64. The target token's own
 /// logit is kept apart: with q = sum over the others of e^(z_j - z_y),
@@ -125,4 +126,5 @@ PROSPECT_HD inline token_scores finish(const vocabulary_partial& p) noexcept {
   return scores;
 }
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -14,7 +14,8 @@
 #include <string>
 #include <type_traits>
 
-namespace prospect::inline v0::adapters {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::adapters {
 
 namespace detail {
 
@@ -72,4 +73,5 @@ matrix_view<T> matrix(const DLTensor& tensor, DLDeviceType device = kDLCPU) {
   return {data, tensor.shape[0], tensor.shape[1], tensor.strides[0]};
 }
 
-}  // namespace prospect::inline v0::adapters
+}  // namespace prospect::inline v1::adapters
+PROSPECT_STRICT_END

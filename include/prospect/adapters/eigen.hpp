@@ -9,7 +9,8 @@
 #include <concepts>
 #include <type_traits>
 
-namespace prospect::inline v0::adapters {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::adapters {
 
 /// Something of Eigen's that owns or maps memory and will still be there after the call: an lvalue,
 /// or a Map, Block or Ref, which are views themselves. Expressions (a + b) have no memory to view.
@@ -43,4 +44,5 @@ matrix_view<eigen_element<X>> matrix(X&& x) {
   return {x.data(), x.rows(), x.cols(), x.outerStride()};
 }
 
-}  // namespace prospect::inline v0::adapters
+}  // namespace prospect::inline v1::adapters
+PROSPECT_STRICT_END

@@ -10,7 +10,8 @@
 #include <cstdint>
 #include <stdexcept>
 
-namespace prospect::inline v0::adapters {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::adapters {
 
 template <class M, std::size_t Rank>
 concept strided_mdspan = (M::rank() == Rank) && requires(const M& m) {
@@ -38,4 +39,5 @@ constexpr matrix_view<typename M::element_type> matrix(const M& m) {
           static_cast<std::int64_t>(m.extent(1)), static_cast<std::int64_t>(m.stride(0))};
 }
 
-}  // namespace prospect::inline v0::adapters
+}  // namespace prospect::inline v1::adapters
+PROSPECT_STRICT_END

@@ -8,7 +8,8 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 namespace detail {
 
@@ -103,4 +104,5 @@ PROSPECT_HD constexpr S store(compute_t<S> x) noexcept {
   return S(x);
 }
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

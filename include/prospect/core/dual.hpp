@@ -8,7 +8,8 @@
 #include <concepts>
 #include <type_traits>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 namespace detail {
 
@@ -222,4 +223,5 @@ PROSPECT_HD constexpr dual<R, N> clamp(const dual<R, N>& x, std::type_identity_t
   return x.chain(clamp(x.value, low, high), select(x.value < low || x.value > high, R(0), R(1)));
 }
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -11,7 +11,8 @@
 #include <cmath>
 #include <concepts>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 namespace detail {
 
@@ -166,4 +167,5 @@ PROSPECT_HD constexpr R clamp(R x, R low, R high) noexcept {
   return select(x < low, low, select(x > high, high, x));
 }
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -7,7 +7,8 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// A row-major view: element (i, j) lies at `data[i * pitch + j]`. The pitch is counted in
 /// elements; columns between `columns` and `pitch` (a padded vocabulary) are neither read nor
@@ -38,4 +39,5 @@ struct matrix_view {
 
 static_assert(std::is_trivially_copyable_v<matrix_view<float>>);
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -9,7 +9,8 @@
 #include <type_traits>
 #include <utility>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// A floating-point type, or a class of several of them that behaves like one: arithmetic,
 /// comparisons that give a mask, `select`, and the primitives of math.hpp. Such a class names its
@@ -49,4 +50,5 @@ using bits_of_t = typename bits_of<D>::type;
 
 }  // namespace detail
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

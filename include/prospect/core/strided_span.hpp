@@ -9,7 +9,8 @@
 #include <ranges>
 #include <type_traits>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// A view of `size` elements, `stride` elements apart. Owns nothing; passed by value, also to
 /// kernels.
@@ -63,4 +64,5 @@ static_assert(std::is_trivially_copyable_v<strided_span<float>>);
 static_assert(std::convertible_to<strided_span<float>, strided_span<const float>>);
 static_assert(!std::convertible_to<strided_span<const float>, strided_span<float>>);
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -8,7 +8,8 @@
 
 #include <limits>
 
-namespace prospect::inline v0::detail::wide {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::detail::wide {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double log_2 = 0.693147180559945309417232121458;
@@ -148,4 +149,5 @@ PROSPECT_HD constexpr D log1mexp_slope(D x) noexcept {
   return -(wide::exp(x) / magnitude(wide::expm1(x)));
 }
 
-}  // namespace prospect::inline v0::detail::wide
+}  // namespace prospect::inline v1::detail::wide
+PROSPECT_STRICT_END

@@ -13,7 +13,8 @@
 #include <string>
 #include <string_view>
 
-namespace prospect::inline v0::cpu::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
 
 [[noreturn]] inline void reject(std::string_view argument, std::string_view why) {
   throw std::invalid_argument(std::string{"prospect: "}.append(argument).append(" ").append(why));
@@ -92,4 +93,5 @@ void tokens_rows(const L& loss, std::initializer_list<given_row> rows) {
       "is missing, and this loss averages over tokens");
 }
 
-}  // namespace prospect::inline v0::cpu::detail
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END

@@ -8,7 +8,8 @@
 
 #include <concepts>
 
-namespace prospect::inline v0::cpu {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu {
 
 /// One side of a product: a row-major matrix, or its transpose.
 template <std::floating_point R>
@@ -54,4 +55,5 @@ struct eigen_gemm {
 
 static_assert(gemm<eigen_gemm, float> && gemm<eigen_gemm, double>);
 
-}  // namespace prospect::inline v0::cpu
+}  // namespace prospect::inline v1::cpu
+PROSPECT_STRICT_END

@@ -25,7 +25,8 @@
 #include <span>
 #include <vector>
 
-namespace prospect::inline v0::cpu {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu {
 
 /// The last layer of a language model: logits = hidden weight^T + bias.
 template <storage S>
@@ -914,4 +915,5 @@ void head_step(matrix_view<const std::type_identity_t<S>> hidden, const lm_head<
                             gradients, workspace, options, multiply, on);
 }
 
-}  // namespace prospect::inline v0::cpu
+}  // namespace prospect::inline v1::cpu
+PROSPECT_STRICT_END

@@ -12,7 +12,8 @@
 #include <initializer_list>
 #include <iterator>
 
-namespace prospect::inline v0::cpu {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu {
 
 namespace detail {
 
@@ -295,4 +296,5 @@ sum_count mismatched_kl(strided_span<const std::type_identity_t<S>> policy,
   return {.sum = sums.total(0), .count = n_counted};
 }
 
-}  // namespace prospect::inline v0::cpu
+}  // namespace prospect::inline v1::cpu
+PROSPECT_STRICT_END

@@ -13,7 +13,8 @@
 
 #include <algorithm>
 
-namespace prospect::inline v0::cpu {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu {
 
 namespace detail {
 
@@ -400,4 +401,5 @@ inline void shift_targets(index_row labels, const sequence_layout& layout,
   }
 }
 
-}  // namespace prospect::inline v0::cpu
+}  // namespace prospect::inline v1::cpu
+PROSPECT_STRICT_END

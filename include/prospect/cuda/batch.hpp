@@ -6,7 +6,8 @@
 #include <prospect/batch.hpp>
 #include <prospect/reference_point.hpp>
 
-namespace prospect::inline v0::cuda {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cuda {
 
 /// What the summed loss is divided by: a normaliser, or a count on the device.
 class denominator {
@@ -71,4 +72,5 @@ struct point_source {
 
 }  // namespace detail
 
-}  // namespace prospect::inline v0::cuda
+}  // namespace prospect::inline v1::cuda
+PROSPECT_STRICT_END

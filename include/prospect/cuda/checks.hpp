@@ -5,7 +5,8 @@
 #include <prospect/cuda/batch.hpp>
 #include <prospect/losses/reads.hpp>
 
-namespace prospect::inline v0::cuda {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cuda {
 
 namespace detail {
 
@@ -147,4 +148,5 @@ const char* problem(const detail::point_source<S>& point) {
   }
 }
 
-}  // namespace prospect::inline v0::cuda
+}  // namespace prospect::inline v1::cuda
+PROSPECT_STRICT_END

@@ -7,7 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace prospect::inline v0::cuda {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cuda {
 
 /// Device memory for one call. How much it takes, the call itself says:
 ///
@@ -56,4 +57,5 @@ class scratch {
   std::size_t* needed_ = nullptr;
 };
 
-}  // namespace prospect::inline v0::cuda
+}  // namespace prospect::inline v1::cuda
+PROSPECT_STRICT_END

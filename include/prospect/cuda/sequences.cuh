@@ -11,7 +11,8 @@
 #include <prospect/cuda/detail/sequence_jobs.cuh>
 #include <prospect/cuda/scratch.hpp>
 
-namespace prospect::inline v0::cuda {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cuda {
 
 /// Evaluates a paired loss, its gradient and its metrics on n pairs.
 ///
@@ -65,4 +66,5 @@ cudaError_t mismatched_kl(const mismatched_batch<S>& batch, scratch space, cudaS
   return detail::run(detail::mismatched_job<S>{batch}, space, stream);
 }
 
-}  // namespace prospect::inline v0::cuda
+}  // namespace prospect::inline v1::cuda
+PROSPECT_STRICT_END

@@ -10,7 +10,8 @@
 
 #include <cmath>
 
-namespace prospect::inline v0::cuda::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cuda::detail {
 
 inline const char* options_problem(const token_options& options) {
   if (!(options.temperature > 0) || !std::isfinite(options.temperature) ||
@@ -70,9 +71,9 @@ inline const char* layout_problem(const sequence_layout& layout, std::int64_t ro
                "number";
 }
 
-}  // namespace prospect::inline v0::cuda::detail
+}  // namespace prospect::inline v1::cuda::detail
 
-namespace prospect::inline v0::cuda {
+namespace prospect::inline v1::cuda {
 
 /// Why `token_log_probs` or `token_log_probs_and_gradient` would refuse these arguments, or
 /// nullptr.
@@ -183,4 +184,5 @@ const char* problem(const matrix_view<T>& matrix, strided_span<const float> fact
                                                   : "factors must have an element for each row";
 }
 
-}  // namespace prospect::inline v0::cuda
+}  // namespace prospect::inline v1::cuda
+PROSPECT_STRICT_END

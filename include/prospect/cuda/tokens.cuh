@@ -15,7 +15,8 @@
 
 #include <concepts>
 
-namespace prospect::inline v0::cuda {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cuda {
 
 /// What logits are stored in on a device; arithmetic is fp32, sums over a row fp64.
 template <class S>
@@ -317,4 +318,5 @@ inline cudaError_t shift_targets(index_row labels, const sequence_layout& layout
                         detail::layout_threads, 0, 1, stream, labels, layout, targets);
 }
 
-}  // namespace prospect::inline v0::cuda
+}  // namespace prospect::inline v1::cuda
+PROSPECT_STRICT_END

@@ -7,7 +7,8 @@
 #include <string_view>
 #include <type_traits>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// A loss is a small value that can be copied to a kernel.
 template <class L>
@@ -71,4 +72,5 @@ constexpr bool not_negative(double x) { return x >= 0 && x <= 1e30; }
 
 }  // namespace detail
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -4,7 +4,8 @@
 
 #include <prospect/losses/concepts.hpp>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// The loss of one pair and its derivatives in the two summed policy log-probabilities.
 template <class R>
@@ -51,4 +52,5 @@ PROSPECT_HD constexpr unpaired_value<R> differentiate(const L& loss, const unpai
   return {.loss = result.value, .d_policy = result.partial[0], .d_z = result.partial[1]};
 }
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -5,7 +5,8 @@
 
 #include <array>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// DPO (Rafailov et al. 2023, arXiv:2305.18290, eq. 7); a positive `label_smoothing` e is
 /// Mitchell's conservative DPO, for labels that are wrong with probability e.
@@ -34,4 +35,5 @@ struct dpo {
   }
 };
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

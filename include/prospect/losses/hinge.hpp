@@ -5,7 +5,8 @@
 
 #include <array>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// Hinge loss on the normalised log-ratio (RSO, Liu et al. 2023, arXiv:2309.06657; after
 /// SLiC, arXiv:2305.10425).
@@ -28,4 +29,5 @@ struct hinge {
   }
 };
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -5,7 +5,8 @@
 
 #include <array>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// IPO (Azar et al. 2023, arXiv:2310.12036, eq. 17), averaged over tokens: the length
 /// normalisation its authors confirmed for language models.
@@ -30,4 +31,5 @@ struct ipo {
   }
 };
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -5,7 +5,8 @@
 
 #include <array>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// IPO (Azar et al. 2023, arXiv:2310.12036, eq. 17) on whole sequences, without length
 /// normalisation. For language models `ipo` is usually what is wanted.
@@ -28,4 +29,5 @@ struct ipo_sum {
   }
 };
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -5,7 +5,8 @@
 
 #include <array>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// KTO (Ethayarajh et al. 2024, arXiv:2402.01306, eq. 8), lambda_y - v(x, y) in closed form.
 ///
@@ -45,4 +46,5 @@ struct kto {
   }
 };
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -3,7 +3,8 @@
 
 #include <prospect/losses/kto.hpp>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// KTO-zero (HALOs), also known as APO-zero unpaired (D'Oosterlinck et al. 2024, arXiv:2408.06266,
 /// eq. 7, one term per completion): `kto` with z = 0, whatever z is given.
@@ -34,4 +35,5 @@ struct kto_zero {
   }
 };
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

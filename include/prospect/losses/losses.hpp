@@ -12,7 +12,8 @@
 
 #include <tuple>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 namespace detail {
 
@@ -43,4 +44,5 @@ constexpr bool set_parameter(L& loss, std::string_view name, double value) {
   return false;
 }
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -5,7 +5,8 @@
 
 #include <prospect/losses/differentiate.hpp>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 namespace detail {
 
@@ -57,4 +58,5 @@ bool reads_tokens(const L& loss) {
   return false;
 }
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

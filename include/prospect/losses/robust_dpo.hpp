@@ -5,7 +5,8 @@
 
 #include <array>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// Robust DPO (Chowdhury et al. 2024, arXiv:2403.00409): if labels are flipped with
 /// probability e < 1/2, its expectation over the flips is the DPO loss on clean labels.
@@ -38,4 +39,5 @@ struct robust_dpo {
   }
 };
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -4,7 +4,8 @@
 
 #include <prospect/core/dual.hpp>
 
-namespace prospect::inline v0 {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
 
 /// One completion, summed over its scored tokens. All log-probabilities are natural (nats).
 ///
@@ -53,4 +54,5 @@ struct unpaired {
   PROSPECT_HD constexpr scalar_of_t<T> sign() const noexcept { return pick(1, -1); }
 };
 
-}  // namespace prospect::inline v0
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

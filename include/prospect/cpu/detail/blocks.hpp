@@ -14,7 +14,8 @@
 #include <string_view>
 #include <vector>
 
-namespace prospect::inline v0::cpu::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
 
 // The same for every instruction set, because a piece may be worked on by one that was chosen at
 // run time and added up by code that was not.
@@ -352,4 +353,5 @@ void for_each_block(range all, const F& f) {
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v0::cpu::detail
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <prospect/core/dtype.hpp>
+#include <prospect/core/isa.hpp>
 
 #include <cmath>
 #include <concepts>
@@ -19,26 +20,24 @@
 #if defined(__CUDACC__)
 // Host code in a .cu file: nvcc takes no vectors in functions that are for the device as well, so
 // losses are given one sample after the other there.
-#define PROSPECT_CPU_ISA baseline_in_cuda
+#define PROSPECT_CPU_ISA PROSPECT_NAME(PROSPECT_ISA, _in_cuda, , , , , , )
 #define PROSPECT_CPU_VECTOR_BYTES 16
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__)
-#define PROSPECT_CPU_ISA avx512
 #define PROSPECT_CPU_VECTOR_BYTES 64
 #else
-#define PROSPECT_CPU_ISA avx2
 #define PROSPECT_CPU_VECTOR_BYTES 32
 #endif
 #else
-#define PROSPECT_CPU_ISA baseline
 #define PROSPECT_CPU_VECTOR_BYTES 16
 #endif
+#if !defined(__CUDACC__)
+#define PROSPECT_CPU_ISA PROSPECT_ISA
+#endif
 
-// Small functions of vectors that only make sense inside their caller's loop.
-#define PROSPECT_INLINE __attribute__((always_inline)) inline
-
-namespace prospect::inline v0::cpu::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 using floats = float __attribute__((vector_size(PROSPECT_CPU_VECTOR_BYTES)));
@@ -519,4 +518,5 @@ struct exponential {
 
 }  // namespace PROSPECT_CPU_ISA
 
-}  // namespace prospect::inline v0::cpu::detail
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END

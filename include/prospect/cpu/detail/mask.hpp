@@ -8,7 +8,8 @@
 #include <concepts>
 #include <type_traits>
 
-namespace prospect::inline v0::cpu::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 /// Not a bool, so that a formula which branches on it does not compile.
@@ -87,4 +88,5 @@ PROSPECT_INLINE numbers<R> chosen_by(mask<R> m, numbers<R> a, numbers<R> b) {
 #endif
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v0::cpu::detail
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END

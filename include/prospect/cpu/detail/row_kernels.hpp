@@ -16,7 +16,8 @@
 #include <cmath>
 #include <limits>
 
-namespace prospect::inline v0::cpu::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
 
 /// What a row holds in which exponentials were kept: from first[i] on e^(z - shift[i]), in units
 /// of 2^-24 in fp32, and nothing that counts before first[0].
@@ -661,4 +662,5 @@ constexpr row_kernels<S> compiled_kernels() noexcept {
 
 }  // namespace PROSPECT_CPU_ISA
 
-}  // namespace prospect::inline v0::cpu::detail
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END

@@ -6,7 +6,8 @@
 #include <prospect/cpu/detail/blocks.hpp>
 #include <prospect/losses/differentiate.hpp>
 
-namespace prospect::inline v0::cpu::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 /// Whether a loss is given several samples at once. In fp64 the primitives are the C library's.
@@ -117,4 +118,5 @@ unpaired_value<several<R>> values_of(const Loss& loss, const completions<R>& ans
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v0::cpu::detail
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END

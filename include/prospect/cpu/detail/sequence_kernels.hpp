@@ -4,7 +4,8 @@
 
 #include <prospect/cpu/detail/samples.hpp>
 
-namespace prospect::inline v0::cpu::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
 
 /// The sums of a paired batch.
 struct paired_sum {
@@ -334,4 +335,5 @@ constexpr unpaired_kernels<S, Loss> compiled_unpaired_kernels() noexcept {
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v0::cpu::detail
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END

@@ -10,7 +10,8 @@
 #include <concepts>
 #include <type_traits>
 
-namespace prospect::inline v0::cpu::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 template <std::floating_point R>
@@ -64,4 +65,5 @@ PROSPECT_INLINE several<float> in_double(several<float> x, const F& f) {
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v0::cpu::detail
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END

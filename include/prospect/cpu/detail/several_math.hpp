@@ -6,7 +6,8 @@
 
 #include <prospect/cpu/detail/several.hpp>
 
-namespace prospect::inline v0::cpu::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 #if PROSPECT_CPU_VECTOR_BYTES > 16
@@ -92,4 +93,5 @@ PROSPECT_INLINE several<float> softplus(several<float> x) {
 #endif
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v0::cpu::detail
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END

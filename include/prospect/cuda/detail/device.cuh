@@ -7,7 +7,8 @@
 
 #include <cstdint>
 
-namespace prospect::inline v0::cuda::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cuda::detail {
 
 struct device_limits {
   int multiprocessors = 0;
@@ -55,4 +56,5 @@ cudaError_t launch(void (*kernel)(Parameters...), std::int64_t blocks, int threa
   return cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
 }
 
-}  // namespace prospect::inline v0::cuda::detail
+}  // namespace prospect::inline v1::cuda::detail
+PROSPECT_STRICT_END

@@ -7,7 +7,8 @@
 #include <cmath>
 #include <limits>
 
-namespace prospect::inline v0::cuda::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cuda::detail {
 
 // std::numeric_limits has host functions only.
 inline constexpr float infinity = std::numeric_limits<float>::infinity();
@@ -146,4 +147,5 @@ __device__ inline mapped::softmax mapped::relative_to(double lse, float factor) 
   return {*this, lse, factor};
 }
 
-}  // namespace prospect::inline v0::cuda::detail
+}  // namespace prospect::inline v1::cuda::detail
+PROSPECT_STRICT_END

@@ -8,7 +8,8 @@
 
 #include <cub/block/block_reduce.cuh>
 
-namespace prospect::inline v0::cuda::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cuda::detail {
 
 inline constexpr int layout_threads = 256;
 
@@ -75,4 +76,5 @@ static __global__ void __launch_bounds__(layout_threads)
   }
 }
 
-}  // namespace prospect::inline v0::cuda::detail
+}  // namespace prospect::inline v1::cuda::detail
+PROSPECT_STRICT_END

@@ -7,7 +7,8 @@
 #include <prospect/cuda/detail/sequence_kernels.cuh>
 #include <prospect/losses/differentiate.hpp>
 
-namespace prospect::inline v0::cuda::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cuda::detail {
 
 /// Inputs are not written while the kernel runs.
 __device__ inline float read(const float* x) { return __ldg(x); }
@@ -384,4 +385,5 @@ struct mismatched_job {
   }
 };
 
-}  // namespace prospect::inline v0::cuda::detail
+}  // namespace prospect::inline v1::cuda::detail
+PROSPECT_STRICT_END

@@ -15,7 +15,8 @@
 #include <cooperative_groups.h>
 #include <cuda/atomic>
 
-namespace prospect::inline v0::cuda::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cuda::detail {
 
 inline constexpr int sequence_threads = 512;
 inline constexpr int rows_per_thread = 4;
@@ -265,4 +266,5 @@ cudaError_t run(const Job& job, scratch space, cudaStream_t stream) {
   return run(job, scheme, space, stream);
 }
 
-}  // namespace prospect::inline v0::cuda::detail
+}  // namespace prospect::inline v1::cuda::detail
+PROSPECT_STRICT_END

@@ -5,7 +5,8 @@
 #include <prospect/cuda/detail/exponentials.cuh>
 #include <prospect/cuda/detail/words.cuh>
 
-namespace prospect::inline v0::cuda::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cuda::detail {
 
 /// What the gradient of a row depends on besides its logits.
 struct row_terms {
@@ -79,4 +80,5 @@ struct scaled_by {
   __device__ float operator()(float x, int) const { return factor * x; }
 };
 
-}  // namespace prospect::inline v0::cuda::detail
+}  // namespace prospect::inline v1::cuda::detail
+PROSPECT_STRICT_END

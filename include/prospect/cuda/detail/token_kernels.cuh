@@ -10,7 +10,8 @@
 #include <cooperative_groups.h>
 #include <cuda_pipeline.h>
 
-namespace prospect::inline v0::cuda::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cuda::detail {
 
 inline constexpr int warps = 8;
 inline constexpr int threads = warps * lanes;
@@ -371,4 +372,5 @@ static __global__ void __launch_bounds__(threads, resident ? resident_blocks : 2
   }
 }
 
-}  // namespace prospect::inline v0::cuda::detail
+}  // namespace prospect::inline v1::cuda::detail
+PROSPECT_STRICT_END

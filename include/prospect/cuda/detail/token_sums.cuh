@@ -7,7 +7,8 @@
 #include <prospect/cuda/detail/words.cuh>
 #include <prospect/vocabulary.hpp>
 
-namespace prospect::inline v0::cuda::detail {
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cuda::detail {
 
 inline constexpr int words_per_tile = 16 * lanes;
 template <storage S>
@@ -213,4 +214,5 @@ __device__ vocabulary_partial add_tiles(std::int64_t tiles, const Tile& tile) {
   return sum;
 }
 
-}  // namespace prospect::inline v0::cuda::detail
+}  // namespace prospect::inline v1::cuda::detail
+PROSPECT_STRICT_END
