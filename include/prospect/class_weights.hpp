@@ -39,8 +39,8 @@ struct weight_proposal {
 /// weight 1, the smaller one is raised.
 /// @throws std::invalid_argument if a count is not positive, because a class that is absent cannot
 ///         be weighted back, or if one is more than 1e30 times the other.
-inline weight_proposal propose_class_weights(double n_desirable, double n_undesirable,
-                                             weight_bound bound = weight_bound::three_halves) {
+PROSPECT_INLINE weight_proposal propose_class_weights(
+    double n_desirable, double n_undesirable, weight_bound bound = weight_bound::three_halves) {
   if (!(n_desirable > 0) || !detail::is_finite(n_desirable)) {
     detail::refuse("prospect: propose_class_weights: n_desirable must be positive");
   }

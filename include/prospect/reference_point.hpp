@@ -30,7 +30,7 @@ constexpr reference_point zero_point() noexcept { return {}; }
 
 /// A z of the caller's own, used as given; it may be negative.
 /// @throws std::invalid_argument if `z` is not finite.
-inline reference_point constant_point(double z) {
+PROSPECT_INLINE reference_point constant_point(double z) {
   if (!detail::is_finite(z)) detail::refuse("prospect: constant_point: z must be finite");
   return {.z = z, .raw = z};
 }
@@ -64,7 +64,7 @@ class ema_point {
  public:
   /// @param decay weight of the past, in [0, 1).
   /// @throws std::invalid_argument outside that interval.
-  explicit ema_point(double decay) : decay_{decay} {
+  PROSPECT_INLINE explicit ema_point(double decay) : decay_{decay} {
     if (!(decay >= 0 && decay < 1)) {
       detail::refuse("prospect: ema_point: decay must lie in [0, 1)");
     }

@@ -7,8 +7,12 @@
 
 #if defined(__cpp_exceptions)
 #include <stdexcept>
+#define PROSPECT_TRY try
+#define PROSPECT_CATCH_ALL catch (...)
 #else
 #include <cstdlib>
+#define PROSPECT_TRY if constexpr (true)
+#define PROSPECT_CATCH_ALL else
 #endif
 
 PROSPECT_STRICT_BEGIN
