@@ -120,7 +120,7 @@ void head_step(matrix_view<const std::type_identity_t<S>> hidden, const lm_head<
   detail::require_row("lse", out.lse, hidden.rows);
   detail::check_outputs(out, hidden.rows);
   detail::require_row("d_token", d_token, hidden.rows);
-  detail::check_layout(layout, targets);
+  detail::check_layout(layout, targets.size());
   if (group < 1 || layout.sequences() % group != 0) {
     detail::reject("group", "must divide the number of sequences");
   }
