@@ -3,13 +3,14 @@
 #pragma once
 
 #include <prospect/batch.hpp>
+#include <prospect/core/error.hpp>
+#include <prospect/core/extent.hpp>
 #include <prospect/losses/reads.hpp>
 
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 
@@ -17,7 +18,13 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
 
 [[noreturn]] inline void reject(std::string_view argument, std::string_view why) {
-  throw std::invalid_argument(std::string{"prospect: "}.append(argument).append(" ").append(why));
+  prospect::detail::refuse(
+      std::string{"prospect: "}.append(argument).append(" ").append(why).c_str());
+}
+
+/// What a check of memory found, if anything.
+inline void describes_memory(std::string_view name, const char* problem) {
+  if (problem != nullptr) reject(name, problem);
 }
 
 /// A row that must be there, with exactly `size` elements.
@@ -27,6 +34,7 @@ void require_row(std::string_view name, strided_span<T> row, std::int64_t size) 
     reject(name, "has " + std::to_string(row.size()) + " elements, " + std::to_string(size) +
                      " are needed");
   }
+  describes_memory(name, prospect::detail::view_problem(row));
 }
 
 /// A row that may be left out.
@@ -52,7 +60,7 @@ inline void token_counts(std::string_view name, strided_span<const std::int32_t>
 }
 
 inline void parameters(const char* problem) {
-  if (problem != nullptr) throw std::invalid_argument(std::string{"prospect: "} + problem);
+  if (problem != nullptr) prospect::detail::refuse((std::string{"prospect: "} + problem).c_str());
 }
 
 inline void valid(const normaliser& by) {
