@@ -89,6 +89,11 @@ struct team {
   std::atomic<unsigned> jobs{0};  ///< so far
   bool stopping = false;
   std::vector<std::thread> workers;
+
+  PROSPECT_INLINE team() = default;
+  PROSPECT_INLINE ~team() = default;
+  team(const team&) = delete;
+  team& operator=(const team&) = delete;
 };
 
 /// The team whose task this thread is in, if any.
