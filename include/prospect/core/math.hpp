@@ -6,6 +6,7 @@
 // core/dual.hpp puts the two together.
 #pragma once
 
+#include <prospect/core/precise.hpp>
 #include <prospect/core/wide_math.hpp>
 
 #include <cmath>
@@ -29,9 +30,9 @@ inline constexpr bool rounds_once = !std::same_as<R, double> && !std::same_as<R,
 /// numerator / (high + low), where low is what was lost when high was rounded.
 template <std::floating_point R>
 PROSPECT_HD inline R divide(R numerator, R high, R low) noexcept {
-  const R quotient = numerator / high;
+  const R quotient = precise::divide(numerator, high);
   const R remainder = std::fma(-quotient, high, numerator) - quotient * low;
-  return quotient + remainder / high;
+  return quotient + precise::divide(remainder, high);
 }
 
 }  // namespace detail
@@ -47,7 +48,7 @@ PROSPECT_HD inline R exp(R x) noexcept {
   if constexpr (detail::rounds_once<R>) {
     return in_double(x, [](auto d) { return detail::wide::exp(d); });
   } else {
-    return std::exp(x);
+    return detail::precise::exp(x);
   }
 }
 
@@ -66,7 +67,7 @@ PROSPECT_HD inline R log(R x) noexcept {
   if constexpr (detail::rounds_once<R>) {
     return in_double(x, [](auto d) { return detail::wide::log(d); });
   } else {
-    return std::log(x);
+    return detail::precise::log(x);
   }
 }
 
@@ -87,10 +88,11 @@ PROSPECT_HD inline R sigmoid(R x) noexcept {
   if constexpr (detail::rounds_once<R>) {
     return in_double(x, [](auto d) { return detail::wide::sigmoid(d); });
   } else {
-    const R e = std::exp(-std::abs(x));
+    const R e = detail::precise::exp(-std::abs(x));
     // On the left e / (1 + e) = e - e (e / (1 + e)): the rounding of 1 + e then touches the small
     // term.
-    return x >= R(0) ? R(1) / (R(1) + e) : e - e * (e / (R(1) + e));
+    return x >= R(0) ? detail::precise::divide(R(1), R(1) + e)
+                     : e - e * detail::precise::divide(e, R(1) + e);
   }
 }
 
@@ -100,7 +102,7 @@ PROSPECT_HD inline R sigmoid_slope(R x) noexcept {
   if constexpr (detail::rounds_once<R>) {
     return in_double(x, [](auto d) { return detail::wide::sigmoid_slope(d); });
   } else {
-    const R e = std::exp(-std::abs(x));
+    const R e = detail::precise::exp(-std::abs(x));
     const R sum = R(1) + e;
     const R lost = (R(1) - sum) + e;
     const R square = sum * sum;
@@ -116,7 +118,7 @@ PROSPECT_HD inline R softplus(R x) noexcept {
     return in_double(x, [](auto d) { return detail::wide::softplus(d); });
   } else {
     const R positive_part = x < R(0) ? R(0) : x;
-    return positive_part + std::log1p(std::exp(-std::abs(x)));
+    return positive_part + std::log1p(detail::precise::exp(-std::abs(x)));
   }
 }
 
@@ -134,7 +136,8 @@ PROSPECT_HD inline R log1mexp(R x) noexcept {
     return in_double(x, [](auto d) { return detail::wide::log1mexp(d); });
   } else {
     constexpr R minus_log_2 = R(-0.693147180559945309417232121458);
-    return x < minus_log_2 ? std::log1p(-std::exp(x)) : std::log(-std::expm1(x));
+    return x < minus_log_2 ? std::log1p(-detail::precise::exp(x))
+                           : detail::precise::log(-std::expm1(x));
   }
 }
 
@@ -146,7 +149,8 @@ PROSPECT_HD inline R log1mexp_slope(R x) noexcept {
   } else {
     // Far on the left e^-x overflows while the slope -e^x is still a number. The magnitude, because
     // expm1(-0) is -0 and the slope at 0 is -inf from where the function lives.
-    return x < R(-80) ? -std::exp(x) : R(-1) / std::abs(std::expm1(-x));
+    return x < R(-80) ? -detail::precise::exp(x)
+                      : detail::precise::divide(R(-1), std::abs(std::expm1(-x)));
   }
 }
 
