@@ -59,3 +59,12 @@ TEST_CASE("a block of a row-major Eigen matrix is logits with a pitch") {
 
   for (const float l : log_prob) CHECK_THAT(l, WithinRel(-std::log(5.0F), 1e-6F));
 }
+
+TEST_CASE("an Eigen matrix of one row has no pitch") {
+  std::vector<float> data{0, 1, 2, 3, 4, 5, 6};
+  const Eigen::Map<const logits_matrix, 0, Eigen::OuterStride<>> one_row{data.data(), 1, 7,
+                                                                         Eigen::OuterStride<>{1}};
+  const auto logits = prospect::adapters::matrix(one_row);
+  CHECK(logits.pitch == 7);
+  CHECK(logits.row(0)[6] == 6);
+}
