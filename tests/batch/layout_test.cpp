@@ -82,9 +82,9 @@ TEST_CASE("the last sequence and the smallest layouts are looked at as well", "[
     CHECK(problem(sequence_layout::padded(0, 7), rows) != "");
     CHECK(problem(sequence_layout{}, rows) != "");
   }
-  CHECK(sequence_layout::packed(one).packed());
-  CHECK_FALSE(sequence_layout::padded(1, 3).packed());
-  CHECK_FALSE(sequence_layout{}.packed());
+  CHECK(sequence_layout::padded(1, 3).padded());
+  CHECK(sequence_layout{}.padded());
+  CHECK_FALSE(sequence_layout::packed(one).padded());
 }
 
 TEST_CASE("no product of a layout's numbers wraps into the number of rows", "[layout]") {
