@@ -10,13 +10,18 @@ namespace prospect::inline v1 {
 
 namespace detail {
 
+/// NaN is what a formula says outside of where it is defined, and the same as NaN.
+template <class R>
+bool same(R a, R b) {
+  return a == b || (is_nan(a) && is_nan(b));
+}
 template <class R>
 bool same(const paired_value<R>& a, const paired_value<R>& b) {
-  return a.loss == b.loss && a.d_chosen == b.d_chosen && a.d_rejected == b.d_rejected;
+  return same(a.loss, b.loss) && same(a.d_chosen, b.d_chosen) && same(a.d_rejected, b.d_rejected);
 }
 template <class R>
 bool same(const unpaired_value<R>& a, const unpaired_value<R>& b) {
-  return a.loss == b.loss && a.d_policy == b.d_policy;
+  return same(a.loss, b.loss) && same(a.d_policy, b.d_policy);
 }
 
 template <class R, class L>
