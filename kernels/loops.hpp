@@ -1,38 +1,39 @@
 // The loops over sequences of each instruction set, loops.cpp, and the best of them, for every loss
-// of losses.def.
+// of losses.def, in fp32 and in fp64.
 #pragma once
 
 #include "isa.hpp"
 
 #include <prospect/cpu/detail/sequence_kernels.hpp>
 
+#include <concepts>
 #include <type_traits>
 
 namespace prospect::kernels {
 
-template <storage S, class L>
-using sequence_kernels = std::conditional_t<paired_loss<L>, cpu::detail::paired_kernels<S, L>,
-                                            cpu::detail::unpaired_kernels<S, L>>;
+template <std::floating_point R, class L>
+using sequence_kernels = std::conditional_t<paired_loss<L>, cpu::detail::paired_kernels<R, L>,
+                                            cpu::detail::unpaired_kernels<R, L>>;
 
-template <storage S, class L>
-sequence_kernels<S, L> baseline_loops();
-template <storage S, class L>
-sequence_kernels<S, L> avx2_loops();
-template <storage S, class L>
-sequence_kernels<S, L> avx512_loops();
+template <std::floating_point R, class L>
+sequence_kernels<R, L> baseline_loops();
+template <std::floating_point R, class L>
+sequence_kernels<R, L> avx2_loops();
+template <std::floating_point R, class L>
+sequence_kernels<R, L> avx512_loops();
 
-template <storage S, class L>
-sequence_kernels<S, L> loops_for([[maybe_unused]] isa set) {
+template <std::floating_point R, class L>
+sequence_kernels<R, L> loops_for([[maybe_unused]] isa set) {
 #if defined(PROSPECT_X86)
-  if (set == isa::avx512) return avx512_loops<S, L>();
-  if (set == isa::avx2) return avx2_loops<S, L>();
+  if (set == isa::avx512) return avx512_loops<R, L>();
+  if (set == isa::avx2) return avx2_loops<R, L>();
 #endif
-  return baseline_loops<S, L>();
+  return baseline_loops<R, L>();
 }
 
-template <storage S, class L>
-sequence_kernels<S, L> loops() {
-  return loops_for<S, L>(best_isa());
+template <std::floating_point R, class L>
+sequence_kernels<R, L> loops() {
+  return loops_for<R, L>(best_isa());
 }
 
 }  // namespace prospect::kernels

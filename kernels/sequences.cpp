@@ -31,7 +31,9 @@ template <prospect::storage S, class L>
 prospect::unpaired_metrics evaluate_completions(const L& loss, const prospect_completions& c) {
   const auto against = [&](const auto& point) {
     return prospect::cpu::detail::evaluate_completions(
-        pk::loops<S, L>(), loss, pk::batch_of<S>(c), point, pk::outputs_of<S>(c),
+        pk::loops<prospect::compute_t<S>, L>(), loss,
+        prospect::detail::any_rows(pk::batch_of<S>(c)), point,
+        prospect::detail::any_rows(pk::outputs_of<S>(c)),
         normaliser_of(c.normaliser, c.count, c.count_at), prospect::thread_pool::shared());
   };
   switch (c.reference_point) {
@@ -65,7 +67,9 @@ prospect_status prospect_pairs_cpu(const prospect_loss* loss, const prospect_pai
       if constexpr (prospect::paired_loss<L>) {
         pk::with_storage(p.dtype, [&]<class S>(S) {
           pk::fill(metrics, prospect::cpu::detail::evaluate_pairs(
-                                pk::loops<S, L>(), l, pk::batch_of<S>(p), pk::outputs_of<S>(p),
+                                pk::loops<prospect::compute_t<S>, L>(), l,
+                                prospect::detail::any_rows(pk::batch_of<S>(p)),
+                                prospect::detail::any_rows(pk::outputs_of<S>(p)),
                                 normaliser_of(p.normaliser, p.count, p.count_at),
                                 prospect::thread_pool::shared()));
         });

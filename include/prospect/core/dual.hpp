@@ -30,7 +30,7 @@ struct dual {
   R value{};
   R partial[N]{};
 
-  dual() = default;
+  PROSPECT_INLINE dual() = default;
   PROSPECT_HD constexpr dual(R constant) noexcept : value{constant} {}
   template <class Number>
     requires(std::is_arithmetic_v<Number> && !std::same_as<Number, R>)
@@ -165,6 +165,13 @@ struct scalar_of<dual<R, N>> {
 };
 template <class T>
 using scalar_of_t = typename scalar_of<T>::type;
+
+/// weight x, where a weight of 0 switches the term off, infinite or not: for the hyper-parameters
+/// of a formula. 0 times an infinity is NaN, and so a loss would be that needs no term at all.
+template <class T>
+PROSPECT_HD constexpr T term(double weight, const T& x) noexcept {
+  return weight == 0 ? T(0) : static_cast<scalar_of_t<T>>(weight) * x;
+}
 
 template <class R, int N>
 PROSPECT_HD inline dual<R, N> exp(const dual<R, N>& x) noexcept {

@@ -17,7 +17,7 @@
 //
 //   - sizes that differ, a view that describes no memory (null, misaligned, negative, too large)
 //   - a target outside the vocabulary
-//   - a temperature or soft cap that is not positive
+//   - a temperature or soft cap outside [1e-30, 1e30]
 //   - a workspace that is too small for a few tokens: the message says how large it must be
 #pragma once
 
@@ -34,6 +34,7 @@
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu {
+inline namespace PROSPECT_CPU_ISA {
 
 /// Log-probabilities of the target tokens from hidden states ([tokens, hidden]), as
 /// `token_log_probs` gives them from logits. Results do not depend on the workspace.
@@ -66,7 +67,7 @@ void head_log_probs_and_gradient(matrix_view<const std::type_identity_t<S>> hidd
                                  E& on = thread_pool::shared()) {
   detail::head_pass<S, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
   if (hidden.rows > 0 && !detail::wanted(d_hidden)) detail::reject("d_hidden", "is missing");
-  detail::check_hidden_gradient("d_hidden", d_hidden, hidden, options.zero_padding);
+  detail::check_gradient_of("d_hidden", d_hidden, hidden, "hidden", pass.options());
   detail::head_frozen_pass<S>(pass, out, d_hidden, workspace, hidden.rows);
 }
 
@@ -92,7 +93,7 @@ void head_gradient(matrix_view<const std::type_identity_t<S>> hidden, const lm_h
   detail::require_row("log_prob", log_prob, hidden.rows);
   detail::require_row("lse", lse, hidden.rows);
   detail::require_row("d_token", d_token, hidden.rows);
-  detail::check_gradients(gradients, hidden, head, options.zero_padding);
+  detail::check_gradients(gradients, hidden, head, pass.options());
   detail::head_backward_pass<S>(pass, log_prob, lse, d_token, gradients, ticket, workspace);
 }
 
@@ -102,7 +103,8 @@ void head_gradient(matrix_view<const std::type_identity_t<S>> hidden, const lm_h
 /// Goes through the batch in chunks of whole sequences, `group` of them at a time (2 for pairs that
 /// stand next to each other): once the chunk's results are in `out`, which must take log_prob and
 /// lse, `coefficients(first, last)` is called and writes what stands in `d_token` for the tokens of
-/// sequences [first, last); then the chunk's gradients follow, its logits still in memory.
+/// sequences [first, last); then the chunk's gradients follow, its logits still in memory. Tokens
+/// that belong to no sequence (`sequence_layout::ranges`) are not scored.
 ///
 /// @throws std::invalid_argument also for a layout that does not describe the rows, or a `group`
 ///         that does not divide the number of sequences.
@@ -120,15 +122,16 @@ void head_step(matrix_view<const std::type_identity_t<S>> hidden, const lm_head<
   detail::require_row("lse", out.lse, hidden.rows);
   detail::check_outputs(out, hidden.rows);
   detail::require_row("d_token", d_token, hidden.rows);
-  detail::check_layout(layout, targets.size());
+  detail::check_layout(layout, hidden.rows);
   if (group < 1 || layout.sequences() % group != 0) {
     detail::reject("group", "must divide the number of sequences");
   }
-  detail::check_gradients(gradients, hidden, head, options.zero_padding);
-  const std::vector<std::int64_t> scored = pass.scored();
+  detail::check_gradients(gradients, hidden, head, pass.options());
+  const std::vector<std::int64_t> scored = pass.scored(layout);
   detail::head_one_pass<S>(pass, std::span<const std::int64_t>{scored}, layout, group, out,
                            coefficients, d_token, gradients, workspace, hidden.rows);
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu
 PROSPECT_STRICT_END

@@ -21,8 +21,10 @@ struct lm_head {
 struct head_options {
   double temperature = 1;
   double soft_cap = no_cap;
-  /// Whether columns [columns, pitch) of every row of `hidden` and `weight` gradients become 0,
-  /// those of a single row included. Otherwise they are left as they are.
+  strided_span<const float> inverse_temperatures{};  ///< [tokens]; empty: 1 for all
+  mask_row mask{};                                   ///< [tokens]; empty: everything is scored
+  /// Whether columns [columns, pitch) of every row of `hidden` and `weight` gradients become 0.
+  /// Otherwise they are left as they are.
   bool zero_padding = false;
 };
 

@@ -23,8 +23,9 @@ struct head_origin {
   const void* weight = nullptr;
   std::int64_t vocabulary = 0, weight_pitch = 0;
   const void* bias = nullptr;
-  std::uint64_t scored = 0;  ///< a hash of which tokens are scored, each against what
-  double inverse_temperature = 0, soft_cap = 0;
+  double soft_cap = 0;
+  /// Hashes: which tokens are scored, each against what and at what temperature.
+  std::uint64_t targets = 0xcbf29ce484222325U, temperatures = targets;
 
   /// What a ticket of this pass says of a backward pass that was given `other`; nullptr if they
   /// belong together.
@@ -37,10 +38,9 @@ struct head_origin {
         weight_pitch != other.weight_pitch || bias != other.bias) {
       return "is of another head";
     }
-    if (scored != other.scored) return "is of other targets";
-    if (inverse_temperature != other.inverse_temperature || soft_cap != other.soft_cap) {
-      return "is of another temperature or soft cap";
-    }
+    if (targets != other.targets) return "is of other targets";
+    if (temperatures != other.temperatures) return "is of another temperature";
+    if (soft_cap != other.soft_cap) return "is of another soft cap";
     return nullptr;
   }
 };

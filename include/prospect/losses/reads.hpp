@@ -3,43 +3,61 @@
 // formula. Several values are tried, because a formula may be flat or branch.
 #pragma once
 
+#include <prospect/core/isa.hpp>
+#include <prospect/core/strict.hpp>
 #include <prospect/losses/differentiate.hpp>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1 {
 
 namespace detail {
+inline namespace PROSPECT_ISA {
 
-/// NaN is what a formula says outside of where it is defined, and the same as NaN.
-template <class R>
-bool same(R a, R b) {
-  return a == b || (is_nan(a) && is_nan(b));
+/// By the bits first: of what is computed twice the same way, NaN included, a compiler then sees
+/// that it is the same, and asks nothing at run time.
+template <std::floating_point R>
+PROSPECT_INLINE bool same(R a, R b) {
+  using bits = std::remove_const_t<decltype(infinity_bits<R>)>;
+  return bit_cast<bits>(a) == bit_cast<bits>(b) || a == b;
 }
 template <class R>
-bool same(const paired_value<R>& a, const paired_value<R>& b) {
+PROSPECT_INLINE bool same(const paired_value<R>& a, const paired_value<R>& b) {
   return same(a.loss, b.loss) && same(a.d_chosen, b.d_chosen) && same(a.d_rejected, b.d_rejected);
 }
 template <class R>
-bool same(const unpaired_value<R>& a, const unpaired_value<R>& b) {
+PROSPECT_INLINE bool same(const unpaired_value<R>& a, const unpaired_value<R>& b) {
   return same(a.loss, b.loss) && same(a.d_policy, b.d_policy);
 }
 
 template <class R, class L>
-bool tells_apart(const L& loss, const completion<R>& a, const completion<R>& b) {
+PROSPECT_INLINE bool tells_apart(const L& loss, const pair<R>& a, const pair<R>& b) {
+  return !same(differentiate(loss, a), differentiate(loss, b));
+}
+/// In either class.
+template <class R, class L>
+PROSPECT_INLINE bool tells_apart(const L& loss, const unpaired<R>& a, const unpaired<R>& b) {
+  const auto value = [&](unpaired<R> sample, bool desirable) __attribute__((always_inline)) {
+    sample.desirable = desirable;
+    return differentiate(loss, sample);
+  };
+  return !same(value(a, true), value(b, true)) || !same(value(a, false), value(b, false));
+}
+/// On either side of a pair.
+template <class R, class L>
+PROSPECT_INLINE bool tells_apart(const L& loss, const completion<R>& a, const completion<R>& b) {
   if constexpr (paired_loss<L, R>) {
-    const auto value = [&](const completion<R>& chosen, const completion<R>& rejected) {
-      return differentiate(loss, pair<R>{.chosen = chosen, .rejected = rejected});
-    };
-    return !same(value(a, a), value(b, a)) || !same(value(a, a), value(a, b));
+    const pair<R> both{.chosen = a, .rejected = a};
+    return tells_apart(loss, both, pair<R>{.chosen = b, .rejected = a}) ||
+           tells_apart(loss, both, pair<R>{.chosen = a, .rejected = b});
   } else {
-    const auto value = [&](const completion<R>& answer, bool desirable) {
-      return differentiate(loss, unpaired<R>{.answer = answer, .z = 0, .desirable = desirable});
-    };
-    return !same(value(a, true), value(b, true)) || !same(value(a, false), value(b, false));
+    return tells_apart(loss, unpaired<R>{.answer = a}, unpaired<R>{.answer = b});
   }
 }
 
+}  // namespace PROSPECT_ISA
 }  // namespace detail
+
+inline namespace PROSPECT_ISA {
 
 /// Whether the loss depends on the reference.
 template <class R, class L>
@@ -63,5 +81,32 @@ bool reads_tokens(const L& loss) {
   return false;
 }
 
+/// Whether a paired loss depends on the margin.
+template <class R, class L>
+bool reads_margin(const L& loss) {
+  for (const R ratio : {R(0.5), R(-30), R(30)}) {
+    const completion<R> chosen{.policy = R(-2), .ratio = ratio, .tokens = R(2)};
+    const completion<R> rejected{.policy = R(-3), .ratio = R(0), .tokens = R(3)};
+    if (detail::tells_apart(loss, pair<R>{.chosen = chosen, .rejected = rejected},
+                            {.chosen = chosen, .rejected = rejected, .margin = R(5)}))
+      return true;
+  }
+  return false;
+}
+
+/// Whether an unpaired loss depends on the reference point.
+template <class R, class L>
+bool reads_reference_point(const L& loss) {
+  for (const R ratio : {R(0.5), R(-30), R(30)}) {
+    const completion<R> answer{.policy = R(-2), .ratio = ratio, .tokens = R(2)};
+    const unpaired<R> here{.answer = answer, .z = R(0), .desirable = true};
+    if (differentiate(loss, here).d_z != R(0) ||
+        detail::tells_apart(loss, here, {.answer = answer, .z = R(5)}))
+      return true;
+  }
+  return false;
+}
+
+}  // namespace PROSPECT_ISA
 }  // namespace prospect::inline v1
 PROSPECT_STRICT_END

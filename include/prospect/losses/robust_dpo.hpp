@@ -24,7 +24,7 @@ struct robust_dpo {
   static constexpr std::array<parameter<robust_dpo>, 2> parameters{
       {{"beta", &robust_dpo::beta}, {"label_smoothing", &robust_dpo::label_smoothing}}};
 
-  constexpr const char* problem() const {
+  PROSPECT_INLINE constexpr const char* problem() const {
     if (!detail::positive(beta)) return "beta must be positive (1e-30 to 1e30)";
     if (!(label_smoothing >= 0 && label_smoothing < 0.5)) {
       return "label_smoothing must lie in [0, 1/2)";
@@ -35,7 +35,7 @@ struct robust_dpo {
   template <class T>
   PROSPECT_HD constexpr T operator()(const pair<T>& p) const {
     const T margin = beta * p.log_ratio_margin();
-    return softplus(-margin) - label_smoothing / (1 - 2 * label_smoothing) * margin;
+    return softplus(-margin) - term(label_smoothing / (1 - 2 * label_smoothing), margin);
   }
 };
 

@@ -6,39 +6,42 @@
 #include <prospect/cpu/tokens.hpp>
 #include <prospect/layout.hpp>
 
-#include <cstdint>
 #include <string>
 #include <string_view>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
 
 inline token_options token_options_of(const head_options& options) {
-  return {.temperature = options.temperature, .soft_cap = options.soft_cap};
-}
-
-template <class T>
-void check_view(std::string_view name, const matrix_view<T>& m) {
-  describes_memory(name, prospect::detail::view_problem(m));
+  return {.temperature = options.temperature,
+          .soft_cap = options.soft_cap,
+          .inverse_temperatures = options.inverse_temperatures,
+          .mask = options.mask,
+          .zero_padding = options.zero_padding};
 }
 
 template <storage S>
-void check_head(const matrix_view<const S>& hidden, const lm_head<S>& head,
-                const index_row& targets) {
-  check_view("hidden", hidden);
+checked_rows check_head(const matrix_view<const S>& hidden, const lm_head<S>& head,
+                        const index_row& targets, const token_options& options) {
+  parameters(prospect::detail::problem(options, head.weight.rows));
+  check_matrix("hidden", hidden);
   if (hidden.rows > 0 && hidden.columns == 0) reject("hidden", "has no columns");
-  check_view("head.weight", head.weight);
+  check_matrix("head.weight", head.weight);
   if (head.weight.columns != hidden.columns) {
     reject("head.weight", "has " + std::to_string(head.weight.columns) + " columns, hidden has " +
                               std::to_string(hidden.columns));
   }
   optional_row("head.bias", head.bias, head.weight.rows);
-  describes_memory("targets", targets.problem());
   if (targets.size() != hidden.rows) {
     reject("targets", "has " + std::to_string(targets.size()) + " elements, hidden has " +
                           std::to_string(hidden.rows) + " rows");
   }
-  check_indices("targets", targets, head.weight.rows);
+  describes_memory("targets", targets.problem());
+  check_mask(options.mask, hidden.rows);
+  const scored_targets scored{targets, options.mask};
+  check_indices("targets", scored, head.weight.rows);
+  return {.targets = scored, .maps = check_maps(options, scored)};
 }
 
 /// A matrix without data and without rows is none.
@@ -47,42 +50,29 @@ bool wanted(const matrix_view<T>& m) {
   return m.data != nullptr || m.rows != 0;
 }
 
-/// How far a row of a gradient is written.
-template <class T>
-std::int64_t written_columns(const matrix_view<T>& m, bool zero_padding) {
-  return zero_padding && m.pitch > m.columns ? m.pitch : m.columns;
-}
-
-template <class T>
-void check_gradient_matrix(std::string_view name, const matrix_view<T>& m, std::int64_t rows,
-                           std::int64_t columns, std::string_view like, bool zero_padding) {
-  if (!wanted(m)) return;
-  check_view(name, m);
-  if (m.rows != rows || m.columns != columns)
-    reject(name, "differs in size from " + std::string{like});
-  // That of a single row counts here and nowhere else.
-  using prospect::detail::matrix_problem;
-  describes_memory(name, matrix_problem(m.data, m.rows, written_columns(m, zero_padding), m.pitch,
-                                        sizeof(T), alignof(T)));
-}
-
-template <storage S>
-void check_hidden_gradient(std::string_view name, const matrix_view<S>& gradient,
-                           const matrix_view<const S>& hidden, bool zero_padding) {
-  check_gradient_matrix(name, gradient, hidden.rows, hidden.columns, "hidden", zero_padding);
-  if (wanted(gradient) && gradient.data == hidden.data) {
-    reject(name, "must not be hidden itself");
+/// A gradient, if it is wanted: like the matrix it belongs to.
+template <class T, class S>
+void check_gradient_of(std::string_view name, const matrix_view<T>& gradient,
+                       const matrix_view<const S>& matrix, std::string_view matrix_name,
+                       const token_options& options) {
+  if (!wanted(gradient)) return;
+  check_gradient(name, gradient, options);
+  if (gradient.rows != matrix.rows || gradient.columns != matrix.columns) {
+    reject(name, std::string{"differs in size from "}.append(matrix_name));
+  }
+  if (static_cast<const void*>(gradient.data) == matrix.data) {
+    reject(name, std::string{"must not be "}.append(matrix_name).append(" itself"));
   }
 }
 
 template <storage S>
 void check_gradients(const head_gradients<S>& g, const matrix_view<const S>& hidden,
-                     const lm_head<S>& head, bool zero_padding) {
-  check_hidden_gradient("gradients.hidden", g.hidden, hidden, zero_padding);
-  check_gradient_matrix("gradients.weight", g.weight, head.weight.rows, head.weight.columns,
-                        "head.weight", zero_padding);
+                     const lm_head<S>& head, const token_options& options) {
+  check_gradient_of("gradients.hidden", g.hidden, hidden, "hidden", options);
+  check_gradient_of("gradients.weight", g.weight, head.weight, "head.weight", options);
   output_row("gradients.bias", g.bias, head.weight.rows);
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu::detail
 PROSPECT_STRICT_END

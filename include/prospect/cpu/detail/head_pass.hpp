@@ -5,6 +5,7 @@
 #include <prospect/cpu/detail/head_checks.hpp>
 #include <prospect/cpu/detail/head_plan.hpp>
 #include <prospect/cpu/gemm.hpp>
+#include <prospect/layout.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -15,6 +16,7 @@
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
 
 /// What the window of logits holds at the start of a backward pass.
 enum class head_source {
@@ -32,25 +34,30 @@ class head_pass {
             const head_options& options, head_workspace<R>& workspace, const Gemm& multiply, E& on)
       : hidden_{hidden},
         head_{head},
-        targets_{targets},
-        map_{map_of(token_options_of(options))},
-        zero_padding_{options.zero_padding},
+        options_{token_options_of(options)},
+        rows_of_tokens_{check_head(hidden, head, targets, options_)},
         workspace_{workspace},
         multiply_{multiply},
         on_{on},
-        sizes_{hidden.columns, head.weight.rows, workspace.bytes()} {
-    check_head(hidden, head, targets);
-  }
+        sizes_{hidden.columns, head.weight.rows, workspace.bytes()} {}
 
   // ---- the whole batch ----
 
   const head_sizes<S>& sizes() const { return sizes_; }
+  const token_options& options() const { return options_; }
   std::int64_t vocabulary() const { return head_.weight.rows; }
 
+  /// The scored tokens, ascending.
   std::vector<std::int64_t> scored() const {
     std::vector<std::int64_t> tokens;
-    for (std::int64_t t = 0; t < targets_.size(); ++t) {
-      if (targets_[t] != ignored_target) tokens.push_back(t);
+    add_scored(0, hidden_.rows, tokens);
+    return tokens;
+  }
+  /// Those that belong to a sequence.
+  std::vector<std::int64_t> scored(const sequence_layout& layout) const {
+    std::vector<std::int64_t> tokens;
+    for (std::int64_t i = 0; i < layout.sequences(); ++i) {
+      add_scored(layout.begin(i), layout.end(i), tokens);
     }
     return tokens;
   }
@@ -78,15 +85,15 @@ class head_pass {
                      .vocabulary = vocabulary(),
                      .weight_pitch = vocabulary() > 1 ? head_.weight.pitch : width(),
                      .bias = head_.bias.data(),
-                     .scored = 0xcbf29ce484222325U,
-                     .inverse_temperature = map_.inverse_temperature,
-                     .soft_cap = map_.soft_cap};
+                     .soft_cap = options_.soft_cap};
     const auto mix = [](std::uint64_t& hash, std::int64_t x) {
       hash = (hash ^ static_cast<std::uint64_t>(x)) * 0x100000001b3U;
     };
     for (const std::int64_t t : scored) {
-      mix(from.scored, t);
-      mix(from.scored, targets_[t]);
+      mix(from.targets, t);
+      mix(from.targets, targets()[t]);
+      mix(from.temperatures,
+          __builtin_bit_cast(std::int64_t, rows_of_tokens_.maps[t].inverse_temperature));
     }
     return from;
   }
@@ -185,8 +192,8 @@ class head_pass {
   std::int64_t rows() const { return rows_; }
   std::int64_t count() const { return static_cast<std::int64_t>(tokens_.size()); }
   std::int64_t token(std::int64_t i) const { return tokens_[static_cast<std::size_t>(i)]; }
-  std::int64_t target(std::int64_t i) const { return targets_[token(i)]; }
-  const logit_map& map(std::int64_t) const { return map_; }
+  std::int64_t target(std::int64_t i) const { return targets()[token(i)]; }
+  logit_map map(std::int64_t i) const { return rows_of_tokens_.maps[token(i)]; }
   const S* weight_of(std::int64_t v) const { return head_.weight.row(v); }
   const R* d_hidden(std::int64_t i) const { return buffers_.d_hidden + i * width(); }
   carried_step<R>* steps() const { return buffers_.steps; }
@@ -271,6 +278,13 @@ class head_pass {
  private:
   static constexpr bool widens = head_sizes<S>::widens;
 
+  const scored_targets& targets() const { return rows_of_tokens_.targets; }
+  void add_scored(std::int64_t first, std::int64_t last, std::vector<std::int64_t>& tokens) const {
+    for (std::int64_t t = first; t < last; ++t) {
+      if (targets()[t] != ignored_target) tokens.push_back(t);
+    }
+  }
+
   std::int64_t columns(std::int64_t tile) const {
     return (std::min)(tile_columns, vocabulary() - tile * tile_columns);
   }
@@ -283,11 +297,9 @@ class head_pass {
   /// Makes every row 0 from column `first` to the last that is written.
   template <class T>
   void fill_rows(const matrix_view<T>& m, std::int64_t first) const {
-    const std::int64_t last = written_columns(m, zero_padding_);
-    if (!wanted(m) || first == last) return;
-    for (std::int64_t i = 0; i < m.rows; ++i) {
-      std::fill(m.row(i) + first, m.row(i) + last, store<T>(0));
-    }
+    const std::int64_t last = end_of_rows(m, options_);
+    if (first == last) return;
+    for (std::int64_t i = 0; i < m.rows; ++i) zero_columns(m, i, first, last);
   }
 
   R* weight_place(std::int64_t k) const { return buffers_.weight + k * tile_columns * width(); }
@@ -356,11 +368,12 @@ class head_pass {
     }
   }
 
+  prospect::detail::default_float_mode mode_;  // also for what runs between the tasks
+  prospect::detail::default_float_mode mode_;  // as long as the pass
   matrix_view<const S> hidden_;
   lm_head<S> head_;
-  index_row targets_;
-  logit_map map_;
-  bool zero_padding_;
+  token_options options_;
+  checked_rows rows_of_tokens_;
   head_workspace<R>& workspace_;
   const Gemm& multiply_;
   E& on_;
@@ -374,5 +387,6 @@ class head_pass {
   std::vector<vocabulary_partial> whole_;
 };
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu::detail
 PROSPECT_STRICT_END

@@ -22,7 +22,7 @@ struct several {
 
   vector lane{};
 
-  several() = default;
+  PROSPECT_INLINE several() = default;
   PROSPECT_INLINE several(vector x) : lane{x} {}
   /// The same number in every lane.
   template <class Number>
@@ -52,6 +52,7 @@ struct several {
   PROSPECT_INLINE friend several select(flag condition, several a, several b) {
     return chosen_by(condition, a.lane, b.lane);
   }
+  PROSPECT_INLINE friend flag is_finite(several a) { return finite(a.lane); }
   /// `b` where either is NaN.
   PROSPECT_INLINE friend several larger(several a, several b) {
     return detail::larger(a.lane, b.lane);
