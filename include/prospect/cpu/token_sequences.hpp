@@ -16,6 +16,7 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu {
 
 namespace detail {
+inline namespace PROSPECT_CPU_ISA {
 
 inline scored_targets check_sequences(const index_row& targets, const mask_row& mask,
                                       const sequence_layout& layout) {
@@ -49,7 +50,10 @@ void for_each_token(const sequence_layout& layout, std::int64_t rows, const Outs
   for (std::int64_t t = layout.gap(layout.sequences()); t < rows; ++t) outside(t);
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace detail
+
+inline namespace PROSPECT_CPU_ISA {
 
 /// Sums token log-probabilities over the scored tokens of each sequence, in fp64.
 ///
@@ -120,5 +124,6 @@ inline void shift_targets(index_row labels, const sequence_layout& layout,
       });
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu
 PROSPECT_STRICT_END
