@@ -34,7 +34,6 @@ using testing::stored;
 using testing::with_scratch;
 
 constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
-constexpr float infinity = std::numeric_limits<float>::infinity();
 
 template <class S>
 std::vector<S> log_probs(random_source& random, std::int64_t n) {
