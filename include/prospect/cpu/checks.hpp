@@ -3,7 +3,9 @@
 #pragma once
 
 #include <prospect/batch.hpp>
+#include <prospect/core/error.hpp>
 #include <prospect/core/extent.hpp>
+#include <prospect/core/isa.hpp>
 #include <prospect/losses/reads.hpp>
 #include <prospect/reference_point.hpp>
 
@@ -11,15 +13,16 @@
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
 
 [[noreturn]] inline void reject(std::string_view argument, std::string_view why) {
-  throw std::invalid_argument(std::string{"prospect: "}.append(argument).append(" ").append(why));
+  prospect::detail::refuse(
+      std::string{"prospect: "}.append(argument).append(" ").append(why).c_str());
 }
 
 /// What a check of memory found, if anything.
@@ -64,7 +67,7 @@ inline void token_counts(std::string_view name, strided_span<const std::int32_t>
 }
 
 inline void parameters(const char* problem) {
-  if (problem != nullptr) throw std::invalid_argument(std::string{"prospect: "} + problem);
+  if (problem != nullptr) prospect::detail::refuse((std::string{"prospect: "} + problem).c_str());
 }
 
 inline void valid(const normaliser& by) {
@@ -124,5 +127,6 @@ void finite_point(const reference_point& point) {
   }
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu::detail
 PROSPECT_STRICT_END

@@ -12,16 +12,18 @@ namespace prospect::inline v1::cuda {
 
 /// Device memory for one call. How much it takes, the call itself says:
 ///
-///   std::size_t bytes = 0;
-///   evaluate(loss, in, out, by, metrics, scratch::size_into(bytes), stream);  // launches nothing
-///   cudaMalloc(&memory, bytes);
-///   evaluate(loss, in, out, by, metrics, {memory, bytes}, stream);
+/// ```cpp
+/// std::size_t bytes = 0;
+/// evaluate(loss, in, out, by, metrics, scratch::size_into(bytes), stream);  // launches nothing
+/// cudaMalloc(&memory, bytes);
+/// evaluate(loss, in, out, by, metrics, {memory, bytes}, stream);
+/// ```
 ///
 /// The size depends on the shapes, the storage type and the device, not on the data. It may be 0.
 /// Two calls may share a scratch if they are ordered by their stream.
 class scratch {
  public:
-  constexpr scratch() = default;
+  PROSPECT_INLINE constexpr scratch() = default;
   constexpr scratch(void* data, std::size_t size) noexcept
       : data_{static_cast<std::byte*>(data)}, size_{size} {}
   /// Asks a launcher to write the size it needs to `bytes` and to do nothing else.
