@@ -179,7 +179,7 @@ prospect_status prospect_mismatched_kl_cuda(prospect_dtype dtype, prospect_const
   return pk::guard(error, [&] {
     pk::with_storage(dtype, [&]<class S>(S) {
       auto batch = mismatched_of<S>(policy, reference, tokens);
-      batch.observed = reinterpret_cast<prospect::sum_count*>(&pk::require(observed, "observed"));
+      batch.observed = reinterpret_cast<prospect::observation*>(&pk::require(observed, "observed"));
       check(prospect::cuda::problem(batch));
       with_scratch(scratch, scratch_size, [&](const auto& space) {
         return pk::sequence_launchers<S>::mismatched_kl(batch, space, stream);
