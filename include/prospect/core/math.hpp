@@ -291,7 +291,7 @@ PROSPECT_HD_APART R pow_slope_in_exponent(R base, R exponent) noexcept {
         });
   } else {
     const bool vanishes =
-        base == R(0) ? exponent >= R(0) : base > std::numeric_limits<R>::max() && exponent < R(0);
+        base == R(0) ? exponent >= R(0) : base > (std::numeric_limits<R>::max)() && exponent < R(0);
     return vanishes ? R(0) : pow(base, exponent) * std::log(base);
   }
 }

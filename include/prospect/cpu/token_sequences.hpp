@@ -28,7 +28,7 @@ inline scored_targets check_sequences(const index_row& targets, const mask_row& 
 
 /// Tokens are counted in 32 bits.
 inline void check_lengths(const sequence_layout& layout, std::int64_t rows) {
-  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  constexpr std::int64_t most = (std::numeric_limits<std::int32_t>::max)();
   if (rows <= most) return;
   for (std::int64_t i = 0; i < layout.sequences(); ++i) {
     if (layout.end(i) - layout.begin(i) > most) {
@@ -113,7 +113,7 @@ inline void shift_targets(index_row labels, const sequence_layout& layout,
   detail::check_layout(layout, labels.size());
   detail::require_row("targets", targets, labels.size());
   detail::output_row("targets", targets, labels.size());
-  constexpr std::int64_t end = std::int64_t{std::numeric_limits<std::int32_t>::max()} + 1;
+  constexpr std::int64_t end = std::int64_t{(std::numeric_limits<std::int32_t>::max)()} + 1;
   detail::check_indices("labels", labels, end);
   constexpr auto ignored = static_cast<std::int32_t>(ignored_target);
   detail::for_each_token(

@@ -64,7 +64,7 @@ void for_each_row(std::int64_t rows, std::int64_t row_bytes, E& on, const Body& 
   const std::int64_t piece =
       std::max<std::int64_t>(1, piece_bytes / std::max<std::int64_t>(1, row_bytes));
   on.run((rows + piece - 1) / piece, [&](std::int64_t i) {
-    const std::int64_t end = std::min(rows, (i + 1) * piece);
+    const std::int64_t end = (std::min)(rows, (i + 1) * piece);
     for (std::int64_t t = i * piece; t < end; ++t) body(t);
   });
 }

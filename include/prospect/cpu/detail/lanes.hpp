@@ -474,7 +474,7 @@ struct split_factor {
   explicit split_factor(R factor) : mantissa{factor}, log{std::log(std::abs(double{factor}))} {
     if (factor == 0 || !is_finite(factor)) return;
     // A power of 2 that is too high for its own exponent stays in the mantissa.
-    power = std::min(std::ilogb(factor), std::numeric_limits<R>::max_exponent - 28) + 2;
+    power = (std::min)(std::ilogb(factor), std::numeric_limits<R>::max_exponent - 28) + 2;
     mantissa = std::ldexp(factor, -power);
   }
 };
