@@ -2,6 +2,7 @@
 // probabilities, the rows of results, and the coefficients that come back.
 #pragma once
 
+#include <prospect/core/mask_row.hpp>
 #include <prospect/core/strided_span.hpp>
 
 #include <cmath>
@@ -17,14 +18,23 @@ inline constexpr double no_cap = std::numeric_limits<double>::infinity();
 
 /// How logits become a distribution, p = softmax(z) with
 ///
-///   z = soft_cap tanh(x / soft_cap) / temperature,
+///   z = soft_cap tanh(x / soft_cap) inverse_temperatures[t] / temperature,
 ///
-/// and which part of the vocabulary the columns are. Gradients are with respect to x.
+/// which part of the vocabulary the columns are, and which rows are scored. Gradients are with
+/// respect to x.
 struct token_options {
   double temperature = 1;
   double soft_cap = no_cap;      ///< of the logits
   std::int64_t first_token = 0;  ///< the token of column 0, where the vocabulary is split
   std::int64_t vocabulary = 0;   ///< its whole size; 0: the columns are all of it
+  /// One for each row, positive and finite; empty: 1 for all.
+  strided_span<const float> inverse_temperatures{};
+  /// Rows where it is 0 are treated as if their target, which may be anything, were -100.
+  mask_row mask{};
+  /// Whether functions that write rows of a gradient also write 0 from the last column to the
+  /// pitch: for hosts that multiply over the padding of a vocabulary. Otherwise what lies there is
+  /// neither read nor written.
+  bool zero_padding = false;
 };
 
 /// Per-token results of the forward pass; an empty row is not written. All of them come out of one

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <prospect/batch.hpp>
+#include <prospect/core/extent.hpp>
 #include <prospect/losses/reads.hpp>
 
 #include <cmath>
@@ -20,6 +21,11 @@ namespace prospect::inline v1::cpu::detail {
   throw std::invalid_argument(std::string{"prospect: "}.append(argument).append(" ").append(why));
 }
 
+/// What a check of memory found, if anything.
+inline void describes_memory(std::string_view name, const char* problem) {
+  if (problem != nullptr) reject(name, problem);
+}
+
 /// A row that must be there, with exactly `size` elements.
 template <class T>
 void require_row(std::string_view name, strided_span<T> row, std::int64_t size) {
@@ -27,6 +33,7 @@ void require_row(std::string_view name, strided_span<T> row, std::int64_t size) 
     reject(name, "has " + std::to_string(row.size()) + " elements, " + std::to_string(size) +
                      " are needed");
   }
+  describes_memory(name, prospect::detail::view_problem(row));
 }
 
 /// A row that may be left out.

@@ -59,16 +59,16 @@ inline const char* outputs_problem(const token_outputs<float>& out, std::int64_t
   return nullptr;
 }
 
-/// Packed offsets lie on the device: a layout is only known to be wrong where it is padded.
+/// Offsets and ranges lie on the device: a layout is only known to be wrong where that shows
+/// without them.
 inline const char* layout_problem(const sequence_layout& layout, std::int64_t rows) {
   if (layout.sequences() < 0 || layout.sequences() > (std::int64_t{1} << 31) - 1) {
     return "layout has too many sequences";
   }
-  return layout.packed() ? nullptr
-         : layout.problem(rows) == nullptr
+  return layout.shape_problem(rows) == nullptr
              ? nullptr
-             : "layout does not cover the rows: sequences x length must be their "
-               "number";
+             : "layout does not cover the rows: sequences x length must be their number, offsets "
+               "and ranges be given in full and lie in memory";
 }
 
 }  // namespace prospect::inline v1::cuda::detail

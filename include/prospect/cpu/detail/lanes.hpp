@@ -8,12 +8,16 @@
 
 #include <prospect/core/dtype.hpp>
 #include <prospect/core/isa.hpp>
+#include <prospect/core/strict.hpp>
 
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 #include <utility>
 
 // What a width has is decided here and nowhere else, so that a name always means the same code.
@@ -38,6 +42,10 @@
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
+
+using prospect::detail::is_finite;
+using prospect::detail::is_nan;
+
 inline namespace PROSPECT_CPU_ISA {
 
 using floats = float __attribute__((vector_size(PROSPECT_CPU_VECTOR_BYTES)));
@@ -116,6 +124,43 @@ PROSPECT_INLINE bool any_above(Numbers a, Numbers b) {
   std::memcpy(bits, &above, sizeof(bits));
   return (bits[0] | bits[1]) != 0;
 #endif
+}
+
+/// The smallest number that results are: what is below it is 0.
+template <std::floating_point R>
+inline constexpr R smallest_normal = (std::numeric_limits<R>::min)();
+
+/// a b where x is not below `least`, which NaN never is, and 0 elsewhere: results that a processor
+/// would take a hundred cycles for each, subnormal ones, are never formed. `a` is finite there.
+template <class Numbers>
+PROSPECT_INLINE Numbers product_unless_below(Numbers x, Numbers least, Numbers a, Numbers b) {
+#if PROSPECT_CPU_VECTOR_BYTES == 64
+  if constexpr (std::same_as<Numbers, floats>) {
+    const auto kept = _mm512_cmp_ps_mask((__m512)x, (__m512)least, _CMP_NLT_UQ);
+    return (floats)_mm512_maskz_mul_ps(kept, (__m512)a, (__m512)b);
+  } else {
+    const auto kept = _mm512_cmp_pd_mask((__m512d)x, (__m512d)least, _CMP_NLT_UQ);
+    return (doubles)_mm512_maskz_mul_pd(kept, (__m512d)a, (__m512d)b);
+  }
+#else
+  using bits = typename lane_types<std::remove_cvref_t<decltype(x[0])>>::bits;
+  return a * (Numbers)((bits)b & ~(bits)(x < least));
+#endif
+}
+template <class Numbers>
+PROSPECT_INLINE Numbers magnitude(Numbers x) {
+  using R = std::remove_cvref_t<decltype(x[0])>;
+  using bits = typename lane_types<R>::bits;
+  return (Numbers)((bits)x & (~bits{} >> 1));
+}
+/// a b, or 0 where that is below the smallest normal number; a and b are below 2^60.
+template <class Numbers>
+PROSPECT_INLINE Numbers normal_product(Numbers a, Numbers b) {
+  using R = std::remove_cvref_t<decltype(a[0])>;
+  const Numbers raised = a * R(0x1p60) * b;
+  return product_unless_below(magnitude(raised),
+                              every_lane<Numbers>(smallest_normal<R> * R(0x1p60)), raised,
+                              every_lane<Numbers>(R(0x1p-60)));
 }
 
 #if PROSPECT_CPU_VECTOR_BYTES > 16
@@ -359,11 +404,9 @@ struct exp_constants<float> {
   static constexpr int mantissa_bits = 23;
   static constexpr float lowest_power =
       -127;  ///< whose biased exponent is 0: 2^-127 comes out as 0
-  /// e^x is computed as 2^-24 e^x times a power that is 24 higher, which reaches the last
-  /// subnormal.
+  /// What numbers are raised by where a subnormal one would lose its digits.
   static constexpr int headroom = 24;
   static constexpr float underneath = 0x1p-24F;
-  static constexpr float headroom_nats = 16.6F;
   static constexpr float lowest = -104.6F;  ///< from here on 0
   // log 2 in two parts, the first with so few bits that its multiples are exact without FMA.
   static constexpr float log2_high = 0.693359375F;
@@ -380,9 +423,7 @@ template <>
 struct exp_constants<double> {
   static constexpr double magic = 0x1.8p52 + 1023;
   static constexpr int mantissa_bits = 52;
-  static constexpr int headroom = 0;
   static constexpr double underneath = 1;
-  static constexpr double headroom_nats = 0;
   static constexpr double lowest = -709;
   static constexpr double log2_high = 0x1.62e42feep-1;
   static constexpr double log2_low = 0x1.a39ef35793c76p-33;
@@ -419,27 +460,36 @@ PROSPECT_INLINE Numbers polynomial(Numbers x, const Coefficients& c) {
   return y;
 }
 
-/// 2^t in fp32 for t in [-127, 127]; 0 below -126.5; NaN stays NaN. Relative error below 1.6e-7.
+/// 2^t in fp32 for t in [-127, 127]; 0 below -126; NaN stays NaN. Relative error below 1.6e-7.
 PROSPECT_INLINE floats power(floats t) {
   using c = exp_constants<float>;
   const floats shifted = t + c::magic;
   const floats f = t - (shifted - c::magic);
-  return polynomial<c::degree>(f, c::binary) * power_of_two<float>(shifted);
+  return product_unless_below(t, every_lane<floats>(-126.0F), polynomial<c::degree>(f, c::binary),
+                              power_of_two<float>(shifted));
 }
 
-/// What is left of an exponential's headroom for a factor: none for one so small that it keeps its
-/// digits only as it is, and its results reach far enough.
+/// A factor as mantissa 2^power, the mantissa in [1/4, 1/2): so that a factor of any size leaves
+/// the coefficients it becomes part of their digits, and a power of two that is never subnormal.
 template <std::floating_point R>
-int headroom_for(R factor) {
-  using c = exp_constants<R>;
-  return factor <= c::underneath && factor >= -c::underneath ? 0 : c::headroom;
-}
+struct split_factor {
+  R mantissa;
+  int power = 0;
+  double log;  ///< of its magnitude
+
+  explicit split_factor(R factor) : mantissa{factor}, log{std::log(std::abs(double{factor}))} {
+    if (factor == 0 || !is_finite(factor)) return;
+    // A power of 2 that is too high for its own exponent stays in the mantissa.
+    power = std::min(std::ilogb(factor), std::numeric_limits<R>::max_exponent - 28) + 2;
+    mantissa = std::ldexp(factor, -power);
+  }
+};
 
 /// factor e^(x - power / log2_e) where there is FMA. The shift being a whole power of two, x takes
 /// one instruction to its own power and one more (two for fp32 storage, where every digit counts)
 /// to what is left of it, and keeps its digits whatever their difference.
 ///
-/// For x and shifts up to `limit` in magnitude, and lower x; 0 below the last subnormal number.
+/// For x and shifts up to `limit` in magnitude, and lower x; 0 below the smallest normal number.
 template <storage S>
 class whole_power_exponential {
   using c = exp_constants<float>;
@@ -457,17 +507,18 @@ class whole_power_exponential {
   static double power_near(double x) { return std::nearbyint(x * log2_e); }
 
   whole_power_exponential(float factor, double power) {
-    const int headroom = headroom_for(factor);
-    const double lower = power - headroom;
-    magic_ = every_lane<floats>(static_cast<float>(c::magic - lower));
-    lowest_ = every_lane<floats>(static_cast<float>((lower + c::lowest_power) / log2_e));
+    const split_factor<float> f{factor};
+    magic_ = every_lane<floats>(static_cast<float>(c::magic - (power - f.power)));
+    // Not above what still counts.
+    const double least = (power - 126) / log2_e - f.log;
+    least_ = every_lane<floats>(
+        std::nextafter(static_cast<float>(least), -std::numeric_limits<float>::infinity()));
     for (int k = 0; k <= c::degree; ++k) {
-      coefficients_[k] =
-          every_lane<floats>(factor * (headroom > 0 ? c::underneath : 1) * c::binary[k]);
+      coefficients_[k] = every_lane<floats>(f.mantissa * c::binary[k]);
     }
   }
   /// x, and where the result is 0 a finite number.
-  PROSPECT_INLINE floats clamped(floats x) const { return larger(lowest_, x); }  // keeps NaN
+  PROSPECT_INLINE floats clamped(floats x) const { return larger(least_, x); }  // keeps NaN
 
   /// x log2_e + y, every digit of the product that the storage type has.
   PROSPECT_INLINE static floats product_plus(floats x, floats y) {
@@ -475,44 +526,50 @@ class whole_power_exponential {
     return every_digit ? fused(x, every_lane<floats>(log2_e_low), y) : y;
   }
   PROSPECT_INLINE floats operator()(floats x) const {
-    x = clamped(x);
-    const floats shifted = fused(x, every_lane<floats>(log2_e_high), magic_);
-    const floats f = product_plus(x, magic_ - shifted);
-    return polynomial<c::degree>(f, coefficients_) * power_of_two<float>(shifted);
+#if PROSPECT_CPU_VECTOR_BYTES == 64
+    const floats inside = x;  // whatever comes of a lower one is left out
+#else
+    const floats inside = clamped(x);
+#endif
+    const floats shifted = fused(inside, every_lane<floats>(log2_e_high), magic_);
+    const floats f = product_plus(inside, magic_ - shifted);
+    return product_unless_below(x, least_, polynomial<c::degree>(f, coefficients_),
+                                power_of_two<float>(shifted));
   }
 
  private:
   floats coefficients_[c::degree + 1];
-  floats magic_, lowest_;
+  floats magic_, least_;
 };
 
 /// factor e^(x + lost), the factor being part of the polynomial's coefficients.
-/// x in [-inf, 71] ([-inf, 709] in fp64); 0 below the last subnormal number (the first, in fp64).
+/// x in [-inf, 71] ([-inf, 709] in fp64); 0 below the smallest normal number.
 /// `lost` is small: what rounded away when x was computed.
 template <class R>
 struct exponential {
   using c = exp_constants<R>;
   numbers<R> coefficients[c::degree + 1];
-  numbers<R> magic, lowest;
+  numbers<R> magic, least;
 
   explicit exponential(R factor) {
-    const int headroom = headroom_for(factor);
-    const bool small = headroom < c::headroom;
+    const split_factor<R> f{factor};
     for (int k = 0; k <= c::degree; ++k) {
-      coefficients[k] =
-          every_lane<numbers<R>>(factor * c::natural[k] * (small ? R(1) : c::underneath));
+      coefficients[k] = every_lane<numbers<R>>(f.mantissa * c::natural[k]);
     }
-    magic = every_lane<numbers<R>>(c::magic + R(headroom));
-    lowest = every_lane<numbers<R>>(small ? c::lowest + R(c::headroom_nats) : c::lowest);
+    magic = every_lane<numbers<R>>(c::magic + R(f.power));
+    const double lowest = std::log(double{smallest_normal<R>}) - f.log;
+    least = every_lane<numbers<R>>(
+        std::nextafter(static_cast<R>(lowest), -std::numeric_limits<R>::infinity()));
   }
   template <class... Lost>
   PROSPECT_INLINE numbers<R> operator()(numbers<R> x, Lost... lost) const {
-    x = larger(lowest, x);
-    const numbers<R> shifted = x * R(log2_e) + magic;
+    const numbers<R> inside = larger(least, x);
+    const numbers<R> shifted = inside * R(log2_e) + magic;
     const numbers<R> n = shifted - magic;
-    numbers<R> r = (x - n * c::log2_high) - n * c::log2_low;
+    numbers<R> r = (inside - n * c::log2_high) - n * c::log2_low;
     ((r += lost), ...);
-    return polynomial<c::degree>(r, coefficients) * power_of_two<R>(shifted);
+    return product_unless_below(x, least, polynomial<c::degree>(r, coefficients),
+                                power_of_two<R>(shifted));
   }
 };
 

@@ -228,7 +228,8 @@ class exact_exponential {
     const numbers<R> d = high + low;
     const numbers<R> lost = (z.high - (high + near_)) + (low - (d - high));
     // Nothing is left down there, and what was lost may be anything.
-    return z.slope * exponential_(d, d < exp_constants<R>::lowest ? numbers<R>{} : lost);
+    return normal_product(z.slope,
+                          exponential_(d, d < exp_constants<R>::lowest ? numbers<R>{} : lost));
   }
 
  private:
@@ -324,6 +325,8 @@ struct block_sums {
 template <bool statistics, class R, class Terms>
 struct running_block {
   static constexpr R infinity = std::numeric_limits<R>::infinity();
+  /// Whose square is the smallest normal number, or just above it.
+  static constexpr R smallest_root = std::same_as<R, double> ? R(0x1p-511) : R(0x1p-63);
   /// Lest fp32 overflow where many are at its lowest number.
   static constexpr double logits_scale = 0x1p-20;
 
@@ -342,9 +345,9 @@ struct running_block {
       const numbers<R> value = e_to(t.way[w]);
       exponentials.near.way[w] += value;
       if constexpr (statistics) {
-        const numbers<R> e = value * R(Terms::unit);
-        squares.near.way[w] += e * e;
-        weighted.near.way[w] += e * e_to.exponent(t.way[w]);
+        squares.near.way[w] +=
+            product_unless_below(value, every_lane<numbers<R>>(smallest_root), value, value);
+        weighted.near.way[w] += value * e_to.exponent(t.way[w]);
         logits.near.way[w] += map.template operator()<R>(plain.way[w]).high * R(logits_scale);
       }
       values.way[w] = value;
@@ -366,8 +369,8 @@ struct running_block {
                     .highest = highest_of(highest),
                     .exponentials = Terms::unit * exponentials.total()};
     if constexpr (statistics) {
-      sums.squares = squares.total();
-      sums.weighted = Terms::exponent_unit * weighted.total();
+      sums.squares = Terms::unit * Terms::unit * squares.total();
+      sums.weighted = Terms::unit * Terms::exponent_unit * weighted.total();
       sums.logits = logits.total() / logits_scale;
     }
     return sums;
@@ -593,7 +596,7 @@ template <storage S>
 void gradient_row(const S* x, S* out, std::int64_t count, std::int64_t target, double log_prob,
                   double lse, compute_t<S> a, compute_t<S> b, const logit_map& map) {
   using R = compute_t<S>;
-  if (std::isnan(lse) || std::isnan(a) || std::isnan(b)) {
+  if (is_nan(lse) || is_nan(a) || is_nan(b)) {
     for (std::int64_t j = 0; j < count; ++j) out[j] = store<S>(std::numeric_limits<R>::quiet_NaN());
     return;
   }
@@ -610,16 +613,37 @@ void gradient_row(const S* x, S* out, std::int64_t count, std::int64_t target, d
   }
 }
 
-/// Multiplies a row by a number.
+/// Multiplies a row by a number. What is smaller than the smallest normal number becomes 0.
 template <storage S>
 void scale_row(S* x, std::int64_t count, compute_t<S> factor) {
   using R = compute_t<S>;
-  if (std::isnan(factor)) factor = std::numeric_limits<R>::quiet_NaN();  // whatever its payload
+  if (is_nan(factor)) factor = std::numeric_limits<R>::quiet_NaN();  // whatever its payload
+  const auto by = every_lane<numbers<R>>(factor);
+  const auto least =
+      every_lane<numbers<R>>(is_nan(factor) ? R(0) : smallest_normal<R> / std::abs(factor));
   transform_row(
       x, x, count, [&](tile<R> t) __attribute__((always_inline)) {
-        unrolled<ways>([&](int w) __attribute__((always_inline)) { t.way[w] *= factor; });
+        unrolled<ways>([&](int w) __attribute__((always_inline)) {
+          t.way[w] = product_unless_below(magnitude(t.way[w]), least, t.way[w], by);
+        });
         return t;
       });
+}
+
+/// Makes a piece of a row that keeps its exponentials what it is times `factor`, which may be too
+/// small for R where a product is not.
+template <storage S>
+void scale_kept(S* x, std::int64_t count, double factor) {
+  using R = compute_t<S>;
+  constexpr double raised = 0x1p64;
+  if (std::abs(factor) >= smallest_normal<R>) {
+    scale_row<S>(x, count, static_cast<R>(factor));
+  } else if (std::abs(factor) * raised >= smallest_normal<R>) {
+    scale_row<S>(x, count, static_cast<R>(factor * raised));
+    scale_row<S>(x, count, static_cast<R>(1 / raised));
+  } else {
+    std::fill(x, x + count, store<S>(R(0)));
+  }
 }
 
 /// What `gradient_row` writes, from the row that `sum_row_keeping` left.
@@ -628,22 +652,14 @@ void gradient_of_kept_row(S* x, std::int64_t count, std::int64_t target, double 
                           double lse, compute_t<S> a, compute_t<S> b, const logit_map& map,
                           const kept_exponentials& kept) {
   using R = compute_t<S>;
-  constexpr double unit = exp_constants<R>::underneath;
-  if (kept.pieces == 0 || std::isnan(lse) || std::isnan(a) || std::isnan(b)) {
+  if (kept.pieces == 0 || is_nan(lse) || is_nan(a) || is_nan(b)) {
     return gradient_row<S>(x, x, count, target, log_prob, lse, a, b, map);
   }
   const double z = target < 0 ? 0.0 : static_cast<double>(load(x[target]));
   for (int i = 0; i < kept.pieces; ++i) {
     const std::int64_t size = (i + 1 < kept.pieces ? kept.first[i + 1] : count) - kept.first[i];
-    const double factor = a * std::exp(kept.shift[i] - lse);
-    S* const piece = x + kept.first[i];
-    if (std::abs(factor) > 0x1p-90) {
-      scale_row<S>(piece, size, static_cast<R>(unit * factor));
-    } else {  // which may be too small for R where a product is not
-      const double root = std::sqrt(std::abs(factor));
-      scale_row<S>(piece, size, static_cast<R>(unit * root));
-      scale_row<S>(piece, size, static_cast<R>(factor < 0 ? -root : root));
-    }
+    scale_kept(x + kept.first[i], size,
+               exp_constants<R>::underneath * a * std::exp(kept.shift[i] - lse));
   }
   for (std::int64_t j = 0; j < kept.first[0]; ++j) x[j] = store<S>(R(0));
   if (target >= 0) {
