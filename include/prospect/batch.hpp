@@ -2,8 +2,8 @@
 // (sum, count). Shared by every back end; holds no loop over data.
 #pragma once
 
-#include <prospect/core/dtype.hpp>
-#include <prospect/core/strided_span.hpp>
+#include <prospect/any_row.hpp>
+#include <prospect/layout.hpp>
 
 #include <array>
 #include <cstdint>
@@ -63,6 +63,18 @@ class normaliser {
   double count_;
 };
 
+/// In place of a storage type: the rows of a batch hold what they hold. Policy, reference, weights
+/// and results may differ; arithmetic is fp64 if a policy or reference row is, else fp32.
+struct mixed {};
+
+/// What a batch of S is made of.
+template <class S>
+concept batch_storage = storage<S> || std::same_as<S, mixed>;
+template <batch_storage S>
+using input_row = std::conditional_t<std::same_as<S, mixed>, const_any_row, strided_span<const S>>;
+template <batch_storage S>
+using result_row = std::conditional_t<std::same_as<S, mixed>, any_row, strided_span<S>>;
+
 /// n preference pairs as rows of n summed log-probabilities (nats). Chosen and rejected may be the
 /// two halves of one row: use `strided_span::slice`.
 ///
@@ -70,42 +82,162 @@ class normaliser {
 /// tokens. Where they are given, a pair with an empty side has weight 0: its loss and coefficients
 /// are 0 and it is not counted. The reference rows are required by every loss that reads a
 /// log-ratio; reference-free is a property of a loss, never of a missing row.
-template <storage S>
+///
+/// A `weight` multiplies its pair's loss and coefficients and never enters a denominator or another
+/// metric. Any number is taken, negative ones too; 0 makes loss and coefficients exactly 0,
+/// whatever the pair holds, and leaves the pair counted; one that is not finite spoils its own
+/// pair, which `nonfinite` reports.
+///
+/// A `margin` is an offset in nats that the chosen completion must lead by: it is subtracted from
+/// the difference of log-ratios that the loss sees, `pair::log_ratio_margin()`, before beta. Where
+/// others subtract a margin gamma after beta (ODPO's, Llama-2's reward margin: sigmoid(beta delta -
+/// gamma)) it is gamma / beta. A loss over means per token, such as IPO, sees it subtracted from
+/// the difference of the means, and so in nats per token. A loss that looks at neither difference
+/// is refused one. Rewards and accuracies know no margin.
+template <class S = mixed>
+  requires batch_storage<S>
 struct paired_batch {
-  strided_span<const S> policy_chosen{};
-  strided_span<const S> policy_rejected{};
-  strided_span<const S> reference_chosen{};
-  strided_span<const S> reference_rejected{};
+  input_row<S> policy_chosen{};
+  input_row<S> policy_rejected{};
+  input_row<S> reference_chosen{};
+  input_row<S> reference_rejected{};
   strided_span<const std::int32_t> chosen_tokens{};
   strided_span<const std::int32_t> rejected_tokens{};
+  input_row<S> weight{};  ///< empty: 1 each
+  input_row<S> margin{};  ///< empty: 0 each
 };
 
 /// Where results for n pairs go; an empty row is not written. Outputs may not overlap inputs.
-template <storage S>
+template <class S = mixed>
+  requires batch_storage<S>
 struct paired_outputs {
-  strided_span<S> loss{};             ///< per pair, never reduced or normalised
-  strided_span<S> d_policy_chosen{};  ///< dL/dP, times the normaliser's factor
-  strided_span<S> d_policy_rejected{};
-  strided_span<S> reward_chosen{};  ///< beta x log-ratio
-  strided_span<S> reward_rejected{};
+  result_row<S> loss{};             ///< per pair, times its weight; never reduced or normalised
+  result_row<S> d_policy_chosen{};  ///< dL/dP, times the normaliser's factor
+  result_row<S> d_policy_rejected{};
+  result_row<S> reward_chosen{};  ///< beta x log-ratio
+  result_row<S> reward_rejected{};
 };
 
-/// n completions with binary feedback, in any order and any mix of classes.
-template <storage S>
+/// Pairs among n sequences: `policy`, `reference` and `tokens` are rows of n, `chosen` and
+/// `rejected` name the two sequences of each pair, `weight` and `margin` are per pair. Everything
+/// else as in a paired batch.
+struct indexed_pairs {
+  const_any_row policy{};
+  const_any_row reference{};
+  strided_span<const std::int32_t> tokens{};
+  index_row chosen{};
+  index_row rejected{};
+  const_any_row weight{};
+  const_any_row margin{};
+};
+
+/// Where their results go: per pair, and the coefficients of the n sequences. Those of a sequence
+/// that is in no pair are 0. `d_policy` has one place for a sequence: if one is in several pairs,
+/// ask for the coefficients per pair, and add them up.
+struct indexed_outputs {
+  any_row loss{};
+  any_row d_policy{};  ///< of n sequences
+  any_row d_policy_chosen{};
+  any_row d_policy_rejected{};
+  any_row reward_chosen{};
+  any_row reward_rejected{};
+};
+
+/// n completions with binary feedback, in any order and any mix of classes. Weights as for pairs;
+/// in the attached terms of `cross_class`, what a row pulls at the other class's mean is weighted
+/// too.
+template <class S = mixed>
+  requires batch_storage<S>
 struct unpaired_batch {
-  strided_span<const S> policy{};
-  strided_span<const S> reference{};
+  input_row<S> policy{};
+  input_row<S> reference{};
   strided_span<const std::uint8_t> desirable{};  ///< 0 = thumb down, anything else = thumb up
   strided_span<const std::int32_t> tokens{};
+  input_row<S> weight{};  ///< empty: 1 each
 };
 
 /// Where results for n completions go; an empty row is not written.
-template <storage S>
+template <class S = mixed>
+  requires batch_storage<S>
 struct unpaired_outputs {
-  strided_span<S> loss{};
-  strided_span<S> d_policy{};
-  strided_span<S> reward{};
+  result_row<S> loss{};
+  result_row<S> d_policy{};
+  result_row<S> reward{};
 };
+
+namespace detail {
+
+/// What the back ends work on: a paired batch of any rows, of which the sides of a pair may be
+/// named by indices, and coefficients may go to a row of sequences.
+struct pair_indices {
+  index_row chosen, rejected;
+  any_row d_policy;
+
+  PROSPECT_HD constexpr bool given() const noexcept { return chosen.size() != 0; }
+};
+
+template <class S>
+PROSPECT_INLINE constexpr paired_batch<> any_rows(const paired_batch<S>& in) noexcept {
+  return {.policy_chosen = in.policy_chosen,
+          .policy_rejected = in.policy_rejected,
+          .reference_chosen = in.reference_chosen,
+          .reference_rejected = in.reference_rejected,
+          .chosen_tokens = in.chosen_tokens,
+          .rejected_tokens = in.rejected_tokens,
+          .weight = in.weight,
+          .margin = in.margin};
+}
+PROSPECT_INLINE constexpr paired_batch<> any_rows(const indexed_pairs& in) noexcept {
+  return {.policy_chosen = in.policy,
+          .policy_rejected = in.policy,
+          .reference_chosen = in.reference,
+          .reference_rejected = in.reference,
+          .chosen_tokens = in.tokens,
+          .rejected_tokens = in.tokens,
+          .weight = in.weight,
+          .margin = in.margin};
+}
+template <class S>
+PROSPECT_INLINE constexpr paired_outputs<> any_rows(const paired_outputs<S>& out) noexcept {
+  return {.loss = out.loss,
+          .d_policy_chosen = out.d_policy_chosen,
+          .d_policy_rejected = out.d_policy_rejected,
+          .reward_chosen = out.reward_chosen,
+          .reward_rejected = out.reward_rejected};
+}
+PROSPECT_INLINE constexpr paired_outputs<> any_rows(const indexed_outputs& out) noexcept {
+  return {.loss = out.loss,
+          .d_policy_chosen = out.d_policy_chosen,
+          .d_policy_rejected = out.d_policy_rejected,
+          .reward_chosen = out.reward_chosen,
+          .reward_rejected = out.reward_rejected};
+}
+template <class S>
+PROSPECT_INLINE constexpr unpaired_batch<> any_rows(const unpaired_batch<S>& in) noexcept {
+  return {.policy = in.policy,
+          .reference = in.reference,
+          .desirable = in.desirable,
+          .tokens = in.tokens,
+          .weight = in.weight};
+}
+template <class S>
+PROSPECT_INLINE constexpr unpaired_outputs<> any_rows(const unpaired_outputs<S>& out) noexcept {
+  return {.loss = out.loss, .d_policy = out.d_policy, .reward = out.reward};
+}
+
+PROSPECT_INLINE constexpr bool is_fp64(const const_any_row& row) noexcept {
+  return !row.empty() && row.type() == dtype::f64;
+}
+/// Whether arithmetic on a batch is fp64.
+PROSPECT_INLINE constexpr bool in_fp64(const paired_batch<>& in) noexcept {
+  return is_fp64(in.policy_chosen) || is_fp64(in.policy_rejected) || is_fp64(in.reference_chosen) ||
+         is_fp64(in.reference_rejected);
+}
+PROSPECT_INLINE constexpr bool in_fp64(const unpaired_batch<>& in) noexcept {
+  return is_fp64(in.policy) || is_fp64(in.reference);
+}
+
+}  // namespace detail
 
 /// A metric under the name Hugging Face trainers log it by.
 struct named_metric {
@@ -122,7 +254,10 @@ struct paired_metrics {
   sum_count rewards_accuracies;  ///< chosen > rejected, strictly: a tie is no success
   sum_count logps_chosen;
   sum_count logps_rejected;
-  sum_count nonfinite;  ///< pairs whose loss or gradient is NaN or infinite, of all counted pairs
+  /// Pairs of which a log-probability, log-ratio, weight, margin, loss or coefficient is NaN or
+  /// infinite (the latter two as they are stored), of all counted pairs. An input counts even where
+  /// the loss makes a number of it, as sigmoid does of -inf.
+  sum_count nonfinite;
   std::int64_t first_nonfinite = -1;  ///< index of the first of them in this call, or -1
   double total = 0;                   ///< the scalar loss: the sum times the normaliser's factor
 
@@ -147,9 +282,11 @@ struct unpaired_metrics {
   sum_count rewards_rejected;
   sum_count logps_chosen;
   sum_count logps_rejected;
-  sum_count kl;            ///< the reference point that was given, clamped; nats
+  /// The reference point that was given, clamped; nats. Absent where nothing was observed for it,
+  /// and where the loss reads none.
+  sum_count kl;
   sum_count kl_unclamped;  ///< the same before clamping: below 0 it silently switches z off
-  sum_count nonfinite;
+  sum_count nonfinite;     ///< completions, as for pairs
   std::int64_t first_nonfinite = -1;
   double total = 0;
 

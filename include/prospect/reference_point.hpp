@@ -12,18 +12,29 @@ namespace prospect::inline v1 {
 
 /// The point completions are measured against, for one optimiser step. No gradient passes through.
 struct reference_point {
-  double z = 0;    ///< what the loss uses; clamped at 0 where it estimates a KL divergence
-  double raw = 0;  ///< before clamping
+  double z = 0;         ///< what the loss uses; clamped at 0 where it estimates a KL divergence
+  double raw = 0;       ///< before clamping
+  bool present = true;  ///< false where nothing was observed: z is 0, and metrics name no kl
 
   /// A KL estimate as KTO uses it: max(0, raw).
   PROSPECT_HD static constexpr reference_point clamped(double raw) noexcept {
     return {.z = raw < 0 ? 0.0 : raw, .raw = raw};
   }
   /// From observed log-ratios of mismatched rows, all-reduced if there are several ranks. No
-  /// observation at all gives 0.
+  /// observation at all gives a 0 that is not present.
   PROSPECT_HD static constexpr reference_point from(const sum_count& mismatched) noexcept {
-    return clamped(mismatched.mean());
+    reference_point point = clamped(mismatched.mean());
+    point.present = mismatched.present();
+    return point;
   }
+};
+
+/// What mismatched rows showed: the sum of their log-ratios and their number, which is what ranks
+/// and micro-batches add up, and beside it the scored rows that were left out because they are not
+/// finite.
+struct observation : sum_count {
+  double nonfinite = 0;
+  std::int64_t first_nonfinite = -1;  ///< index of the first of them, or -1
 };
 
 /// z = 0: KTO-zero.

@@ -166,6 +166,13 @@ struct scalar_of<dual<R, N>> {
 template <class T>
 using scalar_of_t = typename scalar_of<T>::type;
 
+/// weight x, where a weight of 0 switches the term off, infinite or not: for the hyper-parameters
+/// of a formula. 0 times an infinity is NaN, and so a loss would be that needs no term at all.
+template <class T>
+PROSPECT_HD constexpr T term(double weight, const T& x) noexcept {
+  return weight == 0 ? T(0) : static_cast<scalar_of_t<T>>(weight) * x;
+}
+
 template <class R, int N>
 PROSPECT_HD inline dual<R, N> exp(const dual<R, N>& x) noexcept {
   const R value = exp(x.value);

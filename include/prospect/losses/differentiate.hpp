@@ -37,9 +37,9 @@ PROSPECT_HD constexpr completion<dual<R, 2>> variable(const completion<R>& c) no
 /// The loss of `sample` and its gradient. The reference carries no gradient.
 template <number R, paired_loss<R> L>
 PROSPECT_HD constexpr paired_value<R> differentiate(const L& loss, const pair<R>& sample) {
-  const dual<R, 2> result =
-      loss(pair<dual<R, 2>>{.chosen = detail::variable<0>(sample.chosen),
-                            .rejected = detail::variable<1>(sample.rejected)});
+  const dual<R, 2> result = loss(pair<dual<R, 2>>{.chosen = detail::variable<0>(sample.chosen),
+                                                  .rejected = detail::variable<1>(sample.rejected),
+                                                  .margin = sample.margin});
   return {.loss = result.value, .d_chosen = result.partial[0], .d_rejected = result.partial[1]};
 }
 

@@ -31,7 +31,7 @@ struct dpo {
   template <class T>
   PROSPECT_HD constexpr T operator()(const pair<T>& p) const {
     const T margin = beta * p.log_ratio_margin();
-    return softplus(-margin) + label_smoothing * margin;
+    return softplus(-margin) + term(label_smoothing, margin);
   }
 };
 

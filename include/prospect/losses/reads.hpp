@@ -20,17 +20,26 @@ bool same(const unpaired_value<R>& a, const unpaired_value<R>& b) {
 }
 
 template <class R, class L>
+bool tells_apart(const L& loss, const pair<R>& a, const pair<R>& b) {
+  return !same(differentiate(loss, a), differentiate(loss, b));
+}
+template <class R, class L>
+bool tells_apart(const L& loss, unpaired<R> a, unpaired<R> b) {
+  for (const bool desirable : {true, false}) {
+    a.desirable = b.desirable = desirable;
+    if (!same(differentiate(loss, a), differentiate(loss, b))) return true;
+  }
+  return false;
+}
+/// On either side of a pair.
+template <class R, class L>
 bool tells_apart(const L& loss, const completion<R>& a, const completion<R>& b) {
   if constexpr (paired_loss<L, R>) {
-    const auto value = [&](const completion<R>& chosen, const completion<R>& rejected) {
-      return differentiate(loss, pair<R>{.chosen = chosen, .rejected = rejected});
-    };
-    return !same(value(a, a), value(b, a)) || !same(value(a, a), value(a, b));
+    const pair<R> both{.chosen = a, .rejected = a};
+    return tells_apart(loss, both, pair<R>{.chosen = b, .rejected = a}) ||
+           tells_apart(loss, both, pair<R>{.chosen = a, .rejected = b});
   } else {
-    const auto value = [&](const completion<R>& answer, bool desirable) {
-      return differentiate(loss, unpaired<R>{.answer = answer, .z = 0, .desirable = desirable});
-    };
-    return !same(value(a, true), value(b, true)) || !same(value(a, false), value(b, false));
+    return tells_apart(loss, unpaired<R>{.answer = a}, unpaired<R>{.answer = b});
   }
 }
 
@@ -53,6 +62,31 @@ bool reads_tokens(const L& loss) {
   for (const R ratio : {R(-30), R(0.5), R(30)}) {
     const completion<R> here{.policy = R(-20), .ratio = ratio, .tokens = R(2)};
     if (detail::tells_apart(loss, here, {.policy = R(-20), .ratio = ratio, .tokens = R(7)}))
+      return true;
+  }
+  return false;
+}
+
+/// Whether a paired loss depends on the margin.
+template <class R, class L>
+bool reads_margin(const L& loss) {
+  for (const R ratio : {R(0.5), R(-30), R(30)}) {
+    const completion<R> chosen{.policy = R(-2), .ratio = ratio, .tokens = R(2)};
+    const completion<R> rejected{.policy = R(-3), .ratio = R(0), .tokens = R(3)};
+    if (detail::tells_apart(loss, pair<R>{.chosen = chosen, .rejected = rejected},
+                            {.chosen = chosen, .rejected = rejected, .margin = R(5)}))
+      return true;
+  }
+  return false;
+}
+
+/// Whether an unpaired loss depends on the reference point.
+template <class R, class L>
+bool reads_reference_point(const L& loss) {
+  for (const R ratio : {R(0.5), R(-30), R(30)}) {
+    const completion<R> answer{.policy = R(-2), .ratio = ratio, .tokens = R(2)};
+    if (detail::tells_apart(loss, unpaired<R>{.answer = answer, .z = R(0)},
+                            {.answer = answer, .z = R(5)}))
       return true;
   }
   return false;

@@ -35,7 +35,7 @@ struct robust_dpo {
   template <class T>
   PROSPECT_HD constexpr T operator()(const pair<T>& p) const {
     const T margin = beta * p.log_ratio_margin();
-    return softplus(-margin) - label_smoothing / (1 - 2 * label_smoothing) * margin;
+    return softplus(-margin) - term(label_smoothing / (1 - 2 * label_smoothing), margin);
   }
 };
 

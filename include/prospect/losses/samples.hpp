@@ -22,18 +22,21 @@ struct completion {
   PROSPECT_HD constexpr T mean_policy() const noexcept { return policy / tokens; }
 };
 
-/// Two completions of one prompt, of which the first is preferred.
+/// Two completions of one prompt, of which the first is preferred, and the margin it must lead by.
 template <class T>
 struct pair {
   completion<T> chosen{};
   completion<T> rejected{};
+  scalar_of_t<T> margin{};  ///< nats; usually 0
 
-  /// The implicit reward margin of DPO before beta: chosen minus rejected log-ratio.
+  /// The implicit reward margin of DPO before beta: by how much the log-ratio of the chosen
+  /// completion exceeds that of the rejected one, and what it must exceed it by.
   PROSPECT_HD constexpr T log_ratio_margin() const noexcept {
-    return chosen.log_ratio() - rejected.log_ratio();
+    return chosen.log_ratio() - rejected.log_ratio() - margin;
   }
+  /// The same of means per token; the margin then counts per token.
   PROSPECT_HD constexpr T mean_log_ratio_margin() const noexcept {
-    return chosen.mean_log_ratio() - rejected.mean_log_ratio();
+    return chosen.mean_log_ratio() - rejected.mean_log_ratio() - margin;
   }
 };
 
