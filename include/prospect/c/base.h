@@ -184,10 +184,10 @@ struct CUstream_st; /* what a cudaStream_t points to */
 
 /* The last argument but one of every function with work to do; NULL is one of zeros.
  *
- * Some functions take scratch memory: on the host where a call says so, on the device where the
- * call is on the device. What it has to be, a whole step can be asked: run it once with a `query`
- * that points to 0, and each call checks its arguments, raises *query to the bytes it takes, and
- * does nothing else. That many bytes then serve every call of the step, one after the other. */
+ * Some functions take scratch memory: prospect_step_cpu, and several on a device. How much, a whole
+ * step can be asked: run it once with a `query` that points to 0, and each call raises *query to
+ * the bytes it takes and does nothing else. That many bytes then serve every call of the step, one
+ * after the other. */
 typedef struct prospect_context {
   size_t struct_size;
   const prospect_executor* executor; /* for _cpu; NULL: the library's own threads */

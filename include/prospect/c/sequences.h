@@ -24,27 +24,32 @@ typedef struct prospect_sum_count {
   double count;
 } prospect_sum_count;
 
-/* n pairs. Rows of real numbers may each be of another type; see prospect/batch.hpp.
- *
- * Where `chosen` and `rejected` are given, they are indices into rows of n sequences: the rows of
- * the chosen sides and of the rejected sides are then read and written there, and may be the same
- * row. `loss`, `weight` and `margin` are one element a pair in any case. */
+/* n pairs, as rows of n elements for each side, or as rows of any number of sequences of which
+ * `chosen` and `rejected` name two for each pair. Rows of real numbers may each be of another type;
+ * see prospect/batch.hpp. */
 typedef struct prospect_pairs {
   size_t struct_size;
-  int32_t normaliser;                                /* prospect_normaliser */
-  int32_t reserved;                                  /* 0 */
-  double count;                                      /* for PROSPECT_OVER */
-  const double* count_at;                            /* for PROSPECT_OVER_AT */
-  prospect_row chosen, rejected;                     /* index; or not given */
+  int32_t normaliser;     /* prospect_normaliser */
+  int32_t reserved;       /* 0 */
+  double count;           /* for PROSPECT_OVER */
+  const double* count_at; /* for PROSPECT_OVER_AT */
+  /* Read. Either a row for each side ... */
   prospect_row policy_chosen, policy_rejected;       /* real */
   prospect_row reference_chosen, reference_rejected; /* real */
   prospect_row chosen_tokens, rejected_tokens;       /* count */
-  prospect_row weight;                               /* real; not given: 1 */
-  prospect_row margin;                               /* real; not given: 0 */
-  /* Written: */
+  /* ... or rows of sequences, and for each pair the positions of its two. */
+  prospect_row policy, reference; /* real */
+  prospect_row tokens;            /* count */
+  prospect_row chosen, rejected;  /* index */
+  /* In either case one element for each pair: */
+  prospect_row weight; /* real; not given: 1 */
+  prospect_row margin; /* real, nats; not given: 0 */
+  /* Written, one element for each pair: */
   prospect_row loss;                               /* real; unreduced */
   prospect_row d_policy_chosen, d_policy_rejected; /* real; dL/dP after the normaliser */
   prospect_row reward_chosen, reward_rejected;     /* real; beta x log-ratio */
+  /* Written, one element for each sequence, where no sequence is in two pairs: */
+  prospect_row d_policy; /* real; 0 for a sequence that is in no pair */
 } prospect_pairs;
 
 typedef int32_t prospect_reference;

@@ -12,12 +12,14 @@ extern "C" {
 /* One step: token log-probs, their sums over sequences, the loss, its coefficients back to the
  * tokens, and from there into the logits.
  *
- * What the batch says stands in `pairs` or `completions`, as the loss takes it, but for the rows
- * that come from the logits: policy rows and token counts must not be given there. Outputs may be
- * asked for there as anywhere else. Pairs are sequences of the layout, by index where
- * `pairs->chosen` and `pairs->rejected` are given, where one sequence may be in several pairs, and
- * otherwise in halves: with n pairs, sequence i is chosen and sequence n + i rejected. Rows of
- * references follow suit. */
+ * What else is known of the batch stands in `pairs` or `completions`, as the loss takes it, but for
+ * the rows that come from the logits: policy rows and token counts must not be given there. Outputs
+ * may be asked for there as anywhere else, but for `pairs->d_policy`.
+ *
+ * Pairs are sequences of the layout. Their reference is `pairs->reference`, one element for each
+ * sequence. `pairs->chosen` and `pairs->rejected` say which two are a pair, and one sequence may be
+ * in several; where they are not given, chosen sequences are the first half, rejected ones the
+ * second. */
 typedef struct prospect_step {
   size_t struct_size;
   prospect_matrix logits;        /* becomes dL/dlogits */
@@ -29,6 +31,7 @@ typedef struct prospect_step {
   prospect_row token_log_prob; /* one a row of logits, of the type of prospect_token_results */
   prospect_row log_prob;       /* double; one a sequence */
   prospect_row counts;         /* count; one a sequence */
+  prospect_row d_sequence;     /* double; one a sequence: dL/dP */
 } prospect_step;
 
 /* Takes scratch memory: see prospect_context. */
