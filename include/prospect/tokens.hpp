@@ -3,6 +3,7 @@
 #pragma once
 
 #include <prospect/core/mask_row.hpp>
+#include <prospect/core/strict.hpp>
 #include <prospect/core/strided_span.hpp>
 
 #include <cmath>
@@ -22,9 +23,11 @@ inline constexpr double no_cap = std::numeric_limits<double>::infinity();
 ///
 /// which part of the vocabulary the columns are, and which rows are scored. Gradients are with
 /// respect to x.
+/// Temperature, soft cap and the product of a row's two inverse temperatures lie inside
+/// [1e-30, 1e30]. A soft cap far above all logits costs them digits: z is known to 1e-16 of it.
 struct token_options {
   double temperature = 1;
-  double soft_cap = no_cap;      ///< of the logits
+  double soft_cap = no_cap;      ///< of the logits; `no_cap`: none
   std::int64_t first_token = 0;  ///< the token of column 0, where the vocabulary is split
   std::int64_t vocabulary = 0;   ///< its whole size; 0: the columns are all of it
   /// One for each row, positive and finite; empty: 1 for all.
@@ -98,6 +101,52 @@ struct logit_map {
     return inverse_temperature * 4 * e / ((1 + e) * (1 + e));
   }
 };
+
+namespace detail {
+
+/// Whether arithmetic on logits keeps its sense with such a factor: between the two nothing
+/// overflows that would not without it.
+PROSPECT_HD inline bool moderate(double factor) noexcept {
+  return is_finite(factor) && factor >= 1e-30 && factor <= 1e30;
+}
+
+/// The map of every row: that of the options with the row's own inverse temperature.
+struct row_maps {
+  logit_map all;
+  strided_span<const float> inverse_temperatures;
+
+  PROSPECT_HD logit_map operator[](std::int64_t t) const noexcept {
+    logit_map map = all;
+    if (!inverse_temperatures.empty()) {
+      map.inverse_temperature *= static_cast<double>(inverse_temperatures[t]);
+    }
+    return map;
+  }
+};
+
+PROSPECT_HD inline row_maps maps_of(const token_options& o) noexcept {
+  return {.all = {.inverse_temperature = 1 / o.temperature, .soft_cap = o.soft_cap},
+          .inverse_temperatures = o.inverse_temperatures};
+}
+
+/// Which of the options that are no rows have no meaning for so many columns, or nullptr.
+PROSPECT_INLINE const char* problem(const token_options& o, std::int64_t columns) noexcept {
+  if (!moderate(o.temperature)) return "temperature must lie inside [1e-30, 1e30]";
+  const bool caps = magnitude_bits(o.soft_cap) != infinity_bits<double> || o.soft_cap < 0;
+  if (caps && !moderate(o.soft_cap)) {
+    return "soft_cap must lie inside [1e-30, 1e30], or be no_cap";
+  }
+  if (o.vocabulary < 0) return "vocabulary is negative";
+  if (o.first_token < 0) return "first_token is negative";
+  const std::int64_t vocabulary = o.vocabulary == 0 ? columns : o.vocabulary;
+  if (vocabulary < columns) return "vocabulary is smaller than the columns";
+  if (o.first_token > vocabulary - columns) {
+    return "first_token and the columns reach beyond the vocabulary";
+  }
+  return nullptr;
+}
+
+}  // namespace detail
 
 }  // namespace prospect::inline v1
 PROSPECT_STRICT_END

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <prospect/core/math.hpp>
+#include <prospect/core/strict.hpp>
 
 #include <cstdint>
 #include <limits>
@@ -90,10 +91,10 @@ inline constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 /// where no part held the target.
 PROSPECT_HD inline token_scores finish(const vocabulary_partial& p) noexcept {
   constexpr double nan = detail::nan;
-  constexpr double none = vocabulary_partial::none;
   const bool others = p.exponentials != 0;
-  if (!(p.target < -none) || p.targets == 0 || (!others && p.target == none) ||
-      p.exponentials != p.exponentials) {
+  const bool possible = detail::is_finite(p.target);
+  const bool impossible = !possible && !detail::is_nan(p.target) && p.target < 0;
+  if (!(possible || (impossible && others)) || p.targets == 0 || detail::is_nan(p.exponentials)) {
     return {nan, nan, nan, nan, nan, false};
   }
   token_scores scores{};

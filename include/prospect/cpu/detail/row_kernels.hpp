@@ -46,7 +46,8 @@ struct row_kernels {
 
 inline namespace PROSPECT_CPU_ISA {
 
-/// What a map makes of one vector of logits. z = high + low.
+/// What a map makes of one vector of logits: z = high + low, and dz/dx as a share of its largest
+/// value, the inverse temperature.
 template <class R>
 struct mapped {
   numbers<R> high{}, low{}, slope{};
@@ -55,6 +56,7 @@ struct mapped {
 /// Most models' map: nothing to do.
 struct unmapped {
   static constexpr bool identity = true;
+  static constexpr double steepest() { return 1; }
   template <class R>
   PROSPECT_INLINE mapped<R> operator()(numbers<R> x) const {
     return {.high = x};
@@ -67,6 +69,8 @@ struct mapped_logits {
   double inverse_temperature, soft_cap;
   bool caps;
 
+  double steepest() const { return inverse_temperature; }
+
   explicit mapped_logits(const logit_map& m)
       : inverse_temperature{m.inverse_temperature}, soft_cap{m.soft_cap}, caps{m.caps()} {}
 
@@ -74,14 +78,14 @@ struct mapped_logits {
     doubles z, slope;
   };
   PROSPECT_INLINE parts in_double(doubles x) const {
-    if (!caps) return {inverse_temperature * x, every_lane<doubles>(inverse_temperature)};
+    if (!caps) return {inverse_temperature * x, every_lane<doubles>(1.0)};
     // tanh u = (1 - e) / (1 + e), 1 - tanh^2 u = 4 e / (1 + e)^2, with e = e^(-2 |u|)
     const doubles u = x / soft_cap;
     const doubles magnitude = u < 0.0 ? -u : u;
     const auto e = exponential<double>{1.0}(-2.0 * magnitude);
     const doubles t = (1.0 - e) / (1.0 + e);
     const doubles z = inverse_temperature * soft_cap * (u < 0.0 ? -t : t);
-    const doubles slope = inverse_temperature * 4.0 * e / ((1.0 + e) * (1.0 + e));
+    const doubles slope = 4.0 * e / ((1.0 + e) * (1.0 + e));
     const auto impossible = every_lane<doubles>(-std::numeric_limits<double>::infinity());
     return {x == impossible ? impossible : z, slope};
   }
@@ -228,8 +232,7 @@ class exact_exponential {
     const numbers<R> d = high + low;
     const numbers<R> lost = (z.high - (high + near_)) + (low - (d - high));
     // Nothing is left down there, and what was lost may be anything.
-    return normal_product(z.slope,
-                          exponential_(d, d < exp_constants<R>::lowest ? numbers<R>{} : lost));
+    return normal_product(z.slope, exponential_(d, d < exponential_.least ? numbers<R>{} : lost));
   }
 
  private:
@@ -582,7 +585,8 @@ void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t
   const R near = few_digits_below<R>(lse);
   write(Map::identity
             ? exact_exponential<S>{static_cast<R>(factor * std::exp(near - lse)), near, R(0)}
-            : exact_exponential<S>{factor, near, static_cast<R>(lse - near)});
+            : exact_exponential<S>{static_cast<R>(factor * map.steepest()), near,
+                                   static_cast<R>(lse - near)});
 }
 
 /// a p - b at the target itself: from 1 - p where the model is confident, because as a difference

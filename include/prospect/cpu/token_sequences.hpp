@@ -1,0 +1,121 @@
+// From tokens to sequences and back on the CPU: sums of log-probabilities, coefficients spread over
+// tokens, and labels aligned with the rows that predict them.
+#pragma once
+
+#include <prospect/cpu/token_checks.hpp>
+#include <prospect/layout.hpp>
+#include <prospect/tokens.hpp>
+
+#include <concepts>
+#include <cstdint>
+#include <limits>
+#include <type_traits>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu {
+
+namespace detail {
+
+inline scored_targets check_sequences(const index_row& targets, const mask_row& mask,
+                                      const sequence_layout& layout) {
+  describes_memory("targets", targets.problem());
+  check_mask(mask, targets.size());
+  check_layout(layout, targets.size());
+  return {targets, mask};
+}
+
+/// Tokens are counted in 32 bits.
+inline void check_lengths(const sequence_layout& layout, std::int64_t rows) {
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  if (rows <= most) return;
+  for (std::int64_t i = 0; i < layout.sequences(); ++i) {
+    if (layout.end(i) - layout.begin(i) > most) {
+      reject("tokens", "cannot count more than 2^31 - 1 of them: sequence " + std::to_string(i) +
+                           " is longer");
+    }
+  }
+}
+
+/// Calls outside(t) for rows that belong to no sequence, and inside(t, i) for those of sequence i.
+template <class Outside, class Inside>
+void for_each_token(const sequence_layout& layout, std::int64_t rows, const Outside& outside,
+                    const Inside& inside) {
+  if (rows == 0) return;  // however many sequences share them
+  for (std::int64_t i = 0; i < layout.sequences(); ++i) {
+    for (std::int64_t t = layout.gap(i); t < layout.begin(i); ++t) outside(t);
+    for (std::int64_t t = layout.begin(i); t < layout.end(i); ++t) inside(t, i);
+  }
+  for (std::int64_t t = layout.gap(layout.sequences()); t < rows; ++t) outside(t);
+}
+
+}  // namespace detail
+
+/// Sums token log-probabilities over the scored tokens of each sequence, in fp64.
+///
+/// Tokens with target -100 or mask 0 are skipped, whatever their log-probability. A sequence
+/// without scored tokens sums to 0 and counts 0 tokens.
+/// @throws std::invalid_argument for sizes that differ, a layout that does not fit the rows, or a
+///         sequence of more than 2^31 - 1 rows whose tokens are to be counted.
+template <std::floating_point R>
+void sequence_sums(strided_span<const std::type_identity_t<R>> log_prob, index_row targets,
+                   const sequence_layout& layout, const sequence_outputs& out, mask_row mask = {}) {
+  detail::require_row("log_prob", log_prob, targets.size());
+  const auto scored = detail::check_sequences(targets, mask, layout);
+  detail::output_row("log_prob (sums)", out.log_prob, layout.sequences());
+  detail::output_row("tokens", out.tokens, layout.sequences());
+  if (!out.tokens.empty()) detail::check_lengths(layout, targets.size());
+  if (out.log_prob.empty() && out.tokens.empty()) return;
+  for (std::int64_t i = 0; i < layout.sequences(); ++i) {
+    double sum = 0;
+    std::int32_t tokens = 0;
+    for (std::int64_t t = layout.begin(i); t < layout.end(i); ++t) {
+      if (scored[t] == ignored_target) continue;
+      sum += log_prob[t];
+      ++tokens;
+    }
+    if (!out.log_prob.empty()) out.log_prob[i] = sum;
+    if (!out.tokens.empty()) out.tokens[i] = tokens;
+  }
+}
+
+/// Gives every scored token its sequence's coefficient dL/dP, and 0 to the others, those of no
+/// sequence included: the reverse of `sequence_sums`.
+/// @throws std::invalid_argument for sizes that differ or a layout that does not fit the rows.
+template <std::floating_point R>
+void spread(strided_span<const double> d_sequence, index_row targets, const sequence_layout& layout,
+            strided_span<std::type_identity_t<R>> d_token, mask_row mask = {}) {
+  const auto scored = detail::check_sequences(targets, mask, layout);
+  detail::require_row("d_sequence", d_sequence, layout.sequences());
+  detail::require_row("d_token", d_token, targets.size());
+  detail::output_row("d_token", d_token, targets.size());
+  detail::for_each_token(
+      layout, targets.size(), [&](std::int64_t t) { d_token[t] = R(0); },
+      [&](std::int64_t t, std::int64_t i) {
+        d_token[t] = scored[t] == ignored_target ? R(0) : static_cast<R>(d_sequence[i]);
+      });
+}
+
+/// Aligns label rows in the Hugging Face manner (the label of position t stands at t) with logits
+/// rows, whose row t predicts position t + 1: targets[t] = labels[t + 1] inside each sequence, and
+/// -100 at its last row and at rows of no sequence.
+/// @throws std::invalid_argument for sizes that differ, a layout that does not fit the rows, or a
+///         label that is neither -100 nor an int32 token id.
+inline void shift_targets(index_row labels, const sequence_layout& layout,
+                          strided_span<std::int32_t> targets) {
+  detail::describes_memory("labels", labels.problem());
+  detail::check_layout(layout, labels.size());
+  detail::require_row("targets", targets, labels.size());
+  detail::output_row("targets", targets, labels.size());
+  constexpr std::int64_t end = std::int64_t{std::numeric_limits<std::int32_t>::max()} + 1;
+  detail::check_indices("labels", labels, end);
+  constexpr auto ignored = static_cast<std::int32_t>(ignored_target);
+  detail::for_each_token(
+      layout, labels.size(), [&](std::int64_t t) { targets[t] = ignored; },
+      [&](std::int64_t t, std::int64_t i) {
+        const bool last = t + 1 == layout.end(i);
+        targets[t] = last ? ignored : static_cast<std::int32_t>(labels[t + 1]);
+      });
+}
+
+}  // namespace prospect::inline v1::cpu
+PROSPECT_STRICT_END
