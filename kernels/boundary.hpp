@@ -75,9 +75,10 @@ inline void check_reserved(const char* name, std::int32_t reserved) {
 /// it would read as "not given". Fields that are added later do not raise it.
 template <class T>
 inline constexpr std::size_t first_size = 0;
-#define PROSPECT_FIRST_SIZE(type, last_field) \
-  template <>                                 \
-  inline constexpr std::size_t first_size<type> = offsetof(type, last_field) + sizeof(type::last_field)
+#define PROSPECT_FIRST_SIZE(type, last_field)     \
+  template <>                                     \
+  inline constexpr std::size_t first_size<type> = \
+      offsetof(type, last_field) + sizeof(type::last_field)
 PROSPECT_FIRST_SIZE(prospect_context, query);
 PROSPECT_FIRST_SIZE(prospect_metrics, first_nonfinite);
 PROSPECT_FIRST_SIZE(prospect_pairs, d_policy);
@@ -97,8 +98,8 @@ T versioned(const T* pointer, const char* name) {
   const std::size_t theirs = require(pointer, name).struct_size;
   // The upper bound catches a field that was never initialised before it is believed.
   if (theirs < first_size<T> || theirs > 4096) {
-    fail(PROSPECT_INVALID_ARGUMENT, std::string{name} + ".struct_size is " +
-                                        std::to_string(theirs) + ", and no version's");
+    fail(PROSPECT_INVALID_ARGUMENT,
+         std::string{name} + ".struct_size is " + std::to_string(theirs) + ", and no version's");
   }
   const auto* bytes = reinterpret_cast<const unsigned char*>(pointer);
   for (std::size_t i = sizeof(T); i < theirs; ++i) {

@@ -18,7 +18,8 @@ prospect_status prospect_sequence_sums_cpu(const prospect_tokens* tokens,
       prospect::cpu::sequence_sums<R>(pk::row<const R>("token_log_prob", token_log_prob), t.targets,
                                       t.layout(),
                                       {.log_prob = pk::row<double>("log_prob", log_prob),
-                                       .tokens = pk::row<std::int32_t>("counts", counts)});
+                                       .tokens = pk::row<std::int32_t>("counts", counts)},
+                                      t.options.mask);
     });
   });
 }
@@ -32,7 +33,7 @@ prospect_status prospect_spread_cpu(const prospect_tokens* tokens, prospect_row 
     if (host.asked()) return;
     pk::with_arithmetic("d_token", d_token.dtype, [&]<class R>(R) {
       prospect::cpu::spread<R>(pk::row<const double>("d_sequence", d_sequence), t.targets,
-                               t.layout(), pk::row<R>("d_token", d_token));
+                               t.layout(), pk::row<R>("d_token", d_token), t.options.mask);
     });
   });
 }

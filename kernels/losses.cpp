@@ -112,9 +112,9 @@ prospect_status prospect_loss_set(prospect_loss* loss, const char* parameter, do
       const std::size_t i = parameter_index(l, parameter);
       l.*l.parameters[i].member = value;
       if (const char* why = prospect::problem(l)) pk::fail(PROSPECT_INVALID_ARGUMENT, why);
-      std::memcpy(reinterpret_cast<char*>(loss) + offsetof(pk::loss_content, value) +
-                      i * sizeof(double),
-                  &value, sizeof value);
+      std::memcpy(
+          reinterpret_cast<char*>(loss) + offsetof(pk::loss_content, value) + i * sizeof(double),
+          &value, sizeof value);
     });
   });
 }

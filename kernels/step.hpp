@@ -184,7 +184,8 @@ class step_of {
       p.d_policy_rejected = d_rejected;
     } else {
       const std::int64_t n = sequences_ / 2;
-      const auto halves = [n](const prospect_row& row, prospect_row& chosen, prospect_row& rejected) {
+      const auto halves = [n](const prospect_row& row, prospect_row& chosen,
+                              prospect_row& rejected) {
         chosen = prospect_row_slice(row, 0, n);
         rejected = prospect_row_slice(row, n, n);
       };

@@ -115,7 +115,7 @@ prospect_status prospect_combine_partials_cpu(const prospect_partial* partials, 
     if (host.asked()) return;
     pk::with_arithmetic("results", pk::results_dtype(results), [&]<class R>(R) {
       prospect::cpu::token_log_probs<R>(pk::gathered(partials, parts, t.targets.size()), t.targets,
-                                        pk::outputs_of<R>(results));
+                                        pk::outputs_of<R>(results), t.options.mask);
     });
   });
 }

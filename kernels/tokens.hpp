@@ -22,7 +22,8 @@ inline sequence_layout layout_of(const prospect_layout* pointer) {
                                    indices("layout.ends", l.ends));
   }
   if (!packed) return sequence_layout::padded(l.sequences, l.length);
-  if (l.offsets.size == 0) fail(PROSPECT_INVALID_ARGUMENT, "layout.offsets has not even one element");
+  if (l.offsets.size == 0)
+    fail(PROSPECT_INVALID_ARGUMENT, "layout.offsets has not even one element");
   return sequence_layout::packed(indices("layout.offsets", l.offsets));
 }
 
