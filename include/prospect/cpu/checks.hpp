@@ -5,6 +5,7 @@
 #include <prospect/batch.hpp>
 #include <prospect/core/extent.hpp>
 #include <prospect/losses/reads.hpp>
+#include <prospect/reference_point.hpp>
 
 #include <cmath>
 #include <cstdint>
@@ -27,8 +28,8 @@ inline void describes_memory(std::string_view name, const char* problem) {
 }
 
 /// A row that must be there, with exactly `size` elements.
-template <class T>
-void require_row(std::string_view name, strided_span<T> row, std::int64_t size) {
+template <class Row>
+void require_row(std::string_view name, const Row& row, std::int64_t size) {
   if (row.size() != size) {
     reject(name, "has " + std::to_string(row.size()) + " elements, " + std::to_string(size) +
                      " are needed");
@@ -37,14 +38,14 @@ void require_row(std::string_view name, strided_span<T> row, std::int64_t size) 
 }
 
 /// A row that may be left out.
-template <class T>
-void optional_row(std::string_view name, strided_span<T> row, std::int64_t size) {
+template <class Row>
+void optional_row(std::string_view name, const Row& row, std::int64_t size) {
   if (!row.empty()) require_row(name, row, size);
 }
 
 /// An output: optional, and each element a place of its own.
-template <class T>
-void output_row(std::string_view name, strided_span<T> row, std::int64_t size) {
+template <class Row>
+void output_row(std::string_view name, const Row& row, std::int64_t size) {
   optional_row(name, row, size);
   if (row.size() > 1 && row.stride() == 0)
     reject(name, "has stride 0: every result would overwrite the last");
@@ -98,6 +99,25 @@ void tokens_rows(const L& loss, std::initializer_list<given_row> rows) {
   require_if_read(
       rows, [&] { return reads_tokens<R>(loss); },
       "is missing, and this loss averages over tokens");
+}
+
+/// A margin that a loss would drop is refused.
+template <class R, class L>
+void margin_row(const L& loss, bool given) {
+  if (given && !reads_margin<R>(loss)) {
+    reject("margin",
+           "is given, and this loss does not read it (it must use log_ratio_margin() or "
+           "mean_log_ratio_margin())");
+  }
+}
+
+/// A point that R has a number for.
+template <class R>
+void finite_point(const reference_point& point) {
+  using prospect::detail::is_finite;
+  if (!is_finite(static_cast<R>(point.z)) || !is_finite(point.raw)) {
+    reject("reference_point", "must be finite, z and raw");
+  }
 }
 
 }  // namespace prospect::inline v1::cpu::detail

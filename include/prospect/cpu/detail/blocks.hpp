@@ -1,18 +1,16 @@
-// Rows, a block at a time: read into the type arithmetic is done in, worked on as whole vectors,
-// and written back. Every row goes through the same instructions wherever it stands, and every sum
-// adds in the order of the rows.
+// A batch in pieces and blocks: divided by its size alone, worked on as whole vectors, added up in
+// the order of the rows. Every row goes through the same instructions wherever it stands.
 #pragma once
 
-#include <prospect/core/strided_span.hpp>
 #include <prospect/cpu/detail/several_math.hpp>
 #include <prospect/executor.hpp>
 
-#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <string_view>
-#include <vector>
+#include <new>
+#include <type_traits>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
@@ -47,25 +45,60 @@ struct tally {
   }
 };
 
-/// f(piece) for pieces of fixed size of n rows, added up in order. Fewer rows than are worth
-/// threads are done before a thread that sleeps is awake.
+/// How n rows are divided, by their number alone: pieces of so many rows that there are at most
+/// `most`. Fewer rows than are worth threads are done before a thread that sleeps is awake.
+struct pieces_of {
+  static constexpr std::int64_t most = 128;
+  static constexpr std::int64_t least_rows = 1 << 12;
+  static constexpr std::int64_t worth_threads = 1 << 14;
+
+  std::int64_t rows;
+  std::int64_t size = (rows / (least_rows * most) + 1) * least_rows;
+  std::int64_t count = (rows + size - 1) / size;
+
+  range piece(std::int64_t i) const {
+    const std::int64_t left = rows - i * size;
+    return {i * size, left < size ? left : size};
+  }
+  template <executor E, class Work>
+  void run(E& on, const Work& work) const {
+    if (rows < worth_threads) {
+      serial_executor::run(count, work);
+    } else {
+      on.run(count, work);
+    }
+  }
+};
+
+/// Room for what pieces add up to, of which only what is used is ever touched.
+template <class Tally>
+class piece_sums {
+  static_assert(std::is_trivially_copyable_v<Tally> && std::is_trivially_destructible_v<Tally>);
+
+ public:
+  void set(std::int64_t i, const Tally& sums) {
+    ::new (static_cast<void*>(room_ + i * step)) Tally{sums};
+  }
+  const Tally& operator[](std::int64_t i) const {
+    return *std::launder(reinterpret_cast<const Tally*>(room_ + i * step));
+  }
+
+ private:
+  static constexpr std::int64_t step{sizeof(Tally)};
+  alignas(Tally) std::byte room_[pieces_of::most * sizeof(Tally)];
+};
+
+/// What f(piece) gives for all pieces of n rows, added up in order.
 template <class F, executor E>
 auto in_pieces(std::int64_t n, E& on, const F& f) {
-  constexpr std::int64_t size = 1 << 12;
-  constexpr std::int64_t worth_threads = 1 << 14;
-  if (n <= size) return f(range{0, n});
-  std::vector<decltype(f(range{}))> parts(static_cast<std::size_t>((n + size - 1) / size));
-  const auto work = [&](std::int64_t i) {
-    parts[static_cast<std::size_t>(i)] = f(range{i * size, std::min(size, n - i * size)});
-  };
-  const auto pieces = static_cast<std::int64_t>(parts.size());
-  if (n < worth_threads) {
-    serial_executor::run(pieces, work);
-  } else {
-    on.run(pieces, work);
-  }
-  for (std::size_t i = 1; i < parts.size(); ++i) parts[0] += parts[i];
-  return parts[0];
+  using tally_type = decltype(f(range{}));
+  const pieces_of pieces{n};
+  if (pieces.count < 2) return f(range{0, n});
+  piece_sums<tally_type> parts;
+  pieces.run(on, [&](std::int64_t i) { parts.set(i, f(pieces.piece(i))); });
+  tally_type all = parts[0];
+  for (std::int64_t i = 1; i < pieces.count; ++i) all += parts[i];
+  return all;
 }
 
 inline namespace PROSPECT_CPU_ISA {
@@ -78,12 +111,6 @@ inline int whole_vectors(range at) {
   constexpr int n = lanes<float>;
   return (static_cast<int>(at.count) + n - 1) / n * n;
 }
-
-/// One element for each row of a block.
-template <class T>
-struct block {
-  alignas(64) T row[block_size];
-};
 
 template <class T, int n>
 struct vector_of {
@@ -128,99 +155,6 @@ PROSPECT_INLINE several<R> load_several(const std::uint8_t* from) {
 template <std::floating_point R>
 PROSPECT_INLINE void store_several(R* to, several<R> x) {
   store_vector(to, x.lane);
-}
-
-/// What the elements of a row are as arithmetic takes them.
-template <class T>
-struct element_of {
-  using type = T;
-};
-template <storage T>
-struct element_of<T> {
-  using type = compute_t<T>;
-};
-
-/// 1 for a block of rows, and 0 for as many after it.
-template <class T>
-struct ones_before_zeros {
-  alignas(64) T row[2 * block_size]{};
-
-  constexpr ones_before_zeros() { std::fill_n(row, block_size, T(1)); }
-};
-template <class T>
-inline constexpr ones_before_zeros<T> ones;
-
-/// A row of a batch as its blocks are read: where it lies, if arithmetic takes its elements as they
-/// are and they lie side by side; through a copy if not.
-template <class T>
-class row_reader {
- public:
-  using element = typename element_of<T>::type;
-
-  explicit row_reader(strided_span<const T> row) : row_{row} {}
-
-  bool given() const { return !row_.empty(); }
-
-  /// The rows `at`, 1 for each where none are given, and 0 in what is left of the last vector. Good
-  /// until the next call.
-  const element* read(range at) {
-    if (!given()) return ones<element>.row + (block_size - at.count);
-    const int n = whole_vectors(at);
-    if constexpr (std::same_as<T, element>) {
-      if (at.count == n && row_.stride() == 1) return row_.data() + at.first;
-    }
-    for (std::int64_t i = 0; i < at.count; ++i) copy_.row[i] = converted(row_[at.first + i]);
-    std::fill(copy_.row + at.count, copy_.row + n, element{});
-    return copy_.row;
-  }
-
- private:
-  static element converted(T x) {
-    if constexpr (storage<T>) {
-      return load(x);
-    } else {
-      return x;
-    }
-  }
-
-  strided_span<const T> row_;
-  block<element> copy_;
-};
-
-/// A row of results as its blocks are written: where it lies, or by way of a copy.
-template <storage S>
-class row_writer {
-  using R = compute_t<S>;
-
- public:
-  explicit row_writer(strided_span<S> row) : row_{row} {}
-
-  /// Where the results of the rows `at` go, until `write` hands them out.
-  R* begin(range at) {
-    if constexpr (std::same_as<S, R>) {
-      if (at.count == whole_vectors(at) && !row_.empty() && row_.stride() == 1) {
-        return row_.data() + at.first;
-      }
-    }
-    return copy_.row;
-  }
-  void write(range at) {
-    if (row_.empty() || begin(at) != copy_.row) return;
-    for (std::int64_t i = 0; i < at.count; ++i) row_[at.first + i] = store<S>(copy_.row[i]);
-  }
-
- private:
-  strided_span<S> row_;
-  block<R> copy_;
-};
-
-/// x as it will be once it is stored as S.
-template <storage S>
-PROSPECT_INLINE several<compute_t<S>> as_stored(several<compute_t<S>> x) {
-  if constexpr (!std::same_as<S, compute_t<S>>) {
-    for (int k = 0; k < lanes<compute_t<S>>; ++k) x.lane[k] = load(store<S>(x.lane[k]));
-  }
-  return x;
 }
 
 /// x times a number of fp64, which fp32 may have no room for.
@@ -313,34 +247,6 @@ class running_tally {
  private:
   static constexpr int parts = 8 / lanes<double>;
   several<double> part_[N][parts];
-};
-
-/// A row of token counts by name.
-struct given_tokens {
-  std::string_view name;
-  strided_span<const std::int32_t> row;
-};
-
-/// How many rows have tokens on every side, and whether any count is negative.
-struct token_tally {
-  std::int64_t counted = 0;
-  bool negative = false;
-
-  void add(const std::int32_t* side, const std::int32_t* other, int n) {
-    std::int32_t signs = 0;
-    std::int32_t both = 0;
-    for (int i = 0; i < n; ++i) {
-      signs |= side[i] | other[i];
-      both += (side[i] > 0 ? 1 : 0) & (other[i] > 0 ? 1 : 0);
-    }
-    counted += both;
-    negative = negative || signs < 0;
-  }
-  token_tally& operator+=(const token_tally& later) {
-    counted += later.counted;
-    negative = negative || later.negative;
-    return *this;
-  }
 };
 
 /// f(block) for each block of the rows `all`.

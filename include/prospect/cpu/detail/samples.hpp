@@ -3,7 +3,7 @@
 #pragma once
 
 #include <prospect/batch.hpp>
-#include <prospect/cpu/detail/blocks.hpp>
+#include <prospect/cpu/detail/rows.hpp>
 #include <prospect/losses/differentiate.hpp>
 
 PROSPECT_STRICT_BEGIN
@@ -51,41 +51,51 @@ struct completions_at {
   }
   bool finite(std::int64_t i) const {
     const R ratio = reference == nullptr ? R(0) : policy[i] - reference[i];
-    return R(0) * policy[i] == R(0) && R(0) * ratio == R(0);
+    return prospect::detail::is_finite(policy[i]) && prospect::detail::is_finite(ratio);
   }
 };
 
 /// Completions of a batch, as their blocks are read.
-template <storage S>
+template <std::floating_point R>
 struct completion_rows {
-  row_reader<S> policy, reference;
-  row_reader<std::int32_t> tokens;
+  row_reader<R> policy, reference;
+  element_reader<std::int32_t> tokens;
 
-  completion_rows(strided_span<const S> policy_row, strided_span<const S> reference_row,
-                  strided_span<const std::int32_t> token_row)
-      : policy{policy_row}, reference{reference_row}, tokens{token_row} {}
+  completion_rows(const const_any_row& policy_row, const const_any_row& reference_row,
+                  strided_span<const std::int32_t> token_row, const index_row& through = {})
+      : policy{policy_row, through},
+        reference{reference_row, through},
+        tokens{token_row, through} {}
 
-  completions_at<compute_t<S>> read(range at) {
-    return {.policy = policy.read(at),
-            .reference = reference.given() ? reference.read(at) : nullptr,
-            .tokens = tokens.read(at)};
+  completions_at<R> read(range at) {
+    return {.policy = policy.read(at), .reference = reference.read(at), .tokens = tokens.read(at)};
   }
 };
+
+/// weight x; a weight of 0 makes everything 0.
+template <std::floating_point R>
+PROSPECT_INLINE several<R> weighted(several<R> weight, several<R> x) {
+  const several<R> none = 0;
+  return select(weight == none, none, weight * x);
+}
 
 /// The losses and derivatives of several pairs; those that do not count are not asked for.
 template <std::floating_point R, class Loss>
 paired_value<several<R>> values_of(const Loss& loss, const completions<R>& chosen,
-                                   const completions<R>& rejected, flag_of<several<R>> counted) {
+                                   const completions<R>& rejected, several<R> margin,
+                                   flag_of<several<R>> counted) {
   if constexpr (lanewise<Loss, R>) {
     return differentiate(
         loss, pair<several<R>>{.chosen = {chosen.policy, chosen.ratio, chosen.tokens},
-                               .rejected = {rejected.policy, rejected.ratio, rejected.tokens}});
+                               .rejected = {rejected.policy, rejected.ratio, rejected.tokens},
+                               .margin = margin});
   } else {
     paired_value<several<R>> values{};
     for (int k = 0; k < lanes<R>; ++k) {
       if (!counted[k]) continue;
-      const auto value =
-          differentiate(loss, pair<R>{.chosen = chosen.lane(k), .rejected = rejected.lane(k)});
+      const auto value = differentiate(loss, pair<R>{.chosen = chosen.lane(k),
+                                                     .rejected = rejected.lane(k),
+                                                     .margin = margin.lane[k]});
       values.loss.lane[k] = value.loss;
       values.d_chosen.lane[k] = value.d_chosen;
       values.d_rejected.lane[k] = value.d_rejected;

@@ -51,6 +51,7 @@ struct several {
   PROSPECT_INLINE friend several select(flag condition, several a, several b) {
     return chosen_by(condition, a.lane, b.lane);
   }
+  PROSPECT_INLINE friend flag is_finite(several a) { return finite(a.lane); }
   /// `b` where either is NaN.
   PROSPECT_INLINE friend several larger(several a, several b) {
     return detail::larger(a.lane, b.lane);

@@ -1,0 +1,211 @@
+// Rows as their blocks are read and written: where they lie, if arithmetic takes their elements as
+// they are and they lie side by side; otherwise through a copy, which widens, rounds, gathers and
+// scatters.
+#pragma once
+
+#include <prospect/any_row.hpp>
+#include <prospect/core/index_row.hpp>
+#include <prospect/core/strict.hpp>
+#include <prospect/cpu/detail/blocks.hpp>
+
+#include <algorithm>
+#include <limits>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
+
+/// One element for each row of a block.
+template <class T>
+struct block {
+  alignas(64) T row[block_size];
+};
+
+/// 1 for a block of rows, and 0 for as many after it.
+template <class T>
+struct ones_before_zeros {
+  alignas(64) T row[2 * block_size]{};
+
+  constexpr ones_before_zeros() { std::fill_n(row, block_size, T(1)); }
+};
+template <class T>
+inline constexpr ones_before_zeros<T> ones;
+
+/// f(i, k) for the rows `at`: the i-th of the block is element k of its row.
+template <class F>
+PROSPECT_INLINE void for_each_element(const index_row& through, range at, const F& f) {
+  if (through.empty()) {
+    for (std::int64_t i = 0; i < at.count; ++i) f(i, at.first + i);
+  } else {
+    for (std::int64_t i = 0; i < at.count; ++i) f(i, through[at.first + i]);
+  }
+}
+
+/// A row of whole numbers, seen through indices if there are any: token counts, thumbs.
+template <class T>
+class element_reader {
+ public:
+  explicit element_reader(strided_span<const T> row, const index_row& through = {})
+      : row_{row}, through_{through} {}
+
+  /// The rows `at`, 1 for each where none are given, and 0 in what is left of the last vector. Good
+  /// until the next call.
+  const T* read(range at) {
+    if (row_.empty()) return ones<T>.row + (block_size - at.count);
+    const int n = whole_vectors(at);
+    if (at.count == n && row_.stride() == 1 && through_.empty()) return row_.data() + at.first;
+    for_each_element(through_, at, [&](std::int64_t i, std::int64_t k) { copy_.row[i] = row_[k]; });
+    std::fill(copy_.row + at.count, copy_.row + n, T{});
+    return copy_.row;
+  }
+
+ private:
+  strided_span<const T> row_;
+  index_row through_;
+  block<T> copy_;
+};
+
+template <storage S, std::floating_point R>
+void load_rows(strided_span<const S> row, const index_row& through, range at, R* to) {
+  const auto load_one = [&](std::int64_t i, std::int64_t k) {
+    to[i] = static_cast<R>(load(row[k]));
+  };
+  if (row.stride() == 1 && through.empty()) {
+    const S* const from = row.data() + at.first;
+    for (std::int64_t i = 0; i < at.count; ++i) to[i] = static_cast<R>(load(from[i]));
+  } else {
+    for_each_element(through, at, load_one);
+  }
+}
+
+/// A row of numbers of any type.
+template <std::floating_point R>
+class row_reader {
+ public:
+  explicit row_reader(const const_any_row& row, const index_row& through = {})
+      : row_{row},
+        through_{through},
+        as_it_lies_{row.type() == dtype_of<R> && row.stride() == 1 && through.empty()} {}
+
+  bool given() const { return !row_.empty(); }
+
+  /// The rows `at`, and 0 in what is left of the last vector; null where no row is given. Good
+  /// until the next call.
+  const R* read(range at) {
+    if (!given()) return nullptr;
+    const int n = whole_vectors(at);
+    if (as_it_lies_ && at.count == n) return static_cast<const R*>(row_.data()) + at.first;
+    switch (row_.type()) {
+      case dtype::f64:
+        load_rows(row_.as<double>(), through_, at, copy_.row);
+        break;
+      case dtype::f16:
+        load_rows(row_.as<float16>(), through_, at, copy_.row);
+        break;
+      case dtype::bf16:
+        load_rows(row_.as<bfloat16>(), through_, at, copy_.row);
+        break;
+      default:
+        load_rows(row_.as<float>(), through_, at, copy_.row);
+    }
+    std::fill(copy_.row + at.count, copy_.row + n, R{});
+    return copy_.row;
+  }
+
+ private:
+  const_any_row row_;
+  index_row through_;
+  bool as_it_lies_;
+  block<R> copy_;
+};
+
+/// The least magnitude that is rounded to infinity in this type.
+template <std::floating_point R>
+constexpr R infinite_from(dtype type) {
+  constexpr R none = std::numeric_limits<R>::infinity();
+  if (type == dtype::f16) return R(65520);
+  if (type == dtype::bf16) return R(0x1.ffp127);
+  return type == dtype::f32 && std::same_as<R, double> ? R(0x1.ffffffp127) : none;
+}
+
+/// Rounds once, and tells whether all that was written is below `limit`.
+template <storage S, std::floating_point R>
+bool store_rows(strided_span<S> row, const index_row& through, range at, const R* from, R limit) {
+  bool finite = true;
+  for_each_element(through, at, [&](std::int64_t i, std::int64_t k) {
+    row[k] = prospect::detail::stored_as<S>(from[i]);
+    finite &= prospect::detail::magnitude_bits(from[i]) < prospect::detail::magnitude_bits(limit);
+  });
+  return finite;
+}
+
+/// A row of results.
+template <std::floating_point R>
+class row_writer {
+ public:
+  explicit row_writer(const any_row& row, const index_row& through = {})
+      : row_{row},
+        through_{through},
+        limit_{row.empty() ? std::numeric_limits<R>::infinity() : infinite_from<R>(row.type())},
+        as_it_lies_{!row.empty() && row.type() == dtype_of<R> && row.stride() == 1 &&
+                    through.empty()} {}
+
+  /// From which magnitude on a result is infinite once it is written.
+  R limit() const { return limit_; }
+
+  /// Where the results of the rows `at` go, until `write` hands them out.
+  R* begin(range at) { return lies(at) ? static_cast<R*>(row_.data()) + at.first : copy_.row; }
+
+  /// False if a number became infinite, or was none, on its way to another type.
+  bool write(range at) { return lies(at) || write_from(copy_.row, at); }
+
+  /// The same from elsewhere.
+  bool write_from(const R* from, range at) {
+    if (row_.empty()) return true;
+    switch (row_.type()) {
+      case dtype::f64:
+        return store_rows(row_.as<double>(), through_, at, from, limit_);
+      case dtype::f16:
+        return store_rows(row_.as<float16>(), through_, at, from, limit_);
+      case dtype::bf16:
+        return store_rows(row_.as<bfloat16>(), through_, at, from, limit_);
+      default:
+        return store_rows(row_.as<float>(), through_, at, from, limit_);
+    }
+  }
+
+ private:
+  bool lies(range at) const { return as_it_lies_ && at.count == whole_vectors(at); }
+
+  any_row row_;
+  index_row through_;
+  R limit_;
+  bool as_it_lies_;
+  block<R> copy_;
+};
+
+/// How many rows have tokens on every side, and whether any count is negative.
+struct token_tally {
+  std::int64_t counted = 0;
+  bool negative = false;
+
+  void add(const std::int32_t* side, const std::int32_t* other, int n) {
+    std::int32_t signs = 0;
+    std::int32_t both = 0;
+    for (int i = 0; i < n; ++i) {
+      signs |= side[i] | other[i];
+      both += (side[i] > 0 ? 1 : 0) & (other[i] > 0 ? 1 : 0);
+    }
+    counted += both;
+    negative = negative || signs < 0;
+  }
+  token_tally& operator+=(const token_tally& later) {
+    counted += later.counted;
+    negative = negative || later.negative;
+    return *this;
+  }
+};
+
+}  // namespace PROSPECT_CPU_ISA
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END
