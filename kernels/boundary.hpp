@@ -82,7 +82,7 @@ inline constexpr std::size_t first_size = 0;
 PROSPECT_FIRST_SIZE(prospect_context, query);
 PROSPECT_FIRST_SIZE(prospect_metrics, first_nonfinite);
 PROSPECT_FIRST_SIZE(prospect_pairs, d_policy);
-PROSPECT_FIRST_SIZE(prospect_completions, reward);
+PROSPECT_FIRST_SIZE(prospect_completions, seen);
 PROSPECT_FIRST_SIZE(prospect_layout, ends);
 PROSPECT_FIRST_SIZE(prospect_tokens, reserved);
 PROSPECT_FIRST_SIZE(prospect_token_results, target_is_argmax);

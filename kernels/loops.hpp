@@ -1,5 +1,6 @@
 // The loops over sequences of each instruction set, loops.cpp, and the best of them, for every loss
-// of losses.def.
+// of losses.def: one for arithmetic in fp32, one in fp64. What rows are stored as is a matter of
+// run time.
 #pragma once
 
 #include "isa.hpp"
@@ -10,29 +11,29 @@
 
 namespace prospect::kernels {
 
-template <storage S, class L>
-using sequence_kernels = std::conditional_t<paired_loss<L>, cpu::detail::paired_kernels<S, L>,
-                                            cpu::detail::unpaired_kernels<S, L>>;
+template <std::floating_point R, class L>
+using sequence_kernels = std::conditional_t<paired_loss<L>, cpu::detail::paired_kernels<R, L>,
+                                            cpu::detail::unpaired_kernels<R, L>>;
 
-template <storage S, class L>
-sequence_kernels<S, L> baseline_loops();
-template <storage S, class L>
-sequence_kernels<S, L> avx2_loops();
-template <storage S, class L>
-sequence_kernels<S, L> avx512_loops();
+template <std::floating_point R, class L>
+sequence_kernels<R, L> baseline_loops();
+template <std::floating_point R, class L>
+sequence_kernels<R, L> avx2_loops();
+template <std::floating_point R, class L>
+sequence_kernels<R, L> avx512_loops();
 
-template <storage S, class L>
-sequence_kernels<S, L> loops_for([[maybe_unused]] isa set) {
+template <std::floating_point R, class L>
+sequence_kernels<R, L> loops_for([[maybe_unused]] isa set) {
 #if defined(PROSPECT_X86)
-  if (set == isa::avx512) return avx512_loops<S, L>();
-  if (set == isa::avx2) return avx2_loops<S, L>();
+  if (set == isa::avx512) return avx512_loops<R, L>();
+  if (set == isa::avx2) return avx2_loops<R, L>();
 #endif
-  return baseline_loops<S, L>();
+  return baseline_loops<R, L>();
 }
 
-template <storage S, class L>
-sequence_kernels<S, L> loops() {
-  return loops_for<S, L>(best_isa());
+template <std::floating_point R, class L>
+sequence_kernels<R, L> loops() {
+  return loops_for<R, L>(best_isa());
 }
 
 }  // namespace prospect::kernels

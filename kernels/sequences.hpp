@@ -103,11 +103,17 @@ inline void finite(const char* name, double x) {
     fail(PROSPECT_INVALID_ARGUMENT, std::string{name} + " must be finite");
   }
 }
-inline sum_count finite_observation(const prospect_sum_count& seen) {
+inline sum_count finite_observation(const prospect_observation& seen) {
   finite("observed.sum", seen.sum);
   finite("observed.count", seen.count);
   if (seen.count < 0) fail(PROSPECT_INVALID_ARGUMENT, "observed.count is negative");
   return {.sum = seen.sum, .count = seen.count};
+}
+inline prospect_observation to_c(const observation& seen) {
+  return {.sum = seen.sum,
+          .count = seen.count,
+          .nonfinite = seen.nonfinite,
+          .first_nonfinite = seen.first_nonfinite};
 }
 
 inline reference_point given_point(const prospect_completions& c) {

@@ -1,4 +1,5 @@
-// The C functions on tokens against the C++ ones, dtype by dtype, layout by layout, option by option.
+// The C functions on tokens against the C++ ones, dtype by dtype, layout by layout, option by
+// option.
 #include <prospect/cpu/tokens.hpp>
 
 #include <cstdint>

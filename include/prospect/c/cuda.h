@@ -39,8 +39,8 @@ PROSPECT_API prospect_status prospect_completions_cuda(const prospect_loss* loss
                                                        prospect_error* error);
 /* `observed` is on the device: all-reduce it there, and give it to PROSPECT_OBSERVED. */
 PROSPECT_API prospect_status prospect_mismatched_kl_cuda(
-    prospect_row policy, prospect_row reference, prospect_row tokens, prospect_sum_count* observed,
-    const prospect_context* context, prospect_error* error);
+    prospect_row policy, prospect_row reference, prospect_row tokens,
+    prospect_observation* observed, const prospect_context* context, prospect_error* error);
 
 PROSPECT_API prospect_status prospect_token_log_probs_cuda(prospect_matrix logits,
                                                            const prospect_tokens* tokens,

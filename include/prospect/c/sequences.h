@@ -18,11 +18,15 @@ enum {
   PROSPECT_OVER_AT = 3 /* `*count_at`: read when the work is done, on the device for _cuda */
 };
 
-/* A sum and the number of its terms. */
-typedef struct prospect_sum_count {
+/* What mismatched rows showed of the KL divergence: the sum of their log-ratios and their number,
+ * which ranks and micro-batches add up, and beside it the scored rows that were left out because
+ * they are not finite, and the first of them (or -1). */
+typedef struct prospect_observation {
   double sum;
   double count;
-} prospect_sum_count;
+  double nonfinite;
+  int64_t first_nonfinite;
+} prospect_observation;
 
 /* n pairs, as rows of n elements for each side, or as rows of any number of sequences of which
  * `chosen` and `rejected` name two for each pair. Rows of real numbers may each be of another type;
@@ -64,21 +68,22 @@ enum {
 typedef struct prospect_completions {
   size_t struct_size;
   int32_t normaliser;
-  int32_t reference_point;            /* prospect_reference */
-  double count;                       /* for PROSPECT_OVER */
-  const double* count_at;             /* for PROSPECT_OVER_AT */
-  double z, z_raw;                    /* nats; z_raw is only reported */
-  const prospect_sum_count* observed; /* for PROSPECT_OBSERVED; on the device for _cuda */
-  prospect_row policy, reference;     /* real */
-  prospect_row desirable;             /* flag: 0 = thumb down */
-  prospect_row tokens;                /* count */
-  prospect_row weight;                /* real; not given: 1 */
+  int32_t reference_point;              /* prospect_reference */
+  double count;                         /* for PROSPECT_OVER */
+  const double* count_at;               /* for PROSPECT_OVER_AT */
+  double z, z_raw;                      /* nats; z_raw is only reported */
+  const prospect_observation* observed; /* for PROSPECT_OBSERVED; on the device for _cuda */
+  prospect_row policy, reference;       /* real */
+  prospect_row desirable;               /* flag: 0 = thumb down */
+  prospect_row tokens;                  /* count */
+  prospect_row weight;                  /* real; not given: 1 */
   /* For PROSPECT_BATCH_MEAN, rows of any size of their own. They must be given: a batch of one
    * sequence, which has no mismatched row, gives one whose token count is 0, and z is 0. */
   prospect_row mismatched_policy, mismatched_reference; /* real */
   prospect_row mismatched_tokens;                       /* count; may be left out */
   /* Written: */
   prospect_row loss, d_policy, reward; /* real */
+  prospect_observation* seen; /* what the mismatched rows showed; on the device for _cuda */
 } prospect_completions;
 
 /* `metrics` may be NULL. Inputs are checked before anything is written. */
@@ -104,16 +109,16 @@ typedef struct prospect_reference_point {
 /* The row whose completion goes with row i's prompt: a rotation by one; -1 for fewer than 2 rows.
  */
 PROSPECT_API int64_t prospect_mismatched_row(int64_t i, int64_t rows);
-/* Sums the log-ratios of mismatched rows (real; tokens: count) and counts them. Add several,
- * all-reduce, then ... */
+/* Sums the log-ratios of mismatched rows (real; tokens: count; a row of 0 tokens is none) and
+ * counts them. Add several, all-reduce, then ... */
 PROSPECT_API prospect_status prospect_mismatched_kl_cpu(prospect_row policy, prospect_row reference,
                                                         prospect_row tokens,
-                                                        prospect_sum_count* observed,
+                                                        prospect_observation* observed,
                                                         const prospect_context* context,
                                                         prospect_error* error);
 /* ... turn the observation into the point. No observation gives 0; one that is not finite is
  * refused. */
-PROSPECT_API prospect_status prospect_reference_point_from(prospect_sum_count observed,
+PROSPECT_API prospect_status prospect_reference_point_from(prospect_observation observed,
                                                            prospect_reference_point* point,
                                                            prospect_error* error);
 
@@ -124,7 +129,7 @@ typedef struct prospect_ema {
   double average;
   double weight;
 } prospect_ema;
-PROSPECT_API prospect_status prospect_ema_add(prospect_ema* ema, prospect_sum_count observed,
+PROSPECT_API prospect_status prospect_ema_add(prospect_ema* ema, prospect_observation observed,
                                               prospect_error* error);
 PROSPECT_API prospect_status prospect_ema_point(const prospect_ema* ema,
                                                 prospect_reference_point* point,
