@@ -4,6 +4,7 @@
 #pragma once
 
 #include <prospect/config.hpp>
+#include <prospect/core/float_mode.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -20,18 +21,21 @@
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1 {
 
-/// A loop body, by reference: `task(i)` does the i-th piece of the work. Valid during the call it
-/// is passed to; called from several threads at once.
+/// A loop body, by reference: `task(i)` does the i-th piece of the work, whatever floating-point
+/// mode the thread is in. Valid during the call it is passed to; called from several threads at
+/// once.
 class task {
  public:
   template <class Body>
     requires(!std::same_as<std::remove_cvref_t<Body>, task> &&
              std::invocable<const Body&, std::int64_t>)
-  task(const Body& body) noexcept
-      : body_{&body},
-        call_{[](const void* b, std::int64_t i) { (*static_cast<const Body*>(b))(i); }} {}
+  PROSPECT_INLINE task(const Body& body) noexcept
+      : body_{&body}, call_{[](const void* b, std::int64_t i) {
+          const detail::default_float_mode mode;
+          (*static_cast<const Body*>(b))(i);
+        }} {}
 
-  void operator()(std::int64_t i) const { call_(body_, i); }
+  PROSPECT_INLINE void operator()(std::int64_t i) const { call_(body_, i); }
 
  private:
   const void* body_;

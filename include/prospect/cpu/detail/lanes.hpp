@@ -148,7 +148,7 @@ PROSPECT_INLINE Numbers product_unless_below(Numbers x, Numbers least, Numbers a
 #endif
 }
 template <class Numbers>
-PROSPECT_INLINE Numbers magnitude(Numbers x) {
+PROSPECT_INLINE Numbers without_sign(Numbers x) {
   using R = std::remove_cvref_t<decltype(x[0])>;
   using bits = typename lane_types<R>::bits;
   return (Numbers)((bits)x & (~bits{} >> 1));
@@ -158,7 +158,7 @@ template <class Numbers>
 PROSPECT_INLINE Numbers normal_product(Numbers a, Numbers b) {
   using R = std::remove_cvref_t<decltype(a[0])>;
   const Numbers raised = a * R(0x1p60) * b;
-  return product_unless_below(magnitude(raised),
+  return product_unless_below(without_sign(raised),
                               every_lane<Numbers>(smallest_normal<R> * R(0x1p60)), raised,
                               every_lane<Numbers>(R(0x1p-60)));
 }

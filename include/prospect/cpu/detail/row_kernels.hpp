@@ -628,7 +628,7 @@ void scale_row(S* x, std::int64_t count, compute_t<S> factor) {
   transform_row(
       x, x, count, [&](tile<R> t) __attribute__((always_inline)) {
         unrolled<ways>([&](int w) __attribute__((always_inline)) {
-          t.way[w] = product_unless_below(magnitude(t.way[w]), least, t.way[w], by);
+          t.way[w] = product_unless_below(without_sign(t.way[w]), least, t.way[w], by);
         });
         return t;
       });
