@@ -97,9 +97,10 @@ prospect_status prospect_vocabulary_partials_cpu(prospect_matrix logits,
     const pk::tokens_of t{tokens};
     if (host.asked()) return;
     pk::with_storage("logits", logits.dtype, [&]<class S>(S) {
-      prospect::cpu::detail::vocabulary_partials<S>(
-          pk::rows<S>(), pk::matrix<const S>("logits", logits), t.targets,
-          pk::partials_row(partials, logits.rows), t.options, statistics != 0, host.on);
+      const auto x = pk::matrix<const S>("logits", logits);
+      prospect::cpu::detail::vocabulary_partials<S>(pk::rows<S>(), x, t.targets,
+                                                    pk::partials_row(partials, x.rows), t.options,
+                                                    statistics != 0, host.on);
     });
   });
 }
@@ -113,7 +114,7 @@ prospect_status prospect_combine_partials_cpu(const prospect_partial* partials, 
     const pk::host_context host{context};
     const pk::tokens_of t{tokens};
     if (host.asked()) return;
-    pk::with_arithmetic("results", pk::results_dtype(results), [&]<class R>(R) {
+    pk::with_results(results, [&]<class R>(R) {
       prospect::cpu::token_log_probs<R>(pk::gathered(partials, parts, t.targets.size()), t.targets,
                                         pk::outputs_of<R>(results), t.options.mask);
     });

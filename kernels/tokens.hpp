@@ -59,13 +59,16 @@ token_outputs<R> outputs_of(const prospect_token_results* pointer) {
           .target_is_argmax = row<std::uint8_t>("target_is_argmax", r.target_is_argmax)};
 }
 
-/// The dtype of the numbers that gathered partials become: that of the first row that is wanted.
-inline std::int32_t results_dtype(const prospect_token_results* pointer) {
+/// Calls `body` with a value of the type that gathered partials become: that of the first row that
+/// is wanted.
+template <class Body>
+void with_results(const prospect_token_results* pointer, const Body& body) {
   const prospect_token_results r = versioned(pointer, "results");
-  for (const prospect_row* wanted : {&r.log_prob, &r.entropy, &r.sum_squares, &r.mean_logit}) {
-    if (wanted->size != 0) return wanted->dtype;
-  }
-  return PROSPECT_F32;
+  if (r.log_prob.size != 0) return with_arithmetic("log_prob", r.log_prob.dtype, body);
+  if (r.entropy.size != 0) return with_arithmetic("entropy", r.entropy.dtype, body);
+  if (r.sum_squares.size != 0) return with_arithmetic("sum_squares", r.sum_squares.dtype, body);
+  if (r.mean_logit.size != 0) return with_arithmetic("mean_logit", r.mean_logit.dtype, body);
+  body(float{});
 }
 
 /// What goes back into the logits: one coefficient a row, or two.

@@ -61,8 +61,7 @@ prospect_status prospect_logits_gradient_cuda(prospect_matrix logits, prospect_m
       }
       const prospect::token_coefficients<float> both{.softmax = c.two ? c.softmax : c.d_token,
                                                      .onehot = c.two ? c.onehot : c.d_token};
-      pk::check(
-          prospect::cuda::problem(from, to, t.targets, c.log_prob, c.lse, both, t.options));
+      pk::check(prospect::cuda::problem(from, to, t.targets, c.log_prob, c.lse, both, t.options));
       device.run([&](cudaStream_t stream) {
         return c.two ? pk::token_launchers<S>::gradient_of_two(from, to, t.targets, c.log_prob,
                                                                c.lse, both, t.options, stream)
@@ -81,9 +80,8 @@ prospect_status prospect_scale_rows_cuda(prospect_matrix matrix, prospect_row fa
     pk::with_device_storage("matrix", matrix.dtype, [&]<class S>(S) {
       const auto x = pk::matrix<S>("matrix", matrix);
       pk::check(prospect::cuda::problem(x, f));
-      device.run([&](cudaStream_t stream) {
-        return pk::token_launchers<S>::scale_rows(x, f, stream);
-      });
+      device.run(
+          [&](cudaStream_t stream) { return pk::token_launchers<S>::scale_rows(x, f, stream); });
     });
   });
 }
@@ -96,9 +94,9 @@ prospect_status prospect_vocabulary_partials_cuda(prospect_matrix logits,
   return pk::guard(error, [&] {
     const pk::device_context device{context};
     const pk::tokens_of t{tokens};
-    const auto out = pk::partials_row(partials, logits.rows);
     pk::with_device_storage("logits", logits.dtype, [&]<class S>(S) {
       const auto x = pk::matrix<const S>("logits", logits);
+      const auto out = pk::partials_row(partials, x.rows);
       pk::check(prospect::cuda::problem(x, t.targets, out, t.options));
       device.run_with_scratch([&](const auto& space, cudaStream_t stream) {
         return pk::token_launchers<S>::partials(x, t.targets, out, t.options, statistics != 0,
