@@ -120,7 +120,9 @@ objective unpaired_objective(const Loss& loss, const Point& point) {
 
 // ---- reference points ---------------------------------------------------------------------------
 
+// A batch of one has no mismatched rows, and observes nothing.
 prospect::sum_count observe(const scored_batch& batch) {
+  if (batch.mismatched_policy.empty()) return {};
   return prospect::cpu::mismatched_kl<double>(batch.mismatched_policy, batch.mismatched_reference);
 }
 

@@ -18,6 +18,7 @@ namespace {
 namespace pk = prospect::kernels;
 using prospect::bfloat16;
 using prospect::float16;
+using prospect::detail::any_rows;
 using testing::paired_case;
 using testing::unpaired_case;
 
@@ -27,16 +28,16 @@ struct on_set {
 
   template <class S, class L>
   prospect::paired_metrics operator()(const L& loss, paired_case<S>& c) const {
-    return prospect::cpu::detail::evaluate_pairs(pk::loops_for<S, L>(set), loss, c.in(), c.out(),
-                                                 prospect::normaliser::mean(),
-                                                 prospect::thread_pool::shared());
+    return prospect::cpu::detail::evaluate_pairs(
+        pk::loops_for<prospect::compute_t<S>, L>(set), loss, any_rows(c.in()), any_rows(c.out()),
+        prospect::normaliser::mean(), prospect::thread_pool::shared());
   }
   template <class S, class L, class Point>
   prospect::unpaired_metrics operator()(const L& loss, unpaired_case<S>& c,
                                         const Point& point) const {
-    return prospect::cpu::detail::evaluate_completions(pk::loops_for<S, L>(set), loss, c.in(),
-                                                       point, c.out(), prospect::normaliser::mean(),
-                                                       prospect::thread_pool::shared());
+    return prospect::cpu::detail::evaluate_completions(
+        pk::loops_for<prospect::compute_t<S>, L>(set), loss, any_rows(c.in()), point,
+        any_rows(c.out()), prospect::normaliser::mean(), prospect::thread_pool::shared());
   }
 };
 

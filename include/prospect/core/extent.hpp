@@ -23,7 +23,7 @@ PROSPECT_INLINE constexpr std::int64_t product(std::int64_t count, std::int64_t 
 
 PROSPECT_INLINE const char* address_problem(const void* data, std::size_t alignment) noexcept {
   if (data == nullptr) return "has no data";
-  if (reinterpret_cast<std::uintptr_t>(data) % alignment != 0) {
+  if ((reinterpret_cast<std::uintptr_t>(data) & (alignment - 1)) != 0) {
     return "is not aligned to its elements";
   }
   return nullptr;
@@ -35,8 +35,11 @@ PROSPECT_INLINE const char* row_problem(const void* data, std::int64_t size, std
   const auto width = static_cast<std::int64_t>(bytes);
   if (size < 0) return "has a negative size";
   if (size == 0) return nullptr;
-  if (product(size, width) > most_bytes || product(stride, width) > most_bytes ||
-      product(size - 1, product(stride < 0 ? -stride : stride, width)) > most_bytes) {
+  // Nearly every row is told by two comparisons: for these, no product comes near the limit.
+  const bool ordinary = size <= std::int64_t{1} << 31 && stride <= 1 << 12 && stride >= -(1 << 12);
+  if (!ordinary &&
+      (product(size, width) > most_bytes || product(stride, width) > most_bytes ||
+       product(size - 1, product(stride < 0 ? -stride : stride, width)) > most_bytes)) {
     return "is larger than any memory: check its size and stride";
   }
   return address_problem(data, alignment);

@@ -27,13 +27,17 @@ inline void describes_memory(std::string_view name, const char* problem) {
   if (problem != nullptr) reject(name, problem);
 }
 
+[[noreturn, gnu::cold, gnu::noinline]] inline void wrong_size(std::string_view name,
+                                                              std::int64_t has,
+                                                              std::int64_t needed) {
+  reject(name,
+         "has " + std::to_string(has) + " elements, " + std::to_string(needed) + " are needed");
+}
+
 /// A row that must be there, with exactly `size` elements.
 template <class Row>
 void require_row(std::string_view name, const Row& row, std::int64_t size) {
-  if (row.size() != size) {
-    reject(name, "has " + std::to_string(row.size()) + " elements, " + std::to_string(size) +
-                     " are needed");
-  }
+  if (row.size() != size) wrong_size(name, row.size(), size);
   describes_memory(name, prospect::detail::view_problem(row));
 }
 

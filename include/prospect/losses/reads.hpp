@@ -3,6 +3,7 @@
 // formula. Several values are tried, because a formula may be flat or branch.
 #pragma once
 
+#include <prospect/core/strict.hpp>
 #include <prospect/losses/differentiate.hpp>
 
 PROSPECT_STRICT_BEGIN
@@ -10,30 +11,38 @@ namespace prospect::inline v1 {
 
 namespace detail {
 
-template <class R>
-bool same(const paired_value<R>& a, const paired_value<R>& b) {
-  return a.loss == b.loss && a.d_chosen == b.d_chosen && a.d_rejected == b.d_rejected;
+/// By the bits first: of what is computed twice the same way, NaN included, a compiler then sees
+/// that it is the same, and asks nothing at run time.
+template <std::floating_point R>
+PROSPECT_INLINE bool same(R a, R b) {
+  using bits = std::remove_const_t<decltype(infinity_bits<R>)>;
+  return bit_cast<bits>(a) == bit_cast<bits>(b) || a == b;
 }
 template <class R>
-bool same(const unpaired_value<R>& a, const unpaired_value<R>& b) {
-  return a.loss == b.loss && a.d_policy == b.d_policy;
+PROSPECT_INLINE bool same(const paired_value<R>& a, const paired_value<R>& b) {
+  return same(a.loss, b.loss) && same(a.d_chosen, b.d_chosen) && same(a.d_rejected, b.d_rejected);
+}
+template <class R>
+PROSPECT_INLINE bool same(const unpaired_value<R>& a, const unpaired_value<R>& b) {
+  return same(a.loss, b.loss) && same(a.d_policy, b.d_policy);
 }
 
 template <class R, class L>
-bool tells_apart(const L& loss, const pair<R>& a, const pair<R>& b) {
+PROSPECT_INLINE bool tells_apart(const L& loss, const pair<R>& a, const pair<R>& b) {
   return !same(differentiate(loss, a), differentiate(loss, b));
 }
+/// In either class.
 template <class R, class L>
-bool tells_apart(const L& loss, unpaired<R> a, unpaired<R> b) {
-  for (const bool desirable : {true, false}) {
-    a.desirable = b.desirable = desirable;
-    if (!same(differentiate(loss, a), differentiate(loss, b))) return true;
-  }
-  return false;
+PROSPECT_INLINE bool tells_apart(const L& loss, const unpaired<R>& a, const unpaired<R>& b) {
+  const auto value = [&](unpaired<R> sample, bool desirable) __attribute__((always_inline)) {
+    sample.desirable = desirable;
+    return differentiate(loss, sample);
+  };
+  return !same(value(a, true), value(b, true)) || !same(value(a, false), value(b, false));
 }
 /// On either side of a pair.
 template <class R, class L>
-bool tells_apart(const L& loss, const completion<R>& a, const completion<R>& b) {
+PROSPECT_INLINE bool tells_apart(const L& loss, const completion<R>& a, const completion<R>& b) {
   if constexpr (paired_loss<L, R>) {
     const pair<R> both{.chosen = a, .rejected = a};
     return tells_apart(loss, both, pair<R>{.chosen = b, .rejected = a}) ||
@@ -85,8 +94,9 @@ template <class R, class L>
 bool reads_reference_point(const L& loss) {
   for (const R ratio : {R(0.5), R(-30), R(30)}) {
     const completion<R> answer{.policy = R(-2), .ratio = ratio, .tokens = R(2)};
-    if (detail::tells_apart(loss, unpaired<R>{.answer = answer, .z = R(0)},
-                            {.answer = answer, .z = R(5)}))
+    const unpaired<R> here{.answer = answer, .z = R(0), .desirable = true};
+    if (differentiate(loss, here).d_z != R(0) ||
+        detail::tells_apart(loss, here, {.answer = answer, .z = R(5)}))
       return true;
   }
   return false;

@@ -68,10 +68,12 @@ PROSPECT_INLINE doubles chosen_by(mask<double> m, doubles a, doubles b) {
 
 /// Neither NaN nor infinite, by the bits.
 PROSPECT_INLINE mask<float> finite(floats x) {
-  return {_mm512_cmplt_epi32_mask((__m512i)magnitude(x), _mm512_set1_epi32(0x7f800000))};
+  const words magnitude = (words)x & 0x7fffffffU;
+  return {_mm512_cmplt_epi32_mask((__m512i)magnitude, _mm512_set1_epi32(0x7f800000))};
 }
 PROSPECT_INLINE mask<double> finite(doubles x) {
-  return {_mm512_cmplt_epi64_mask((__m512i)magnitude(x), _mm512_set1_epi64(0x7ff0000000000000))};
+  const long_words magnitude = (long_words)x & 0x7fffffffffffffffU;
+  return {_mm512_cmplt_epi64_mask((__m512i)magnitude, _mm512_set1_epi64(0x7ff0000000000000))};
 }
 
 #else
@@ -79,12 +81,12 @@ PROSPECT_INLINE mask<double> finite(doubles x) {
 /// Neither NaN nor infinite, by the bits: what overflows into the sign is neither.
 PROSPECT_INLINE mask<float> finite(floats x) {
   using signed_bits = std::int32_t __attribute__((vector_size(sizeof(x))));
-  const words above = (words)magnitude(x) + 0x00800000U;
+  const words above = ((words)x & 0x7fffffffU) + 0x00800000U;
   return {(words)((signed_bits)above >= 0)};
 }
 PROSPECT_INLINE mask<double> finite(doubles x) {
   using signed_bits = std::int64_t __attribute__((vector_size(sizeof(x))));
-  const long_words above = (long_words)magnitude(x) + 0x0010000000000000U;
+  const long_words above = ((long_words)x & 0x7fffffffffffffffU) + 0x0010000000000000U;
   return {(long_words)((signed_bits)above >= 0)};
 }
 

@@ -31,13 +31,18 @@ struct ones_before_zeros {
 template <class T>
 inline constexpr ones_before_zeros<T> ones;
 
+/// The indices that a row is seen through; null where none are given. Like rows, they are their
+/// batch's, which outlives the pass.
+using indices_at = const index_row*;
+inline indices_at given(const index_row& indices) { return indices.empty() ? nullptr : &indices; }
+
 /// f(i, k) for the rows `at`: the i-th of the block is element k of its row.
 template <class F>
-PROSPECT_INLINE void for_each_element(const index_row& through, range at, const F& f) {
-  if (through.empty()) {
+PROSPECT_INLINE void for_each_element(indices_at through, range at, const F& f) {
+  if (through == nullptr) {
     for (std::int64_t i = 0; i < at.count; ++i) f(i, at.first + i);
   } else {
-    for (std::int64_t i = 0; i < at.count; ++i) f(i, through[at.first + i]);
+    for (std::int64_t i = 0; i < at.count; ++i) f(i, (*through)[at.first + i]);
   }
 }
 
@@ -45,7 +50,7 @@ PROSPECT_INLINE void for_each_element(const index_row& through, range at, const 
 template <class T>
 class element_reader {
  public:
-  explicit element_reader(strided_span<const T> row, const index_row& through = {})
+  explicit element_reader(strided_span<const T> row, indices_at through = nullptr)
       : row_{row}, through_{through} {}
 
   /// The rows `at`, 1 for each where none are given, and 0 in what is left of the last vector. Good
@@ -53,7 +58,7 @@ class element_reader {
   const T* read(range at) {
     if (row_.empty()) return ones<T>.row + (block_size - at.count);
     const int n = whole_vectors(at);
-    if (at.count == n && row_.stride() == 1 && through_.empty()) return row_.data() + at.first;
+    if (at.count == n && row_.stride() == 1 && through_ == nullptr) return row_.data() + at.first;
     for_each_element(through_, at, [&](std::int64_t i, std::int64_t k) { copy_.row[i] = row_[k]; });
     std::fill(copy_.row + at.count, copy_.row + n, T{});
     return copy_.row;
@@ -61,16 +66,16 @@ class element_reader {
 
  private:
   strided_span<const T> row_;
-  index_row through_;
+  indices_at through_;
   block<T> copy_;
 };
 
 template <storage S, std::floating_point R>
-void load_rows(strided_span<const S> row, const index_row& through, range at, R* to) {
+void load_rows(strided_span<const S> row, indices_at through, range at, R* to) {
   const auto load_one = [&](std::int64_t i, std::int64_t k) {
     to[i] = static_cast<R>(load(row[k]));
   };
-  if (row.stride() == 1 && through.empty()) {
+  if (row.stride() == 1 && through == nullptr) {
     const S* const from = row.data() + at.first;
     for (std::int64_t i = 0; i < at.count; ++i) to[i] = static_cast<R>(load(from[i]));
   } else {
@@ -82,17 +87,15 @@ void load_rows(strided_span<const S> row, const index_row& through, range at, R*
 template <std::floating_point R>
 class row_reader {
  public:
-  explicit row_reader(const const_any_row& row, const index_row& through = {})
+  explicit row_reader(const const_any_row& row, indices_at through = nullptr)
       : row_{row},
         through_{through},
-        as_it_lies_{row.type() == dtype_of<R> && row.stride() == 1 && through.empty()} {}
-
-  bool given() const { return !row_.empty(); }
+        as_it_lies_{row.type() == dtype_of<R> && row.stride() == 1 && through == nullptr} {}
 
   /// The rows `at`, and 0 in what is left of the last vector; null where no row is given. Good
   /// until the next call.
   const R* read(range at) {
-    if (!given()) return nullptr;
+    if (row_.empty()) return nullptr;
     const int n = whole_vectors(at);
     if (as_it_lies_ && at.count == n) return static_cast<const R*>(row_.data()) + at.first;
     switch (row_.type()) {
@@ -113,8 +116,8 @@ class row_reader {
   }
 
  private:
-  const_any_row row_;
-  index_row through_;
+  const const_any_row& row_;
+  indices_at through_;
   bool as_it_lies_;
   block<R> copy_;
 };
@@ -130,7 +133,7 @@ constexpr R infinite_from(dtype type) {
 
 /// Rounds once, and tells whether all that was written is below `limit`.
 template <storage S, std::floating_point R>
-bool store_rows(strided_span<S> row, const index_row& through, range at, const R* from, R limit) {
+bool store_rows(strided_span<S> row, indices_at through, range at, const R* from, R limit) {
   bool finite = true;
   for_each_element(through, at, [&](std::int64_t i, std::int64_t k) {
     row[k] = prospect::detail::stored_as<S>(from[i]);
@@ -143,12 +146,12 @@ bool store_rows(strided_span<S> row, const index_row& through, range at, const R
 template <std::floating_point R>
 class row_writer {
  public:
-  explicit row_writer(const any_row& row, const index_row& through = {})
+  explicit row_writer(const any_row& row, indices_at through = nullptr)
       : row_{row},
         through_{through},
         limit_{row.empty() ? std::numeric_limits<R>::infinity() : infinite_from<R>(row.type())},
         as_it_lies_{!row.empty() && row.type() == dtype_of<R> && row.stride() == 1 &&
-                    through.empty()} {}
+                    through == nullptr} {}
 
   /// From which magnitude on a result is infinite once it is written.
   R limit() const { return limit_; }
@@ -177,8 +180,8 @@ class row_writer {
  private:
   bool lies(range at) const { return as_it_lies_ && at.count == whole_vectors(at); }
 
-  any_row row_;
-  index_row through_;
+  const any_row& row_;
+  indices_at through_;
   R limit_;
   bool as_it_lies_;
   block<R> copy_;

@@ -62,7 +62,7 @@ struct completion_rows {
   element_reader<std::int32_t> tokens;
 
   completion_rows(const const_any_row& policy_row, const const_any_row& reference_row,
-                  strided_span<const std::int32_t> token_row, const index_row& through = {})
+                  strided_span<const std::int32_t> token_row, indices_at through = nullptr)
       : policy{policy_row, through},
         reference{reference_row, through},
         tokens{token_row, through} {}

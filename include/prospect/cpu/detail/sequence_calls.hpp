@@ -30,7 +30,7 @@ struct given_tokens {
   std::string_view name;
   strided_span<const std::int32_t> row;
   std::int64_t sequences;
-  index_row through{};
+  indices_at through = nullptr;
 };
 
 /// Checks token counts and finds how many of n rows have tokens on every side, of which there are
@@ -38,8 +38,8 @@ struct given_tokens {
 template <executor E>
 double count_rows(std::initializer_list<given_tokens> sides, std::int64_t n, E& on) {
   for (const given_tokens& side : sides) optional_row(side.name, side.row, side.sequences);
-  const auto given = [](const given_tokens& side) { return !side.row.empty(); };
-  if (std::none_of(sides.begin(), sides.end(), given)) return static_cast<double>(n);
+  const auto is_given = [](const given_tokens& side) { return !side.row.empty(); };
+  if (std::none_of(sides.begin(), sides.end(), is_given)) return static_cast<double>(n);
   const token_tally seen = in_pieces(n, on, [&](range piece) {
     const given_tokens& last = *std::prev(sides.end());
     element_reader<std::int32_t> side{sides.begin()->row, sides.begin()->through};
@@ -137,9 +137,9 @@ paired_metrics evaluate_pairs(const paired_kernels<R, Loss>& kernels, const Loss
   output_row("d_policy", out.d_policy, sequences);
   const pair_indices which{.chosen = in.chosen, .rejected = in.rejected, .d_policy = out.d_policy};
   pairs_among(which, sequences);
-  const double n_counted = count_rows(
-      {{"tokens", in.tokens, sequences, in.chosen}, {"tokens", in.tokens, sequences, in.rejected}},
-      n, on);
+  const double n_counted = count_rows({{"tokens", in.tokens, sequences, given(in.chosen)},
+                                       {"tokens", in.tokens, sequences, given(in.rejected)}},
+                                      n, on);
   if (n > 0) {
     reference_rows<R>(loss, {{"reference", !in.reference.empty()}});
     tokens_rows<R>(loss, {{"tokens", !in.tokens.empty()}});

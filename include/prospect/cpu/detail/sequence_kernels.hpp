@@ -174,9 +174,10 @@ tally<paired_sum::size> paired_results(const Loss& loss, const paired_batch<>& i
   const double scale = reward_scale(loss);
   const times<R> by_factor{factor};
   const times<R> by_scale{scale};
-  completion_rows<R> chosen{in.policy_chosen, in.reference_chosen, in.chosen_tokens, which.chosen};
+  completion_rows<R> chosen{in.policy_chosen, in.reference_chosen, in.chosen_tokens,
+                            given(which.chosen)};
   completion_rows<R> rejected{in.policy_rejected, in.reference_rejected, in.rejected_tokens,
-                              which.rejected};
+                              given(which.rejected)};
   row_reader<R> weight{in.weight};
   row_reader<R> margin{in.margin};
   row_writer<R> losses{out.loss};
@@ -184,8 +185,8 @@ tally<paired_sum::size> paired_results(const Loss& loss, const paired_batch<>& i
   row_writer<R> d_rejected{out.d_policy_rejected};
   row_writer<R> reward_chosen{out.reward_chosen};
   row_writer<R> reward_rejected{out.reward_rejected};
-  row_writer<R> to_chosen{which.d_policy, which.chosen};
-  row_writer<R> to_rejected{which.d_policy, which.rejected};
+  row_writer<R> to_chosen{which.d_policy, given(which.chosen)};
+  row_writer<R> to_rejected{which.d_policy, given(which.rejected)};
 
   tally<paired_sum::size> seen;
   for_each_block(piece, [&](range at) {
