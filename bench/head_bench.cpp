@@ -111,11 +111,11 @@ double trained_rows(head_batch& b, workspace& w, thread_pool& on) {
 
 template <bool keep>
 double trained_apart(head_batch& b, workspace& w, thread_pool& on) {
-  cpu::head_log_probs<float>(b.hidden_view(), b.head(), b.targets, b.outputs(), w, keep, {},
-                             cpu::eigen_gemm{}, on);
-  const double kept = static_cast<double>(w.kept()) / static_cast<double>(b.tokens);
+  const cpu::head_ticket ticket = cpu::head_log_probs<float>(
+      b.hidden_view(), b.head(), b.targets, b.outputs(), w, keep, {}, cpu::eigen_gemm{}, on);
+  const double kept = static_cast<double>(ticket.kept()) / static_cast<double>(b.tokens);
   cpu::head_gradient<float>(b.hidden_view(), b.head(), b.targets, b.log_prob, b.lse, b.d_token,
-                            b.gradients(), w, {}, cpu::eigen_gemm{}, on);
+                            b.gradients(), ticket, w, {}, cpu::eigen_gemm{}, on);
   return 4 - kept;
 }
 

@@ -83,6 +83,27 @@ def peers(rows, family):
     return groups
 
 
+def subnormal(rows):
+    passes = {}
+    for name, row in rows.items():
+        if name.startswith("tokens/subnormal/"):
+            _, _, which, data, *shape = name.split("/")
+            passes.setdefault("/".join([which, *shape]), {})[data] = row
+    lines = []
+    for which, by_data in passes.items():
+        ordinary = by_data.get("ordinary")
+        cells = [duration(ordinary["median_s"]) if ordinary else ""]
+        for data in "far", "tiny":
+            row = by_data.get(data)
+            cells += [duration(row["median_s"]) if row else "",
+                      ahead(ordinary, row), ahead(ordinary, row, "fastest_s")]
+        lines.append([which, *cells])
+    table("Where results are too small for normal numbers, beside the same shapes of ordinary data",
+          ["row", "ordinary", "far", "as long", "(fastest)", "tiny", "as long", "(fastest)"], lines,
+          ["far: all logits but one 85 to 98 below it, coefficients up to 1e-3.",
+           "tiny: ordinary logits, coefficients up to 1e-30; the deferred pass has none."])
+
+
 def share(row, logits):
     return f"{row['peak_extra'] / logits:.2f}" if logits and "peak_extra" in row else ""
 
@@ -179,6 +200,7 @@ def main():
         print("The machine was busy with other work: shares and factors are good to tens of percent"
               " at best.")
     limits(rows)
+    subnormal(rows)
     steps(rows)
     heads(rows)
     sequences(rows)

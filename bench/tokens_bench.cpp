@@ -5,6 +5,7 @@
 //   tokens/statistics   the same and all the rest  one read
 //   tokens/gradient     in place                   one read and write
 //   tokens/deferred     both in one pass           one read and write
+//   tokens/subnormal/   gradient and deferred, on ordinary data and where results are subnormal
 //   step/prospect_keep, step/prospect_deferred     logits -> sums -> gradient
 #include "limits.hpp"
 #include "logits.hpp"
@@ -27,12 +28,29 @@ using prospect::thread_pool;
 
 constexpr int repetitions = 11;
 
+/// What a batch holds. Subnormal are the results where all logits but one lie far below it and the
+/// coefficients are up to 1e-3, or where these are up to 1e-30 by themselves.
+enum class data_kind { ordinary, far, tiny };
+
+/// All but one of each row's logits 85 to 98 below that one.
+template <class S>
+void fill_far(std::span<S> numbers, std::int64_t columns) {
+  using R = prospect::compute_t<S>;
+  random_numbers random{2};
+  for (S& x : numbers) x = prospect::store<S>(R(-85) - R(random.below(1301)) / 100);
+  const auto size = static_cast<std::int64_t>(numbers.size());
+  for (std::int64_t first = 0; first < size; first += columns) {
+    numbers[static_cast<std::size_t>(first + random.below(columns))] = prospect::store<S>(R(0));
+  }
+}
+
 template <class S>
 struct logits_batch {
   using R = prospect::compute_t<S>;
 
-  logits_batch(std::int64_t tokens, std::int64_t columns)
-      : rows{tokens},
+  logits_batch(std::int64_t tokens, std::int64_t columns, data_kind what)
+      : data{what},
+        rows{tokens},
         vocabulary{columns},
         original{static_cast<std::size_t>(tokens * columns)},
         logits{original.size()},
@@ -43,8 +61,13 @@ struct logits_batch {
         mean_logit(targets.size()),
         d_token(targets.size()),
         lse(targets.size()) {
-    fill_normal(std::span{original}, 4.0F, 1);
-    for (std::size_t t = 0; t < d_token.size(); ++t) d_token[t] = R(0.25) + R(t % 7) / 8;
+    if (data == data_kind::far) {
+      fill_far(std::span{original}, columns);
+    } else {
+      fill_normal(std::span{original}, 4.0F, 1);
+    }
+    const R d = data == data_kind::far ? R(1e-3) : data == data_kind::tiny ? R(1e-30) : R(1);
+    for (std::size_t t = 0; t < d_token.size(); ++t) d_token[t] = d * (R(0.25) + R(t % 7) / 8);
     restore();
     require_right_answers();
   }
@@ -110,6 +133,7 @@ struct logits_batch {
     restore();
   }
 
+  data_kind data;
   std::int64_t rows, vocabulary;
   array<S> original, logits;
   std::vector<std::int32_t> targets;
@@ -119,11 +143,12 @@ struct logits_batch {
 
 /// The batch of the rows that are being timed, kept from one to the next.
 template <class S>
-logits_batch<S>& batch(std::int64_t rows, std::int64_t vocabulary) {
+logits_batch<S>& batch(std::int64_t rows, std::int64_t vocabulary,
+                       data_kind data = data_kind::ordinary) {
   static std::unique_ptr<logits_batch<S>> kept;
-  if (!kept || kept->rows != rows || kept->vocabulary != vocabulary) {
+  if (!kept || kept->rows != rows || kept->vocabulary != vocabulary || kept->data != data) {
     kept.reset();
-    kept = std::make_unique<logits_batch<S>>(rows, vocabulary);
+    kept = std::make_unique<logits_batch<S>>(rows, vocabulary, data);
   }
   return *kept;
 }
@@ -141,16 +166,31 @@ void time_pass(benchmark::State& state, logits_batch<S>& b, traffic kind, thread
       });
 }
 
-template <class S>
-void register_passes(std::int64_t vocabulary, std::int64_t bytes, thread_pool& on) {
+/// Rows of `bytes` bytes in all, under the name tokens/WHAT/...
+template <class S, class Body>
+void register_pass(const std::string& what, std::int64_t vocabulary, std::int64_t bytes,
+                   data_kind data, thread_pool& on, const Body& body) {
   const std::int64_t rows =
       std::max<std::int64_t>(4, bytes / (vocabulary * std::int64_t{sizeof(S)}));
-  const auto add = [&](const std::string& what, auto body) {
-    const std::string name = "tokens/" + what + "/" + name_of<S> +
-                             "/V:" + std::to_string(vocabulary) +
-                             "/threads:" + std::to_string(on.threads());
-    const auto time = [=](benchmark::State& state) { body(state, batch<S>(rows, vocabulary)); };
-    benchmark::RegisterBenchmark(name.c_str(), time)->UseManualTime()->Iterations(repetitions);
+  const std::string name = "tokens/" + what + "/" + name_of<S> +
+                           "/V:" + std::to_string(vocabulary) +
+                           "/threads:" + std::to_string(on.threads());
+  const auto time = [=](benchmark::State& state) { body(state, batch<S>(rows, vocabulary, data)); };
+  benchmark::RegisterBenchmark(name.c_str(), time)->UseManualTime()->Iterations(repetitions);
+}
+
+template <class S>
+void time_gradient(benchmark::State& state, logits_batch<S>& b, thread_pool& on) {
+  b.forward(on);
+  time_pass(
+      state, b, traffic::in_place, on, [&] { b.restore(); }, [&] { b.gradient(on); });
+  b.restore();
+}
+
+template <class S>
+void register_passes(std::int64_t vocabulary, std::int64_t bytes, thread_pool& on) {
+  const auto add = [&](const std::string& what, const auto& body) {
+    register_pass<S>(what, vocabulary, bytes, data_kind::ordinary, on, body);
   };
   using state_type = benchmark::State;
   using batch_type = logits_batch<S>;
@@ -162,12 +202,7 @@ void register_passes(std::int64_t vocabulary, std::int64_t bytes, thread_pool& o
     time_pass(
         state, b, traffic::read, on, [] {}, [&] { b.statistics(on); });
   });
-  add("gradient", [&on](state_type& state, batch_type& b) {
-    b.forward(on);
-    time_pass(
-        state, b, traffic::in_place, on, [&] { b.restore(); }, [&] { b.gradient(on); });
-    b.restore();
-  });
+  add("gradient", [&on](state_type& state, batch_type& b) { time_gradient(state, b, on); });
   add("deferred", [&on](state_type& state, batch_type& b) {
     std::vector<double> deferred, keep;
     const auto prepare = [&] {
@@ -183,6 +218,28 @@ void register_passes(std::int64_t vocabulary, std::int64_t bytes, thread_pool& o
     b.restore();
     state.counters["ahead_of_keep_logits"] = median(keep) / median(deferred);
   });
+}
+
+/// The two passes that write gradients, where those are too small for a normal number, and the same
+/// shapes with ordinary data. The deferred pass has no coefficient that could be tiny.
+template <class S>
+void register_subnormal(std::int64_t vocabulary, std::int64_t bytes, thread_pool& on) {
+  for (const data_kind data : {data_kind::ordinary, data_kind::far, data_kind::tiny}) {
+    const std::string kind = data == data_kind::ordinary ? "ordinary"
+                             : data == data_kind::far    ? "far"
+                                                         : "tiny";
+    register_pass<S>(
+        "subnormal/gradient/" + kind, vocabulary, bytes, data, on,
+        [&on](benchmark::State& state, logits_batch<S>& b) { time_gradient(state, b, on); });
+    if (data == data_kind::tiny) continue;
+    register_pass<S>("subnormal/deferred/" + kind, vocabulary, bytes, data, on,
+                     [&on](benchmark::State& state, logits_batch<S>& b) {
+                       time_pass(
+                           state, b, traffic::in_place, on, [&] { b.restore(); },
+                           [&] { b.deferred(on); });
+                       b.restore();
+                     });
+  }
 }
 
 enum class schedule { keep, deferred };
@@ -244,6 +301,10 @@ int main(int argc, char* argv[]) {
       register_passes<bfloat16>(vocabulary, mebibytes << 20, *on);
       register_passes<float16>(vocabulary, mebibytes << 20, *on);
     }
+  }
+  for (thread_pool* const on : pools()) {
+    register_subnormal<float>(32000, mebibytes << 20, *on);
+    register_subnormal<bfloat16>(32000, mebibytes << 20, *on);
   }
   for (const std::int64_t vocabulary : {32000, 128256}) {
     for (thread_pool* const on : pools()) {

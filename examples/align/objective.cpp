@@ -22,6 +22,7 @@ namespace eigen = prospect::adapters;
 // larger than a core's share of the cache.
 struct head_memory {
   prospect::cpu::head_workspace<float> workspace{std::int64_t{2} << 20};
+  prospect::cpu::head_ticket ticket = {};  // of the last `score`
 };
 
 namespace {
@@ -37,10 +38,10 @@ void score(const_matrix<float> hidden, const_matrix<float> head, const packed_ba
   scores.lse.resize(batch.targets.size());
   scores.sequence.resize(batch.sequences());
   if (!scores.memory) scores.memory = std::make_shared<head_memory>();
-  prospect::cpu::head_log_probs<float>(eigen::matrix(hidden), {.weight = eigen::matrix(head)},
-                                       batch.targets, {scores.log_prob, scores.lse},
-                                       scores.memory->workspace, left_behind == keep::gradients, {},
-                                       prospect::cpu::eigen_gemm{}, here);
+  scores.memory->ticket = prospect::cpu::head_log_probs<float>(
+      eigen::matrix(hidden), {.weight = eigen::matrix(head)}, batch.targets,
+      {scores.log_prob, scores.lse}, scores.memory->workspace, left_behind == keep::gradients, {},
+      prospect::cpu::eigen_gemm{}, here);
   prospect::cpu::sequence_sums<float>(scores.log_prob, batch.targets,
                                       prospect::sequence_layout::packed(batch.scored_offsets),
                                       {.log_prob = scores.sequence, .tokens = {}});
@@ -58,7 +59,7 @@ void backpropagate(const_matrix<float> hidden, const_matrix<float> head, const p
       eigen::matrix(hidden), {.weight = eigen::matrix(head)}, batch.targets, scores.log_prob,
       scores.lse, d_token,
       {.hidden = eigen::matrix(d_hidden), .weight = eigen::matrix(d_head), .accumulate = true},
-      scores.memory->workspace, {}, prospect::cpu::eigen_gemm{}, here);
+      scores.memory->ticket, scores.memory->workspace, {}, prospect::cpu::eigen_gemm{}, here);
 }
 
 // ---- sequences: log-probabilities -> loss and coefficients --------------------------------------

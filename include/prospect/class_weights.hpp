@@ -1,8 +1,8 @@
 // KTO's class weights from the class counts, by the rule of the paper.
 #pragma once
 
-#include <cmath>
-#include <stdexcept>
+#include <prospect/core/error.hpp>
+#include <prospect/core/strict.hpp>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1 {
@@ -39,17 +39,17 @@ struct weight_proposal {
 /// weight 1, the smaller one is raised.
 /// @throws std::invalid_argument if a count is not positive, because a class that is absent cannot
 ///         be weighted back, or if one is more than 1e30 times the other.
-inline weight_proposal propose_class_weights(double n_desirable, double n_undesirable,
-                                             weight_bound bound = weight_bound::three_halves) {
-  if (!(n_desirable > 0) || !std::isfinite(n_desirable)) {
-    throw std::invalid_argument("prospect: propose_class_weights: n_desirable must be positive");
+PROSPECT_INLINE weight_proposal propose_class_weights(
+    double n_desirable, double n_undesirable, weight_bound bound = weight_bound::three_halves) {
+  if (!(n_desirable > 0) || !detail::is_finite(n_desirable)) {
+    detail::refuse("prospect: propose_class_weights: n_desirable must be positive");
   }
-  if (!(n_undesirable > 0) || !std::isfinite(n_undesirable)) {
-    throw std::invalid_argument("prospect: propose_class_weights: n_undesirable must be positive");
+  if (!(n_undesirable > 0) || !detail::is_finite(n_undesirable)) {
+    detail::refuse("prospect: propose_class_weights: n_undesirable must be positive");
   }
   const double ratio = n_desirable / n_undesirable;
   if (!(ratio >= 1e-30 && ratio <= 1e30)) {
-    throw std::invalid_argument(
+    detail::refuse(
         "prospect: propose_class_weights: n_desirable and n_undesirable are too far apart");
   }
   // For a target r the two weights must satisfy desirable / undesirable = r / ratio; neither falls

@@ -26,6 +26,11 @@
 // cancel, and NaN is looked for where they promise there is none. Every header with a line of
 // arithmetic stands between them; what is called from a host's own functions is safe by itself as
 // well (core/strict.hpp).
+//
+// Pragmas do not follow a function into its caller: GCC gives what is always inlined the caller's
+// flags. So the primitives of a formula, which stand in a host's own functions, are PROSPECT_APART:
+// inlined wherever the flags are ours, called where they are not. What is not inlined for certain
+// lives in a namespace that carries the instruction set's name.
 #if defined(__clang__)
 #define PROSPECT_STRICT_BEGIN _Pragma("float_control(push)") _Pragma("float_control(precise, on)")
 #define PROSPECT_STRICT_END _Pragma("float_control(pop)")
@@ -40,9 +45,18 @@
 #define PROSPECT_STRICT_BEGIN _Pragma("GCC push_options") _Pragma("GCC optimize(\"no-fast-math\")")
 #endif
 #define PROSPECT_STRICT_END _Pragma("GCC pop_options")
+#define PROSPECT_APART inline
 #else
 #define PROSPECT_STRICT_BEGIN
 #define PROSPECT_STRICT_END
+#endif
+#if !defined(PROSPECT_APART)
+#define PROSPECT_APART PROSPECT_INLINE
+#endif
+#if defined(__CUDACC__)
+#define PROSPECT_HD_APART __host__ __device__ PROSPECT_APART
+#else
+#define PROSPECT_HD_APART PROSPECT_APART
 #endif
 
 static_assert(0.1 != 0.1F,

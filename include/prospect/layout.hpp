@@ -59,6 +59,8 @@ class sequence_layout {
     return layout;
   }
 
+  /// Whether blocks of one length are all there is to it, and nothing may lie on a device.
+  PROSPECT_HD constexpr bool padded() const noexcept { return !ranges_ && begins_.size() == 0; }
   PROSPECT_HD constexpr std::int64_t sequences() const noexcept { return sequences_; }
   PROSPECT_HD constexpr std::int64_t begin(std::int64_t i) const noexcept {
     return begins_.size() > 0 ? begins_[i] : i * length_;

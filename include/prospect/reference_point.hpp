@@ -3,9 +3,8 @@
 #pragma once
 
 #include <prospect/batch.hpp>
-
-#include <cmath>
-#include <stdexcept>
+#include <prospect/core/error.hpp>
+#include <prospect/core/strict.hpp>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1 {
@@ -42,8 +41,8 @@ constexpr reference_point zero_point() noexcept { return {}; }
 
 /// A z of the caller's own, used as given; it may be negative.
 /// @throws std::invalid_argument if `z` is not finite.
-inline reference_point constant_point(double z) {
-  if (!std::isfinite(z)) throw std::invalid_argument("prospect: constant_point: z must be finite");
+PROSPECT_INLINE reference_point constant_point(double z) {
+  if (!detail::is_finite(z)) detail::refuse("prospect: constant_point: z must be finite");
   return {.z = z, .raw = z};
 }
 
@@ -76,9 +75,9 @@ class ema_point {
  public:
   /// @param decay weight of the past, in [0, 1).
   /// @throws std::invalid_argument outside that interval.
-  explicit ema_point(double decay) : decay_{decay} {
+  PROSPECT_INLINE explicit ema_point(double decay) : decay_{decay} {
     if (!(decay >= 0 && decay < 1)) {
-      throw std::invalid_argument("prospect: ema_point: decay must lie in [0, 1)");
+      detail::refuse("prospect: ema_point: decay must lie in [0, 1)");
     }
   }
   constexpr void add(const sum_count& mismatched) noexcept {

@@ -2,12 +2,12 @@
 
 #include <prospect/executor.hpp>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -88,8 +88,7 @@ TEST_CASE("a pool stays whole over many short jobs", "[executor]") {
 TEST_CASE("a pool has the threads it says", "[executor]") {
   CHECK(thread_pool{1}.threads() == 1);
   CHECK(thread_pool{3}.threads() == 3);
-  const auto cores = static_cast<int>(std::thread::hardware_concurrency());
-  CHECK(thread_pool{}.threads() == std::max(1, cores));
+  CHECK(thread_pool{}.threads() == prospect::detail::usable_processors());
   CHECK(&thread_pool::shared() == &thread_pool::shared());
 
   thread_pool pool{3};
@@ -178,22 +177,90 @@ TEST_CASE("after an exception no piece is still running", "[executor]") {
   }
 }
 
+TEST_CASE("a pool that was stopped works alone", "[executor]") {
+  thread_pool pool{3};
+  std::atomic<int> ran{0};
+  pool.run(6, [&](std::int64_t) {
+    pool.stop();  // no thread waits for itself
+    ++ran;
+  });
+  CHECK(ran == 6);
+  CHECK(pool.threads() == 3);
+  pool.stop();
+  CHECK(pool.threads() == 1);
+  CHECK(runs_of_each(pool, 50) == once(50));
+  pool.stop();
+  CHECK(runs_of_each(pool, 50) == once(50));
+}
+
+TEST_CASE("a pool may be stopped while another thread uses it", "[executor]") {
+  for (int round = 0; round < 50; ++round) {
+    thread_pool pool{3};
+    std::atomic<bool> going{false};
+    std::vector<int> runs;
+    {
+      const std::jthread user{[&] {
+        for (int i = 0; i < 20; ++i) {
+          runs = runs_of_each(pool, 40);
+          going = true;
+        }
+      }};
+      while (!going) std::this_thread::yield();
+      pool.stop();
+    }
+    REQUIRE(runs == once(40));
+  }
+}
+
+TEST_CASE("a task may have a pool of its own for a while", "[executor]") {
+  thread_pool outer{2};
+  std::atomic<int> ran{0};
+  outer.run(4, [&](std::int64_t) {
+    thread_pool brief{2};
+    brief.run(3, [&](std::int64_t) { ++ran; });
+  });
+  CHECK(ran == 12);
+}
+
 // The address sanitizer's own leak check waits for the parent's threads in the child.
 #if defined(__unix__) && !defined(__SANITIZE_ADDRESS__)
-TEST_CASE("a forked child may exit, whatever its parent started", "[executor]") {
-  std::atomic<int> ran{0};
-  prospect::thread_pool::shared().run(8, [&](std::int64_t) { ++ran; });
-  REQUIRE(ran == 8);
-  // A thread that is still starting may hold the leak checker's lock, which the child would wait
-  // for.
-  REQUIRE(all_threads_meet(prospect::thread_pool::shared()));
+namespace {
+
+/// Whether a forked child that does this exits with 0 and does not hang.
+template <class Body>
+bool child_passes(const Body& body) {
   const pid_t child = fork();
   if (child == 0) {
-    alarm(20);     // hanging would be the defect
-    std::exit(0);  // through the destructors of static objects
+    alarm(20);  // hanging would be the defect
+    body();
   }
   int status = 0;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  CHECK(WIFEXITED(status));
+  return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+}  // namespace
+
+TEST_CASE("a forked child may exit, whatever its parent started", "[executor]") {
+  // A thread that is still starting may hold the leak checker's lock, which the child would wait
+  // for.
+  REQUIRE(all_threads_meet(thread_pool::shared()));
+  // Through the destructors of static objects.
+  CHECK(child_passes([] { std::exit(0); }));
+}
+
+TEST_CASE("a forked child works alone on a pool of its parent", "[executor]") {
+  auto pool = std::make_unique<thread_pool>(3);
+  REQUIRE(all_threads_meet(*pool));
+  CHECK(child_passes([&] {
+    bool right = pool->threads() == 1 && runs_of_each(*pool, 50) == once(50);
+    pool->stop();
+    pool.reset();
+    thread_pool own{3};
+    right = right && own.threads() == 3 && all_threads_meet(own) &&
+            runs_of_each(thread_pool::shared(), 50) == once(50);
+    _exit(right ? 0 : 1);
+  }));
+  CHECK(pool->threads() == 3);
+  CHECK(all_threads_meet(*pool));
 }
 #endif

@@ -66,7 +66,8 @@ TEST_CASE("dual arithmetic differentiates", "[dual]") {
         "composition",
         [](auto a, auto b) {
           using namespace prospect;
-          return log(softplus(a) + exp(b)) * log_sigmoid(a - b) + square(sigmoid(b)) +
+          return tanh(a * b) * pow(b, 1.7) + pow(b, a) * sqrt(b) + pow(2, a) * abs(a - 4) +
+                 log(softplus(a) + exp(b)) * log_sigmoid(a - b) + square(sigmoid(b)) +
                  expm1(a) * log1p(b);
         },
         x, y);
@@ -131,6 +132,15 @@ TEST_CASE("kinks take the side their headers name", "[dual]") {
   CHECK(slope(relu, 0) == 0);
   CHECK(slope(relu, -0.0) == 0);
   CHECK(slope(relu, 5e-324) == 1);
+  const auto abs = [](auto x) { return prospect::abs(x); };
+  CHECK(slope(abs, 0) == 0);
+  CHECK(slope(abs, -0.0) == 0);
+  CHECK(slope(abs, 5e-324) == 1);
+  CHECK(slope(abs, -5e-324) == -1);
+  const auto sqrt = [](auto x) { return prospect::sqrt(x); };
+  CHECK(slope(sqrt, 0) == infinity);
+  CHECK(slope(sqrt, -0.0) == infinity);
+  CHECK(slope(sqrt, infinity) == 0);
   CHECK(slope(clamp, -1) == 1);
   CHECK(slope(clamp, 2) == 1);
   CHECK(slope(clamp, std::nextafter(2, 3)) == 0);

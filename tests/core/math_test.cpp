@@ -29,8 +29,9 @@ struct primitive {
 template <class F, class Value, class Slope>
 primitive(const char*, F, Value, Slope) -> primitive<F, Value, Slope>;
 
-// A slope of 0 to the left of a kink and on it, as the headers promise for relu.
+// The slopes at kinks, as the headers promise them.
 real step(real x) { return x > 0 ? 1 : 0; }
+real sign(real x) { return x > 0 ? 1 : x < 0 ? -1 : 0; }
 
 const auto primitives = std::tuple{
     primitive{"exp", [](auto x) { return prospect::exp(x); },  //
@@ -50,6 +51,12 @@ const auto primitives = std::tuple{
     // From the left, which is where log-probabilities are.
     primitive{"log1mexp", [](auto x) { return prospect::log1mexp(x); }, oracle::log1mexp,
               [](real x) { return x == 0 ? -HUGE_VALL : -1 / std::expm1(-x); }},
+    primitive{"tanh", [](auto x) { return prospect::tanh(x); }, [](real x) { return std::tanh(x); },
+              [](real x) { return 1 / oracle::square(std::cosh(x)); }},
+    primitive{"sqrt", [](auto x) { return prospect::sqrt(x); }, [](real x) { return std::sqrt(x); },
+              [](real x) { return x == 0 ? HUGE_VALL : 0.5L / std::sqrt(x); }},
+    primitive{"abs", [](auto x) { return prospect::abs(x); }, [](real x) { return std::abs(x); },
+              sign},
     primitive{"relu", [](auto x) { return prospect::relu(x); },
               [](real x) { return x < 0 ? 0 : x; }, step},
     primitive{"square", [](auto x) { return prospect::square(x); }, oracle::square,
@@ -153,11 +160,25 @@ TEST_CASE("primitives saturate", "[math]") {
     CHECK(prospect::softplus(-x) == 0.0F);
     CHECK(prospect::log_sigmoid(-x) == -x);
     CHECK(prospect::log1mexp(-x) == 0.0F);
+    CHECK(prospect::tanh(x) == 1.0F);
+    CHECK(prospect::tanh(-x) == -1.0F);
+    CHECK(slope([](auto y) { return prospect::tanh(y); }, x) == 0.0F);
+    CHECK(slope([](auto y) { return prospect::tanh(y); }, -x) == 0.0F);
     CHECK(slope([](auto y) { return prospect::sigmoid(y); }, x) == 0.0F);
     CHECK(slope([](auto y) { return prospect::sigmoid(y); }, -x) == 0.0F);
     CHECK(slope([](auto y) { return prospect::softplus(y); }, x) == 1.0F);
     CHECK(slope([](auto y) { return prospect::softplus(y); }, -x) == 0.0F);
   }
+}
+
+TEST_CASE("zeros keep their signs where the function does", "[math]") {
+  CHECK(std::signbit(prospect::tanh(-0.0F)));
+  CHECK_FALSE(std::signbit(prospect::tanh(0.0F)));
+  CHECK(std::signbit(prospect::sqrt(-0.0F)));
+  CHECK_FALSE(std::signbit(prospect::abs(-0.0F)));
+  CHECK_FALSE(std::signbit(prospect::abs(-0.0)));
+  CHECK(prospect::tanh(-0x1p-149F) == -0x1p-149F);
+  CHECK(prospect::abs(-0x1p-149F) == 0x1p-149F);
 }
 
 TEST_CASE("the left tail of sigmoid is not one minus the right tail", "[math]") {

@@ -335,7 +335,7 @@ TEST_CASE("options without a meaning are refused by name", "[tokens][options][er
   CHECK(refused_everywhere("first_token", {.first_token = -1}));
   CHECK(refused_everywhere("first_token", {.first_token = 1}));
   CHECK(refused_everywhere("first_token", {.first_token = 7, .vocabulary = 10}));
-  CHECK(refused_everywhere("first_token", {.vocabulary = 3}));
+  CHECK(refused_everywhere("vocabulary", {.vocabulary = 3}));
   CHECK(same_bits(log_prob[0], testing::poison<float>()));
   CHECK(same_bits(logits.elements(), clean));
   // A part of the vocabulary has no log-prob of its own.

@@ -1,16 +1,15 @@
-// What is known of each loss in particular: constants at step 0, symmetries, limits, signs, minima,
-// and the claims of the papers that are exact.
+// What is known of each loss in particular: constants at step 0, symmetries, limits, signs and
+// minima.
 
 #include <prospect/losses/losses.hpp>
 
 #include <cmath>
-#include <limits>
 #include <numbers>
-#include <string>
 #include <tuple>
 
 #include "catch.hpp"
 #include "closeness.hpp"
+#include "losses/at.hpp"
 #include "losses/finite_differences.hpp"
 #include "losses/textbook.hpp"
 #include "random.hpp"
@@ -18,42 +17,21 @@
 namespace {
 
 using prospect::differentiate;
+using testing::at_margin;
+using testing::at_ratio;
 using testing::near;
+using testing::root_of;
 using testing::sample;
+using testing::sigmoid;
 using testing::textbook_answer;
 using testing::textbook_pair;
 using testing::ulps;
 
 constexpr long double ln2 = std::numbers::ln2_v<long double>;
 
-/// A loss of one pair whose margin (before beta) is x.
-template <class R = double, class L>
-prospect::paired_value<R> at_margin(const L& loss, double x) {
-  return differentiate(loss, sample<R>(textbook_pair{x, 0}));
-}
-
-template <class R = double, class L>
-prospect::unpaired_value<R> at_ratio(const L& loss, double x, bool desirable, double z = 0) {
-  return differentiate(loss, sample<R>(textbook_answer{x, desirable, z}));
-}
-
-/// Where f changes its sign between low and high.
-template <class F>
-double root_of(const F& f, double low, double high) {
-  const bool rising = f(high) > 0;
-  for (int step = 0; step < 200; ++step) {
-    const double middle = low + (high - low) / 2;
-    ((f(middle) > 0) == rising ? high : low) = middle;
-  }
-  return low;
-}
-
-double sigmoid(double x) { return static_cast<double>(oracle::sigmoid(x)); }
-
 }  // namespace
 
-// ---------------------------------------------------------------------------- where training
-// starts
+// ------------------------------------------------------------------------ where training starts
 
 TEMPLATE_TEST_CASE("step 0, policy equal to reference: the known constants to 1 ulp", "[losses]",
                    float, double) {
@@ -115,8 +93,7 @@ TEST_CASE("margin losses give chosen and rejected opposite coefficients", "[loss
   }
 }
 
-// ---------------------------------------------------------------------------------------
-// invariance
+// ------------------------------------------------------------------------------------- invariance
 
 TEMPLATE_LIST_TEST_CASE("a reference-based loss sees log-ratios only", "[losses]",
                         testing::every_loss) {
@@ -347,153 +324,6 @@ TEST_CASE("class weights scale their own class, linearly", "[losses]") {
                                    desirable, 0.5);
       CHECK(silent.loss == 0);
       CHECK(silent.d_policy == 0);
-    }
-  }
-}
-
-// ------------------------------------------------------------------- claims of the papers, exactly
-
-TEST_CASE("KTO ignores what is hopeless and what is solved; DPO does not", "[losses][claims]") {
-  // Ethayarajh et al. 2024, proposition 4.1: the gradient is beta sigma'(beta (r - z)).
-  const prospect::kto kto{.beta = 0.1};
-  const auto slope = [&](double r) { return -at_ratio(kto, r, true).d_policy / 0.1; };
-  CHECK(near(slope(0), 0.25, 1e-14L));
-  CHECK(near(slope(20), 0.10499, 5e-5L));
-  CHECK(near(slope(50), 0.006648, 5e-5L));
-  CHECK(near(slope(-50), slope(50), 1e-14L));
-  CHECK(slope(500) < 1e-20);
-  CHECK(-at_margin(prospect::dpo{}, -50).d_chosen / 0.1 > 0.99);
-}
-
-TEST_CASE("contradictory votes: KTO follows the majority, DPO keeps the reference's bias",
-          "[losses][claims]") {
-  // Theorem 4.3 as a bandit with two arms: 60 % prefer a, the reference plays it 1 time in 5.
-  const double majority = 0.6, reference_odds = 0.25;
-  const auto dpo_slope = [&](const prospect::dpo& loss, double h) {
-    return majority * at_margin(loss, h).d_chosen - (1 - majority) * at_margin(loss, -h).d_chosen;
-  };
-  const auto odds = [&](double beta) {
-    const prospect::dpo loss{.beta = beta};
-    return reference_odds *
-           std::exp(root_of([&](double h) { return dpo_slope(loss, h); }, -100, 100));
-  };
-  CHECK(near(odds(1.0), 0.375, 1e-9L));
-  CHECK(near(odds(1.0) / (1 + odds(1.0)), 0.2727, 2e-4L));
-  CHECK(near(odds(0.1), 14.4, 2e-3L));
-
-  const prospect::kto kto{.beta = 1};
-  for (double r = -30; r <= 30; r += 0.5) {
-    const double towards_a = majority * at_ratio(kto, r, true).d_policy +
-                             (1 - majority) * at_ratio(kto, r, false).d_policy;
-    const double towards_b = (1 - majority) * at_ratio(kto, r, true).d_policy +
-                             majority * at_ratio(kto, r, false).d_policy;
-    CHECK(towards_a < 0);
-    CHECK(towards_b > 0);
-  }
-}
-
-TEST_CASE("where one answer always wins, DPO never stops and IPO does", "[losses][claims]") {
-  // Azar et al. 2023, section 5.3, with a uniform reference: pi(a) = sigmoid(h).
-  for (const double beta : {0.01, 0.1, 1.0}) {
-    CHECK(at_margin(prospect::dpo{.beta = beta}, 500).d_chosen < 0);
-  }
-  const auto stops_at = [](double tau) {
-    const prospect::ipo_sum loss{.tau = tau};
-    return sigmoid(root_of([&](double h) { return at_margin(loss, h).d_chosen; }, -100, 100));
-  };
-  CHECK(near(stops_at(0.1), 0.993307, 1e-6L));
-  CHECK(near(stops_at(1.0), 0.622459, 1e-6L));
-}
-
-// ---------------------------------------------------------------------- parameters and definitions
-
-TEST_CASE("the reward scale is beta, or IPO's tau, or 1", "[losses]") {
-  struct scaleless {};
-  CHECK(prospect::reward_scale(prospect::dpo{.beta = 0.3}) == 0.3);
-  CHECK(prospect::reward_scale(prospect::kto{.beta = 0.7}) == 0.7);
-  CHECK(prospect::reward_scale(prospect::ipo{.tau = 0.2}) == 0.2);
-  CHECK(prospect::reward_scale(scaleless{}) == 1);
-}
-
-TEST_CASE("defaults are those of TRL", "[losses]") {
-  CHECK(prospect::dpo{}.beta == 0.1);
-  CHECK(prospect::dpo{}.label_smoothing == 0);
-  CHECK(prospect::hinge{}.beta == 0.1);
-  CHECK(prospect::ipo{}.tau == 0.1);
-  CHECK(prospect::ipo_sum{}.tau == 0.1);
-  CHECK(prospect::kto{}.beta == 0.1);
-  CHECK(prospect::kto{}.desirable_weight == 1);
-  CHECK(prospect::kto{}.undesirable_weight == 1);
-  CHECK(prospect::kto_zero{}.beta == 0.1);
-}
-
-TEST_CASE("parameters that make no sense are named", "[losses]") {
-  const auto complains_of = [](const auto& loss, const std::string& parameter) {
-    const char* why = prospect::problem(loss);
-    return why != nullptr && std::string{why}.find(parameter) != std::string::npos;
-  };
-  CHECK(complains_of(prospect::dpo{.beta = 0}, "beta"));
-  CHECK(complains_of(prospect::dpo{.label_smoothing = 1}, "label_smoothing"));
-  CHECK(complains_of(prospect::robust_dpo{.beta = 0}, "beta"));
-  CHECK(complains_of(prospect::robust_dpo{.label_smoothing = 0.5}, "label_smoothing"));
-  CHECK(complains_of(prospect::hinge{.beta = 0}, "beta"));
-  CHECK(complains_of(prospect::ipo{.tau = 0}, "tau"));
-  CHECK(complains_of(prospect::ipo_sum{.tau = 0}, "tau"));
-  CHECK(complains_of(prospect::kto{.beta = 0}, "beta"));
-  CHECK(complains_of(prospect::kto{.desirable_weight = -0.5}, "desirable_weight"));
-  CHECK(complains_of(prospect::kto{.undesirable_weight = -0.5}, "undesirable_weight"));
-  CHECK(complains_of(prospect::kto_zero{.beta = 0}, "beta"));
-  CHECK(prospect::problem(prospect::robust_dpo{.label_smoothing = 0}) == nullptr);
-  CHECK(prospect::problem(prospect::kto{.desirable_weight = 0}) == nullptr);
-}
-
-namespace {
-
-// Exponential preference loss with a margin, as a user would write it.
-struct exponential {
-  double beta = 0.5;
-  template <class T>
-  T operator()(const prospect::pair<T>& p) const {
-    return prospect::exp(-beta * p.log_ratio_margin()) +
-           0.01 * prospect::square(p.chosen.mean_policy());
-  }
-};
-
-// Only the rejected thumbs count.
-struct only_down {
-  template <class T>
-  T operator()(const prospect::unpaired<T>& e) const {
-    return e.desirable ? T(0) : prospect::softplus(0.25 * (e.log_ratio() - e.z));
-  }
-};
-
-struct not_copyable_to_a_kernel {
-  std::string name;
-  template <class T>
-  T operator()(const prospect::pair<T>& p) const {
-    return p.log_ratio_margin();
-  }
-};
-
-}  // namespace
-
-TEST_CASE("a loss of the user's own: ten lines, and the gradient comes by itself", "[losses]") {
-  STATIC_REQUIRE(prospect::paired_loss<exponential>);
-  STATIC_REQUIRE_FALSE(prospect::unpaired_loss<exponential>);
-  STATIC_REQUIRE(prospect::unpaired_loss<only_down, double>);
-  STATIC_REQUIRE_FALSE(prospect::paired_loss<only_down>);
-  STATIC_REQUIRE_FALSE(prospect::paired_loss<not_copyable_to_a_kernel>);
-  STATIC_REQUIRE_FALSE(prospect::paired_loss<int>);
-  CHECK(prospect::problem(exponential{}) == nullptr);
-
-  testing::random_source random{35};
-  CAPTURE(random.seed());
-  for (int trial = 0; trial < 50; ++trial) {
-    const textbook_pair p{random.normal(3), random.normal(3), 5, 7};
-    CHECK(testing::gradient_matches_differences(exponential{}, sample<double>(p)));
-    for (const bool desirable : {true, false}) {
-      const textbook_answer a{random.normal(9), desirable, random.normal(1)};
-      CHECK(testing::gradient_matches_differences(only_down{}, sample<double>(a)));
     }
   }
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <prospect/core/dtype.hpp>
+#include <prospect/core/error.hpp>
 #include <prospect/core/matrix_view.hpp>
 #include <prospect/core/strided_span.hpp>
 
@@ -10,7 +11,6 @@
 
 #include <concepts>
 #include <cstdint>
-#include <stdexcept>
 #include <string>
 #include <type_traits>
 
@@ -38,7 +38,7 @@ constexpr DLDataType dlpack_type() {
 template <class T>
 T* checked_data(const DLTensor& tensor, int rank, DLDeviceType device) {
   const auto refuse = [](const char* why) {
-    throw std::invalid_argument(std::string{"prospect: DLPack tensor: "} + why);
+    prospect::detail::refuse((std::string{"prospect: DLPack tensor: "} + why).c_str());
   };
   if (tensor.ndim != rank) refuse(rank == 1 ? "a row needs 1 dimension" : "logits need 2");
   constexpr DLDataType wanted = dlpack_type<T>();
@@ -68,7 +68,7 @@ matrix_view<T> matrix(const DLTensor& tensor, DLDeviceType device = kDLCPU) {
   T* const data = detail::checked_data<T>(tensor, 2, device);
   if (tensor.strides == nullptr) return {data, tensor.shape[0], tensor.shape[1]};
   if (tensor.strides[1] != 1 && tensor.shape[1] > 1) {
-    throw std::invalid_argument("prospect: DLPack tensor: logits rows must be contiguous");
+    prospect::detail::refuse("prospect: DLPack tensor: logits rows must be contiguous");
   }
   return {data, tensor.shape[0], tensor.shape[1], tensor.strides[0]};
 }

@@ -2,13 +2,13 @@
 // their shape, so this header includes none of them.
 #pragma once
 
+#include <prospect/core/error.hpp>
 #include <prospect/core/matrix_view.hpp>
 #include <prospect/core/strided_span.hpp>
 
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <stdexcept>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::adapters {
@@ -33,7 +33,7 @@ constexpr strided_span<typename M::element_type> row(const M& m) {
 template <strided_mdspan<2> M>
 constexpr matrix_view<typename M::element_type> matrix(const M& m) {
   if (m.stride(1) != 1) {
-    throw std::invalid_argument("prospect: elements of a logits row must lie side by side");
+    prospect::detail::refuse("prospect: elements of a logits row must lie side by side");
   }
   return {m.data_handle(), static_cast<std::int64_t>(m.extent(0)),
           static_cast<std::int64_t>(m.extent(1)), static_cast<std::int64_t>(m.stride(0))};

@@ -186,12 +186,12 @@ PROSPECT_HD inline dual<R, N> expm1(const dual<R, N>& x) noexcept {
 
 template <class R, int N>
 PROSPECT_HD inline dual<R, N> log(const dual<R, N>& x) noexcept {
-  return x.chain(log(x.value), R(1) / x.value);
+  return x.chain(log(x.value), detail::reciprocal(x.value));
 }
 
 template <class R, int N>
 PROSPECT_HD inline dual<R, N> log1p(const dual<R, N>& x) noexcept {
-  return x.chain(log1p(x.value), R(1) / (R(1) + x.value));
+  return x.chain(log1p(x.value), detail::reciprocal(R(1) + x.value));
 }
 
 template <class R, int N>
@@ -212,6 +212,41 @@ PROSPECT_HD inline dual<R, N> log_sigmoid(const dual<R, N>& x) noexcept {
 template <class R, int N>
 PROSPECT_HD inline dual<R, N> log1mexp(const dual<R, N>& x) noexcept {
   return x.chain(log1mexp(x.value), log1mexp_slope(x.value));
+}
+
+template <class R, int N>
+PROSPECT_HD inline dual<R, N> tanh(const dual<R, N>& x) noexcept {
+  return x.chain(tanh(x.value), tanh_slope(x.value));
+}
+
+template <class R, int N, detail::constant_for<R> Number>
+PROSPECT_HD inline dual<R, N> pow(const dual<R, N>& base, Number exponent) noexcept {
+  return base.chain(pow(base.value, exponent), pow_slope(base.value, exponent));
+}
+template <class R, int N>
+PROSPECT_HD inline dual<R, N> pow(const dual<R, N>& base, const dual<R, N>& exponent) noexcept {
+  const R value = pow(base.value, exponent.value);
+  const R in_exponent = pow_slope_in_exponent(base.value, exponent.value);
+  dual<R, N> d = base.chain(value, pow_slope(base.value, exponent.value));
+  const dual<R, N> other = exponent.chain(value, in_exponent);
+  for (int k = 0; k < N; ++k) d.partial[k] += other.partial[k];
+  return d;
+}
+template <class R, int N, detail::constant_for<R> Number>
+PROSPECT_HD inline dual<R, N> pow(Number base, const dual<R, N>& exponent) noexcept {
+  const R b = static_cast<R>(base);
+  return exponent.chain(pow(b, exponent.value), pow_slope_in_exponent(b, exponent.value));
+}
+
+template <class R, int N>
+PROSPECT_HD inline dual<R, N> sqrt(const dual<R, N>& x) noexcept {
+  return x.chain(sqrt(x.value), sqrt_slope(x.value));
+}
+
+template <class R, int N>
+PROSPECT_HD constexpr dual<R, N> abs(const dual<R, N>& x) noexcept {
+  const R right = select(x.value > R(0), R(1), R(0));
+  return x.chain(abs(x.value), select(x.value < R(0), R(-1), right));
 }
 
 template <class R, int N>

@@ -30,7 +30,8 @@
 #define PROSPECT_ISA_LEVEL baseline_
 #endif
 
-// And every extension that a compiler uses of its own accord. (Undefined ones count as 0.)
+// And every extension that a compiler uses of its own accord, and whether it lets exceptions
+// through. (Undefined ones count as 0.)
 #if defined(__aarch64__)
 #define PROSPECT_ISA                                                                             \
   PROSPECT_NAME(PROSPECT_ISA_LEVEL,                                                              \
@@ -38,7 +39,7 @@
                                 __ARM_FEATURE_ATOMICS, __ARM_FEATURE_BF16,                       \
                                 __ARM_FEATURE_FP16_VECTOR_ARITHMETIC, __ARM_FEATURE_MATMUL_INT8, \
                                 __ARM_FEATURE_SVE_BITS),                                         \
-                , , , , , , )
+                PROSPECT_DIGIT(__EXCEPTIONS), , , , , , )
 #else
 #define PROSPECT_ISA                                                                               \
   PROSPECT_NAME(                                                                                   \
@@ -50,5 +51,5 @@
                       __AVX512IFMA__, __AVX512VBMI__, __AVX512VBMI2__),                            \
       PROSPECT_DIGITS(__AVX512VNNI__, __AVX512BITALG__, __AVX512VPOPCNTDQ__, __AVX512BF16__,       \
                       __AVX512FP16__, __AVXVNNI__, __GFNI__, __ADX__),                             \
-      , , )
+      PROSPECT_DIGIT(__EXCEPTIONS), , )
 #endif

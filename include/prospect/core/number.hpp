@@ -36,17 +36,40 @@ PROSPECT_HD constexpr R larger(R a, R b) noexcept {
   return a > b ? a : b;
 }
 
-/// The bits of a double, or of several.
+/// The bits of a number, or of several, and the one number that a lane of them is.
 template <class D>
 struct bits_of {
   using type = typename D::bits_type;
+  using lane = typename D::lane_type;
+};
+template <>
+struct bits_of<float> {
+  using type = std::uint32_t;
+  using lane = float;
 };
 template <>
 struct bits_of<double> {
   using type = std::uint64_t;
+  using lane = double;
 };
 template <class D>
 using bits_of_t = typename bits_of<D>::type;
+/// All bits of a lane but its sign.
+template <class D>
+inline constexpr auto but_sign = ~typename bits_of<typename bits_of<D>::lane>::type{0} >> 1;
+
+/// |x|.
+template <class D>
+PROSPECT_HD constexpr D absolute(D x) noexcept {
+  return bit_cast<D>(bit_cast<bits_of_t<D>>(x) & but_sign<D>);
+}
+PROSPECT_HD constexpr long double absolute(long double x) noexcept { return x < 0 ? -x : x; }
+/// A number of magnitude |x|, with the sign of `signed_one`.
+template <class D>
+PROSPECT_HD constexpr D with_sign_of(D signed_one, D x) noexcept {
+  return bit_cast<D>((bit_cast<bits_of_t<D>>(x) & but_sign<D>) |
+                     (bit_cast<bits_of_t<D>>(signed_one) & ~but_sign<D>));
+}
 
 }  // namespace detail
 

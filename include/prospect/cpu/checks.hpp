@@ -3,6 +3,7 @@
 #pragma once
 
 #include <prospect/batch.hpp>
+#include <prospect/core/error.hpp>
 #include <prospect/core/extent.hpp>
 #include <prospect/losses/reads.hpp>
 #include <prospect/reference_point.hpp>
@@ -11,7 +12,6 @@
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 
@@ -19,7 +19,8 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
 
 [[noreturn]] inline void reject(std::string_view argument, std::string_view why) {
-  throw std::invalid_argument(std::string{"prospect: "}.append(argument).append(" ").append(why));
+  prospect::detail::refuse(
+      std::string{"prospect: "}.append(argument).append(" ").append(why).c_str());
 }
 
 /// What a check of memory found, if anything.
@@ -64,7 +65,7 @@ inline void token_counts(std::string_view name, strided_span<const std::int32_t>
 }
 
 inline void parameters(const char* problem) {
-  if (problem != nullptr) throw std::invalid_argument(std::string{"prospect: "} + problem);
+  if (problem != nullptr) prospect::detail::refuse((std::string{"prospect: "} + problem).c_str());
 }
 
 inline void valid(const normaliser& by) {

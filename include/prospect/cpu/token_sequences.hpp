@@ -2,6 +2,7 @@
 // tokens, and labels aligned with the rows that predict them.
 #pragma once
 
+#include <prospect/core/float_mode.hpp>
 #include <prospect/cpu/token_checks.hpp>
 #include <prospect/layout.hpp>
 #include <prospect/tokens.hpp>
@@ -65,6 +66,7 @@ void sequence_sums(strided_span<const std::type_identity_t<R>> log_prob, index_r
   detail::output_row("tokens", out.tokens, layout.sequences());
   if (!out.tokens.empty()) detail::check_lengths(layout, targets.size());
   if (out.log_prob.empty() && out.tokens.empty()) return;
+  const prospect::detail::default_float_mode mode;
   for (std::int64_t i = 0; i < layout.sequences(); ++i) {
     double sum = 0;
     std::int32_t tokens = 0;
@@ -88,6 +90,7 @@ void spread(strided_span<const double> d_sequence, index_row targets, const sequ
   detail::require_row("d_sequence", d_sequence, layout.sequences());
   detail::require_row("d_token", d_token, targets.size());
   detail::output_row("d_token", d_token, targets.size());
+  const prospect::detail::default_float_mode mode;
   detail::for_each_token(
       layout, targets.size(), [&](std::int64_t t) { d_token[t] = R(0); },
       [&](std::int64_t t, std::int64_t i) {

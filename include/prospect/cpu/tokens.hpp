@@ -71,6 +71,7 @@ void for_each_row(std::int64_t rows, std::int64_t row_bytes, E& on, const Body& 
 template <storage S, executor E>
 void token_log_probs(const row_kernels<S>& kernels, matrix_view<const S> logits, index_row targets,
                      const token_outputs<compute_t<S>>& out, const token_options& options, E& on) {
+  const prospect::detail::default_float_mode mode;
   const checked_rows rows = check_forward(logits, targets, out, options);
   const bool statistics = out.statistics();
   for_each_row(logits.rows, logits.columns * std::int64_t{sizeof(S)}, on, [&](std::int64_t t) {
@@ -103,6 +104,7 @@ void logits_gradient(const row_kernels<S>& kernels, matrix_view<const S> logits,
                      strided_span<const compute_t<S>> log_prob, strided_span<const double> lse,
                      const Coefficients& coefficients, const token_options& options, E& on) {
   using R = compute_t<S>;
+  const prospect::detail::default_float_mode mode;
   const checked_rows rows = check_logits(logits, targets, options);
   check_gradient("gradient", gradient, options);
   if (gradient.rows != logits.rows || gradient.columns != logits.columns) {
@@ -129,6 +131,7 @@ void token_log_probs_and_gradient(const row_kernels<S>& kernels, matrix_view<S> 
                                   index_row targets, const token_outputs<compute_t<S>>& out,
                                   const token_options& options, E& on) {
   using R = compute_t<S>;
+  const prospect::detail::default_float_mode mode;
   const checked_rows rows = check_forward(logits, targets, out, options);
   check_gradient("logits", logits, options);
   const bool statistics = out.statistics();
@@ -155,6 +158,7 @@ template <storage S, executor E>
 void vocabulary_partials(const row_kernels<S>& kernels, matrix_view<const S> logits,
                          index_row targets, strided_span<vocabulary_partial> out,
                          const token_options& options, bool statistics, E& on) {
+  const prospect::detail::default_float_mode mode;
   const checked_rows rows = check_logits(logits, targets, options);
   require_row("partials", out, logits.rows);
   output_row("partials", out, logits.rows);
@@ -301,6 +305,7 @@ void token_log_probs(matrix_view<const vocabulary_partial> parts, index_row targ
   detail::check_mask(mask, targets.size());
   detail::check_outputs(out, targets.size());
   const detail::scored_targets scored{targets, mask};
+  const prospect::detail::default_float_mode mode;
   for (std::int64_t t = 0; t < targets.size(); ++t) {
     vocabulary_partial whole = parts.row(0)[t];
     for (std::int64_t i = 1; i < parts.rows; ++i) whole = combine(whole, parts.row(i)[t]);

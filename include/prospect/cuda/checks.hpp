@@ -2,6 +2,7 @@
 // not looked at. The launchers answer cudaErrorInvalidValue, the C API repeats the text.
 #pragma once
 
+#include <prospect/core/extent.hpp>
 #include <prospect/cuda/batch.hpp>
 #include <prospect/losses/reads.hpp>
 
@@ -10,15 +11,15 @@ namespace prospect::inline v1::cuda {
 
 namespace detail {
 
-/// An input that must be there, with an element for each row.
+/// An input that must be there, with an element for each row, aligned and in some memory.
 template <class T>
 bool input_fits(const strided_span<T>& row, std::int64_t rows) {
-  return row.size() == rows;
+  return row.size() == rows && prospect::detail::view_problem(row) == nullptr;
 }
 /// One that may be left out.
 template <class T>
 bool option_fits(const strided_span<T>& row, std::int64_t rows) {
-  return row.empty() || row.size() == rows;
+  return row.empty() || input_fits(row, rows);
 }
 /// An output may be left out, and has a place of its own for each row.
 template <class T>

@@ -12,10 +12,12 @@ namespace prospect::inline v1::cuda {
 
 /// Device memory for one call. How much it takes, the call itself says:
 ///
-///   std::size_t bytes = 0;
-///   evaluate(loss, in, out, by, metrics, scratch::size_into(bytes), stream);  // launches nothing
-///   cudaMalloc(&memory, bytes);
-///   evaluate(loss, in, out, by, metrics, {memory, bytes}, stream);
+/// ```cpp
+/// std::size_t bytes = 0;
+/// evaluate(loss, in, out, by, metrics, scratch::size_into(bytes), stream);  // launches nothing
+/// cudaMalloc(&memory, bytes);
+/// evaluate(loss, in, out, by, metrics, {memory, bytes}, stream);
+/// ```
 ///
 /// The size depends on the shapes, the storage type and the device, not on the data. It may be 0.
 /// Two calls may share a scratch if they are ordered by their stream.

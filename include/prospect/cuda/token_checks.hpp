@@ -2,49 +2,106 @@
 // looked at. The launchers answer cudaErrorInvalidValue, the C API repeats the text.
 #pragma once
 
+#include <prospect/core/extent.hpp>
 #include <prospect/core/matrix_view.hpp>
 #include <prospect/cuda/checks.hpp>
 #include <prospect/layout.hpp>
 #include <prospect/tokens.hpp>
 #include <prospect/vocabulary.hpp>
 
-#include <cmath>
+#include <cstddef>
+#include <type_traits>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cuda::detail {
 
-inline const char* options_problem(const token_options& options) {
-  if (!(options.temperature > 0) || !std::isfinite(options.temperature) ||
-      !std::isfinite(1 / options.temperature)) {
-    return "temperature and its inverse must be positive and finite";
+/// A row of logits is cut into tiles of so many bytes, which warps deal with, so many in a block.
+inline constexpr std::int64_t tile_bytes = 8192;
+inline constexpr int warps = 8;
+/// How many blocks a launch may have.
+inline constexpr std::int64_t grid_limit = (std::int64_t{1} << 31) - 1;
+
+template <std::size_t n>
+struct literal {
+  char text[n]{};
+  constexpr literal(const char (&from)[n]) {
+    for (std::size_t i = 0; i < n; ++i) text[i] = from[i];
   }
-  return options.soft_cap > 0 ? nullptr : "soft_cap must be positive";
+};
+/// "name what", put together by the compiler: a text that outlives the call.
+template <literal name, literal what>
+struct sentence {
+  static constexpr auto joined = [] {
+    struct {
+      char text[sizeof(name.text) + sizeof(what.text)]{};
+    } all;
+    std::size_t at = 0;
+    for (const char c : name.text) all.text[at++] = c;
+    all.text[at - 1] = ' ';
+    for (const char c : what.text) all.text[at++] = c;
+    return all;
+  }();
+};
+template <literal name, literal what>
+constexpr const char* says = sentence<name, what>::joined.text;
+
+template <literal name, class T>
+const char* matrix_problem(const matrix_view<T>& m) {
+  if (m.rows < 0 || m.columns < 0) return says<name, "have a negative size">;
+  if (m.rows > 1 && m.pitch < m.columns) return says<name, "have a pitch below their columns">;
+  if (prospect::detail::view_problem(m) == nullptr) return nullptr;
+  return m.data == nullptr ? says<name, "have no data">
+                           : says<name, "are misaligned, or larger than any memory">;
 }
 
-inline const char* matrix_problem(std::int64_t rows, std::int64_t columns, std::int64_t pitch,
-                                  const void* data) {
-  if (rows < 0 || columns < 0) return "logits have a negative size";
-  if (pitch < columns) return "logits.pitch is smaller than the columns";
-  if (columns > std::int64_t{1} << 30) return "logits have more than 2^30 columns";
-  if (rows > std::int64_t{1} << 27) return "logits have more than 2^27 rows";
-  if (data == nullptr && rows > 0 && columns > 0) return "logits.data is null";
+/// Of a matrix that kernels over rows of logits run on.
+template <literal name, class T>
+const char* tiles_problem(const matrix_view<T>& m) {
+  if (const char* why = matrix_problem<name>(m)) return why;
+  if (m.columns > std::int64_t{1} << 30) return says<name, "have more than 2^30 columns">;
+  if (m.rows > std::int64_t{1} << 27) return says<name, "have more than 2^27 rows">;
+  constexpr std::int64_t tile = tile_bytes / std::int64_t{sizeof(T)};
+  if (m.rows * ((m.columns + tile - 1) / tile) > grid_limit * warps) {
+    return says<name, "have more tiles than one launch has blocks for">;
+  }
   return nullptr;
+}
+
+/// How many columns of padding a gradient's rows end with that are to be written.
+template <class T>
+std::int64_t padding_of(const matrix_view<T>& gradient, const token_options& options) {
+  return options.zero_padding && gradient.pitch > gradient.columns
+             ? gradient.pitch - gradient.columns
+             : 0;
+}
+/// Padding that is written is memory, too.
+template <literal name, class T>
+const char* padding_problem(const matrix_view<T>& m, const token_options& options) {
+  const std::int64_t padding = padding_of(m, options);
+  return padding == 0 ? nullptr : tiles_problem<name>(matrix_view<T>{m.data, m.rows, m.pitch});
+}
+
+inline bool indices_fit(const index_row& row, std::int64_t rows) {
+  return row.size() == rows && row.problem() == nullptr;
+}
+inline const char* mask_problem(const mask_row& mask, std::int64_t rows) {
+  return mask.empty() || (mask.size() == rows && mask.problem() == nullptr)
+             ? nullptr
+             : "mask must have an element for each row, aligned and in memory";
 }
 
 template <class T>
 const char* logits_problem(const matrix_view<T>& logits, const index_row& targets,
                            const token_options& options) {
-  if (const char* why = options_problem(options)) return why;
-  if (const char* why = matrix_problem(logits.rows, logits.columns, logits.pitch, logits.data)) {
-    return why;
+  if (const char* why = tiles_problem<"logits">(logits)) return why;
+  if (const char* why = prospect::detail::problem(options, logits.columns)) return why;
+  if (!indices_fit(targets, logits.rows)) {
+    return "targets must have an element for each row of the logits, aligned and in memory";
   }
-  if (targets.size() != logits.rows) return "targets and logits differ in their number of rows";
-  const std::int64_t vocabulary = options.vocabulary == 0 ? logits.columns : options.vocabulary;
-  if (options.first_token < 0 || vocabulary < logits.columns ||
-      options.first_token > vocabulary - logits.columns) {
-    return "first_token and the columns reach beyond the vocabulary";
+  if (!option_fits(options.inverse_temperatures, logits.rows)) {
+    return "inverse_temperatures must have an element for each row, aligned and in memory";
   }
-  return nullptr;
+  return mask_problem(options.mask, logits.rows);
 }
 
 inline const char* outputs_problem(const token_outputs<float>& out, std::int64_t rows) {
@@ -62,13 +119,27 @@ inline const char* outputs_problem(const token_outputs<float>& out, std::int64_t
 /// Offsets and ranges lie on the device: a layout is only known to be wrong where that shows
 /// without them.
 inline const char* layout_problem(const sequence_layout& layout, std::int64_t rows) {
-  if (layout.sequences() < 0 || layout.sequences() > (std::int64_t{1} << 31) - 1) {
-    return "layout has too many sequences";
+  if (layout.sequences() < 0 || layout.sequences() > grid_limit) {
+    return "layout has a negative number of sequences, or more than 2^31 - 1";
   }
   return layout.shape_problem(rows) == nullptr
              ? nullptr
              : "layout does not cover the rows: sequences x length must be their number, offsets "
                "and ranges be given in full and lie in memory";
+}
+
+template <class T, class U>
+const char* gradient_problem(const matrix_view<T>& logits, const matrix_view<U>& gradient,
+                             const index_row& targets, strided_span<const float> log_prob,
+                             strided_span<const double> lse, const token_options& options) {
+  if (const char* why = logits_problem(logits, targets, options)) return why;
+  if (const char* why = tiles_problem<"gradient">(gradient)) return why;
+  if (const char* why = padding_problem<"gradient">(gradient, options)) return why;
+  if (gradient.rows != logits.rows || gradient.columns != logits.columns) {
+    return "gradient differs in size from the logits";
+  }
+  if (!input_fits(log_prob, logits.rows)) return "log_prob must have an element for each row";
+  return input_fits(lse, logits.rows) ? nullptr : "lse must have an element for each row";
 }
 
 }  // namespace prospect::inline v1::cuda::detail
@@ -84,33 +155,41 @@ const char* problem(const matrix_view<T>& logits, const index_row& targets,
   if (options.vocabulary != 0 && options.vocabulary != logits.columns) {
     return "vocabulary is split here: use vocabulary_partials";
   }
+  if constexpr (!std::is_const_v<T>) {
+    if (const char* why = detail::padding_problem<"logits">(logits, options)) return why;
+  }
   return detail::outputs_problem(out, logits.rows);
 }
 
-/// Of `logits_gradient`.
+/// Of `logits_gradient` with one coefficient.
+template <class T, class U>
+const char* problem(const matrix_view<T>& logits, const matrix_view<U>& gradient,
+                    const index_row& targets, strided_span<const float> log_prob,
+                    strided_span<const double> lse, strided_span<const float> d_token,
+                    const token_options& options) {
+  if (const char* why =
+          detail::gradient_problem(logits, gradient, targets, log_prob, lse, options)) {
+    return why;
+  }
+  return detail::input_fits(d_token, logits.rows) ? nullptr
+                                                  : "d_token must have an element for each row";
+}
+/// With two.
 template <class T, class U>
 const char* problem(const matrix_view<T>& logits, const matrix_view<U>& gradient,
                     const index_row& targets, strided_span<const float> log_prob,
                     strided_span<const double> lse, const token_coefficients<float>& coefficients,
                     const token_options& options) {
-  if (const char* why = detail::logits_problem(logits, targets, options)) return why;
-  if (gradient.rows != logits.rows || gradient.columns != logits.columns) {
-    return "gradient differs in size from the logits";
+  if (const char* why =
+          detail::gradient_problem(logits, gradient, targets, log_prob, lse, options)) {
+    return why;
   }
-  if (gradient.pitch < gradient.columns) return "gradient.pitch is smaller than the columns";
-  if (gradient.data == nullptr && gradient.rows > 0 && gradient.columns > 0) {
-    return "gradient.data is null";
-  }
-  if (!detail::input_fits(log_prob, logits.rows))
-    return "log_prob must have an element for each row";
-  if (!detail::input_fits(lse, logits.rows)) return "lse must have an element for each row";
   if (!detail::input_fits(coefficients.softmax, logits.rows)) {
     return "coefficients.softmax must have an element for each row";
   }
-  if (!detail::input_fits(coefficients.onehot, logits.rows)) {
-    return "coefficients.onehot must have an element for each row";
-  }
-  return nullptr;
+  return detail::input_fits(coefficients.onehot, logits.rows)
+             ? nullptr
+             : "coefficients.onehot must have an element for each row";
 }
 
 /// Of `vocabulary_partials`.
@@ -126,19 +205,27 @@ const char* problem(const matrix_view<T>& logits, const index_row& targets,
 
 /// Of `token_log_probs` of gathered partials.
 inline const char* problem(const matrix_view<const vocabulary_partial>& parts,
-                           const index_row& targets, const token_outputs<float>& out) {
-  if (parts.rows <= 0) return "parts are none";
-  if (parts.pitch < parts.columns) return "parts.pitch is smaller than the tokens";
-  if (parts.data == nullptr && parts.columns > 0) return "parts.data is null";
-  if (parts.columns != targets.size()) return "targets differ in number from the parts";
+                           const index_row& targets, const token_outputs<float>& out,
+                           const mask_row& mask = {}) {
+  if (const char* why = detail::matrix_problem<"parts">(parts)) return why;
+  if (parts.rows == 0) return "parts are none";
+  if (parts.columns > std::int64_t{1} << 27) return "parts are of more than 2^27 tokens";
+  if (!detail::indices_fit(targets, parts.columns)) {
+    return "targets must have an element for each token of the parts, aligned and in memory";
+  }
+  if (const char* why = detail::mask_problem(mask, parts.columns)) return why;
   return detail::outputs_problem(out, parts.columns);
 }
 
 /// Of `sequence_sums`.
 template <class R>
 const char* problem(strided_span<const R> log_prob, const index_row& targets,
-                    const sequence_layout& layout, const sequence_outputs& out) {
-  if (!detail::input_fits(log_prob, targets.size())) return "log_prob and targets differ in size";
+                    const sequence_layout& layout, const sequence_outputs& out,
+                    const mask_row& mask = {}) {
+  if (!detail::indices_fit(targets, targets.size())) return "targets are not aligned, or no memory";
+  if (!detail::input_fits(log_prob, targets.size())) {
+    return "log_prob must have an element for each target, aligned and in memory";
+  }
   if (const char* why = detail::layout_problem(layout, targets.size())) return why;
   if (!detail::output_fits(out.log_prob, layout.sequences())) {
     return "log_prob (sums) must have an element for each sequence";
@@ -146,13 +233,20 @@ const char* problem(strided_span<const R> log_prob, const index_row& targets,
   if (!detail::output_fits(out.tokens, layout.sequences())) {
     return "tokens must have an element for each sequence";
   }
-  return nullptr;
+  // Of offsets and ranges the kernel finds out.
+  constexpr std::int64_t most_tokens = (std::int64_t{1} << 31) - 1;
+  if (!out.tokens.empty() && layout.padded() && layout.end(0) > most_tokens) {
+    return "tokens cannot count sequences of more than 2^31 - 1 rows";
+  }
+  return detail::mask_problem(mask, targets.size());
 }
 
 /// Of `spread`.
 template <class R>
 const char* problem(strided_span<const double> d_sequence, const index_row& targets,
-                    const sequence_layout& layout, strided_span<R> d_token) {
+                    const sequence_layout& layout, strided_span<R> d_token,
+                    const mask_row& mask = {}) {
+  if (!detail::indices_fit(targets, targets.size())) return "targets are not aligned, or no memory";
   if (const char* why = detail::layout_problem(layout, targets.size())) return why;
   if (!detail::input_fits(d_sequence, layout.sequences())) {
     return "d_sequence must have an element for each sequence";
@@ -160,13 +254,14 @@ const char* problem(strided_span<const double> d_sequence, const index_row& targ
   if (d_token.size() != targets.size() || !detail::output_fits(d_token, targets.size())) {
     return "d_token must have an element for each token";
   }
-  return nullptr;
+  return detail::mask_problem(mask, targets.size());
 }
 
 /// Of `shift_targets`.
 template <class Index>
 const char* problem(const index_row& labels, const sequence_layout& layout,
                     strided_span<Index> targets) {
+  if (!detail::indices_fit(labels, labels.size())) return "labels are not aligned, or no memory";
   if (const char* why = detail::layout_problem(layout, labels.size())) return why;
   if (targets.size() != labels.size() || !detail::output_fits(targets, labels.size())) {
     return "targets must have an element for each label";
@@ -177,9 +272,7 @@ const char* problem(const index_row& labels, const sequence_layout& layout,
 /// Of `scale_rows`.
 template <class T>
 const char* problem(const matrix_view<T>& matrix, strided_span<const float> factors) {
-  if (detail::matrix_problem(matrix.rows, matrix.columns, matrix.pitch, matrix.data)) {
-    return "matrix has a negative or too large size, a pitch below its columns, or no data";
-  }
+  if (const char* why = detail::tiles_problem<"rows of the matrix">(matrix)) return why;
   return detail::input_fits(factors, matrix.rows) ? nullptr
                                                   : "factors must have an element for each row";
 }

@@ -29,6 +29,13 @@ inline column_range range_of(const token_options& options, std::int64_t columns)
   return {options.first_token, options.vocabulary == 0 ? columns : options.vocabulary};
 }
 
+inline row_targets rows_of(const index_row& targets, const token_options& options,
+                           std::int64_t columns) {
+  return {.tokens = {.targets = targets, .mask = options.mask},
+          .maps = prospect::detail::maps_of(options),
+          .range = range_of(options, columns)};
+}
+
 inline std::int64_t blocks_for(std::int64_t units, std::int64_t per_block) {
   return (units + per_block - 1) / per_block;
 }
@@ -39,8 +46,9 @@ cudaError_t with_variant(const token_options& options, bool statistics, const Ru
   const auto with_statistics = [&](const auto& map) {
     return statistics ? run(map, std::true_type{}) : run(map, std::false_type{});
   };
-  const logit_map map{.inverse_temperature = 1 / options.temperature, .soft_cap = options.soft_cap};
-  return map.identity() ? with_statistics(unmapped{}) : with_statistics(mapped{map});
+  const auto maps = prospect::detail::maps_of(options);
+  if (!options.inverse_temperatures.empty()) return with_statistics(mapped_rows{maps});
+  return maps.all.identity() ? with_statistics(unmapped{}) : with_statistics(mapped{maps.all});
 }
 
 /// How many tiles of a row a forward pass leaves to one block.
@@ -53,8 +61,7 @@ cudaError_t forward(matrix_view<const S> logits, index_row targets, const token_
   device_limits device;
   if (const cudaError_t e = device_limits::of_current(device)) return e;
   forward_arguments<S> a{.logits = logits,
-                         .targets = targets,
-                         .range = range_of(options, logits.columns),
+                         .targets = rows_of(targets, options, logits.columns),
                          .results = results,
                          .tiles = std::max<std::int64_t>(1, tiles_of<S>(logits.columns)),
                          .warps_per_row = 1,
@@ -82,7 +89,7 @@ cudaError_t forward(matrix_view<const S> logits, index_row targets, const token_
       return e;
     }
     return launch(&finish_kernel<threads>, blocks_for(logits.rows, warps), threads, 0, 1, stream,
-                  a.sums, logits.rows, logits.columns, a.tiles, targets, a.range, results);
+                  a.sums, logits.rows, logits.columns, a.tiles, a.targets, results);
   });
 }
 
@@ -91,15 +98,16 @@ cudaError_t gradient(matrix_view<const S> logits, matrix_view<S> gradient, index
                      strided_span<const float> log_prob, strided_span<const double> lse,
                      const coefficient_rows& coefficients, const token_options& options,
                      cudaStream_t stream) {
-  if (logits.rows == 0 || logits.columns == 0) return cudaSuccess;
+  const std::int64_t padding = padding_of(gradient, options);
+  if (logits.rows == 0 || logits.columns + padding == 0) return cudaSuccess;
   const gradient_arguments<S> a{.logits = logits,
                                 .gradient = gradient,
-                                .targets = targets,
-                                .range = range_of(options, logits.columns),
+                                .targets = rows_of(targets, options, logits.columns),
                                 .log_prob = log_prob,
                                 .lse = lse,
                                 .coefficients = coefficients,
-                                .tiles = tiles_of<S>(logits.columns)};
+                                .tiles = std::max<std::int64_t>(1, tiles_of<S>(logits.columns)),
+                                .padding = static_cast<int>(padding)};
   return with_variant(options, false, [&](auto map, auto) {
     return launch(&gradient_kernel<S, decltype(map)>, blocks_for(logits.rows * a.tiles, warps),
                   threads, 0, 1, stream, a, map);
@@ -150,7 +158,8 @@ cudaError_t deferred(const deferred_plan& plan, const deferred_arguments<S>& a, 
 ///
 /// Row t of `logits` ([tokens, vocabulary], any pitch and alignment) is scored against
 /// `targets[t]`, which is aligned with it (`shift_targets` aligns label rows). A row whose target
-/// is -100 is not read and yields 0; one whose target is no token is NaN. -inf logits are
+/// is -100, or whose mask is 0, is not read and yields 0; one whose target is no token, or whose
+/// inverse temperature is none, is NaN. -inf logits are
 /// impossible tokens; NaN or +inf makes that row NaN and no other (under a soft cap +inf is the
 /// cap). A row's result depends on nothing but the row and its vocabulary: not on the number of
 /// rows, their place or alignment.
@@ -166,27 +175,36 @@ cudaError_t token_log_probs(matrix_view<const std::type_identity_t<S>> logits, i
                             out.statistics(), space, stream);
 }
 
-/// Replaces every row of logits by the gradient of the loss in it:
-/// row t becomes d_token[t] (onehot(targets[t]) - softmax(z)) dz/dx.
+/// Writes the gradient of the loss in every row of logits into `gradient`, which may be a matrix of
+/// its own or the logits themselves; it may not overlap them otherwise. Its row t becomes
+/// d_token[t] (onehot(targets[t]) - softmax(z)) dz/dx.
 ///
-/// Rows whose target is -100 or whose coefficient is 0 become 0 without being read. `log_prob` and
+/// Rows that are not scored or whose coefficient is 0 become 0 without being read. `log_prob` and
 /// `lse` are those `token_log_probs` gave for the same logits and options. Of a split vocabulary
 /// each part is handled alone, with the `log_prob` and `lse` of the whole.
+template <logits_storage S>
+cudaError_t logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
+                            matrix_view<std::type_identity_t<S>> gradient, index_row targets,
+                            strided_span<const float> log_prob, strided_span<const double> lse,
+                            strided_span<const float> d_token, const token_options& options,
+                            cudaStream_t stream) {
+  if (problem(logits, gradient, targets, log_prob, lse, d_token, options) != nullptr) {
+    return cudaErrorInvalidValue;
+  }
+  return detail::gradient<S>(logits, gradient, targets, log_prob, lse,
+                             {.softmax = d_token, .onehot = d_token, .sign = -1}, options, stream);
+}
+
+/// The same in place.
 template <logits_storage S>
 cudaError_t logits_gradient(matrix_view<std::type_identity_t<S>> logits, index_row targets,
                             strided_span<const float> log_prob, strided_span<const double> lse,
                             strided_span<const float> d_token, const token_options& options,
                             cudaStream_t stream) {
-  const token_coefficients<float> both{.softmax = d_token, .onehot = d_token};
-  if (problem(logits, logits, targets, log_prob, lse, both, options) != nullptr) {
-    return cudaErrorInvalidValue;
-  }
-  return detail::gradient<S>(logits, logits, targets, log_prob, lse,
-                             {.softmax = d_token, .onehot = d_token, .sign = -1}, options, stream);
+  return logits_gradient<S>(logits, logits, targets, log_prob, lse, d_token, options, stream);
 }
 
-/// The same with two coefficients per token, into `gradient`, which may be the logits themselves or
-/// a matrix of its own; it may not overlap them otherwise.
+/// The same with two coefficients per token; mind their sign (`token_coefficients`).
 template <logits_storage S>
 cudaError_t logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
                             matrix_view<std::type_identity_t<S>> gradient, index_row targets,
@@ -206,7 +224,7 @@ cudaError_t logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
 /// gradient of its log-prob.
 ///
 /// The coefficients come later and cost nothing extra where they are folded into the rows of the
-/// product that follows; `scale_rows` applies them. Rows whose target is -100 become 0 unread.
+/// product that follows; `scale_rows` applies them. Rows that are not scored become 0 unread.
 ///
 /// On compute capability 9.0 and above a row waits for its gradient in the shared memory of up to 8
 /// blocks; where a row does not fit, and on older devices beyond what one block holds, it is read
@@ -221,11 +239,11 @@ cudaError_t token_log_probs_and_gradient(matrix_view<std::type_identity_t<S>> lo
   if (const cudaError_t e = detail::device_limits::of_current(device)) return e;
   detail::deferred_arguments<S> a{
       .logits = logits,
-      .targets = targets,
-      .range = detail::range_of(options, logits.columns),
+      .targets = detail::rows_of(targets, options, logits.columns),
       .results = {.out = out, .partials = {}},
       .tiles = std::max<std::int64_t>(1, detail::tiles_of<S>(logits.columns)),
-      .tiles_per_block = 0};
+      .tiles_per_block = 0,
+      .padding = static_cast<int>(detail::padding_of(logits, options))};
   return detail::with_variant(options, out.statistics(), [&](auto map, auto statistics) {
     using Map = decltype(map);
     bool clusters = false;
@@ -240,7 +258,8 @@ cudaError_t token_log_probs_and_gradient(matrix_view<std::type_identity_t<S>> lo
   });
 }
 
-/// Multiplies row t of a matrix by `factors[t]`. A row of factor 0 becomes 0 unread.
+/// Multiplies row t of a matrix by `factors[t]`. A row of factor 0 becomes 0 unread. What lies
+/// between the columns and the pitch stays what it is.
 template <logits_storage S>
 cudaError_t scale_rows(matrix_view<std::type_identity_t<S>> matrix,
                        strided_span<const float> factors, cudaStream_t stream) {
@@ -273,49 +292,72 @@ cudaError_t vocabulary_partials(matrix_view<const std::type_identity_t<S>> logit
 /// `token_log_probs`. Parts are combined from the first to the last, so that every rank that does
 /// this gets the same bits.
 inline cudaError_t token_log_probs(matrix_view<const vocabulary_partial> parts, index_row targets,
-                                   const token_outputs<float>& out, cudaStream_t stream) {
-  if (problem(parts, targets, out) != nullptr) return cudaErrorInvalidValue;
+                                   const token_outputs<float>& out, mask_row mask,
+                                   cudaStream_t stream) {
+  if (problem(parts, targets, out, mask) != nullptr) return cudaErrorInvalidValue;
   if (parts.columns == 0) return cudaSuccess;
   return detail::launch(&detail::combine_kernel<detail::threads>,
                         detail::blocks_for(parts.columns, detail::threads), detail::threads, 0, 1,
-                        stream, parts, targets, detail::token_results{.out = out, .partials = {}});
+                        stream, parts, prospect::detail::scored_targets{targets, mask},
+                        detail::token_results{.out = out, .partials = {}});
+}
+inline cudaError_t token_log_probs(matrix_view<const vocabulary_partial> parts, index_row targets,
+                                   const token_outputs<float>& out, cudaStream_t stream) {
+  return token_log_probs(parts, targets, out, mask_row{}, stream);
 }
 
 /// Sums token log-probabilities over the scored tokens of each sequence, in fp64 and in an order
-/// that depends on the sequence alone. Tokens with target -100 are skipped, whatever their
-/// log-probability. A sequence without scored tokens sums to 0 and counts 0 tokens. Packed offsets
-/// are the caller's promise; what lies outside the rows is not read.
+/// that depends on the sequence alone. Tokens with target -100 or mask 0 are skipped, whatever
+/// their log-probability. A sequence without scored tokens sums to 0 and counts 0 tokens; one of
+/// more than 2^31 - 1 counts so many. Offsets and ranges are the caller's promise; what lies
+/// outside the rows is not read.
+template <std::floating_point R>
+cudaError_t sequence_sums(strided_span<const std::type_identity_t<R>> log_prob, index_row targets,
+                          const sequence_layout& layout, const sequence_outputs& out, mask_row mask,
+                          cudaStream_t stream) {
+  if (problem(log_prob, targets, layout, out, mask) != nullptr) return cudaErrorInvalidValue;
+  if (layout.sequences() == 0) return cudaSuccess;
+  return detail::launch(&detail::sequence_sums_kernel<R>, layout.sequences(),
+                        detail::layout_threads, 0, 1, stream, log_prob,
+                        prospect::detail::scored_targets{targets, mask}, layout, out);
+}
 template <std::floating_point R>
 cudaError_t sequence_sums(strided_span<const std::type_identity_t<R>> log_prob, index_row targets,
                           const sequence_layout& layout, const sequence_outputs& out,
                           cudaStream_t stream) {
-  if (problem(log_prob, targets, layout, out) != nullptr) return cudaErrorInvalidValue;
-  if (layout.sequences() == 0) return cudaSuccess;
-  return detail::launch(&detail::sequence_sums_kernel<R>, layout.sequences(),
-                        detail::layout_threads, 0, 1, stream, log_prob, targets, layout, out);
+  return sequence_sums<R>(log_prob, targets, layout, out, mask_row{}, stream);
 }
 
-/// Gives every scored token its sequence's coefficient dL/dP, and 0 to the others: the reverse of
-/// `sequence_sums`. Tokens of no sequence are not written.
+/// Gives every scored token its sequence's coefficient dL/dP, and 0 to the others, those of no
+/// sequence included: the reverse of `sequence_sums`.
+template <std::floating_point R>
+cudaError_t spread(strided_span<const double> d_sequence, index_row targets,
+                   const sequence_layout& layout, strided_span<std::type_identity_t<R>> d_token,
+                   mask_row mask, cudaStream_t stream) {
+  if (problem(d_sequence, targets, layout, d_token, mask) != nullptr) return cudaErrorInvalidValue;
+  if (targets.size() == 0) return cudaSuccess;
+  return detail::launch(&detail::spread_kernel<R>, std::max<std::int64_t>(1, layout.sequences()),
+                        detail::layout_threads, 0, 1, stream, d_sequence,
+                        prospect::detail::scored_targets{targets, mask}, layout, d_token);
+}
 template <std::floating_point R>
 cudaError_t spread(strided_span<const double> d_sequence, index_row targets,
                    const sequence_layout& layout, strided_span<std::type_identity_t<R>> d_token,
                    cudaStream_t stream) {
-  if (problem(d_sequence, targets, layout, d_token) != nullptr) return cudaErrorInvalidValue;
-  if (layout.sequences() == 0) return cudaSuccess;
-  return detail::launch(&detail::spread_kernel<R>, layout.sequences(), detail::layout_threads, 0, 1,
-                        stream, d_sequence, targets, layout, d_token);
+  return spread<R>(d_sequence, targets, layout, d_token, mask_row{}, stream);
 }
 
 /// Aligns label rows in the Hugging Face manner (the label of position t stands at t) with logits
 /// rows, whose row t predicts position t + 1: targets[t] = labels[t + 1] inside each sequence, and
-/// -100 at its last row.
+/// -100 at its last row and at rows of no sequence. A label that is neither -100 nor an int32 token
+/// id becomes -1, which makes its row NaN.
 inline cudaError_t shift_targets(index_row labels, const sequence_layout& layout,
                                  strided_span<std::int32_t> targets, cudaStream_t stream) {
   if (problem(labels, layout, targets) != nullptr) return cudaErrorInvalidValue;
-  if (layout.sequences() == 0) return cudaSuccess;
-  return detail::launch(&detail::shift_targets_kernel<std::int32_t>, layout.sequences(),
-                        detail::layout_threads, 0, 1, stream, labels, layout, targets);
+  if (labels.size() == 0) return cudaSuccess;
+  return detail::launch(&detail::shift_targets_kernel<std::int32_t>,
+                        std::max<std::int64_t>(1, layout.sequences()), detail::layout_threads, 0, 1,
+                        stream, labels, layout, targets);
 }
 
 }  // namespace prospect::inline v1::cuda

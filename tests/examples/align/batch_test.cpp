@@ -26,6 +26,15 @@ TEST_CASE("everything behind the separator is scored, the end included") {
   batch.append_open(std::vector<token>{10}, std::vector<token>{12, 13});
   CHECK(batch.inputs == std::vector<token>{vocabulary::begin, 10, vocabulary::separator, 12, 13});
   CHECK(batch.scored == std::vector<std::int32_t>{4});
+  CHECK(batch.targets.size() == 1);
+  CHECK(batch.offsets == std::vector<std::int32_t>{0, 5});
+  CHECK(batch.scored_offsets == std::vector<std::int32_t>{0, 1});
+  batch.append_open({}, {});
+  CHECK(batch.inputs.size() == 7);
+  CHECK(batch.scored == std::vector<std::int32_t>{4, 6});
+  CHECK(batch.offsets == std::vector<std::int32_t>{0, 5, 7});
+  CHECK(batch.scored_offsets == std::vector<std::int32_t>{0, 1, 2});
+  CHECK(batch.sequences() == 2);
 }
 
 TEST_CASE("cuts cover every sequence once and balance the lengths") {
@@ -46,6 +55,16 @@ TEST_CASE("cuts cover every sequence once and balance the lengths") {
     CHECK(length >= total / 4 - 45);
     CHECK(length <= total / 4 + 45);
   }
+}
+
+TEST_CASE("a sequence belongs to the run in which its middle lies") {
+  using sizes = std::vector<std::size_t>;
+  CHECK(balanced_cuts(sizes{1, 1, 1, 1}, 2) == sizes{0, 2, 4});
+  CHECK(balanced_cuts(sizes{3, 1}, 2) == sizes{0, 1, 2});
+  CHECK(balanced_cuts(sizes{1, 3}, 2) == sizes{0, 1, 2});
+  CHECK(balanced_cuts(sizes{1, 2, 1}, 2) == sizes{0, 1, 3});  // on the border: behind it
+  CHECK(balanced_cuts(sizes{1, 1, 1}, 1) == sizes{0, 3});
+  CHECK(balanced_cuts(sizes{5, 1, 1}, 3) == sizes{0, 0, 1, 3});
 }
 
 TEST_CASE("fewer sequences than runs leave runs empty") {

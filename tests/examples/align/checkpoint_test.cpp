@@ -1,10 +1,13 @@
 // A checkpoint gives back what was saved, and anything else than that is refused.
 #include "checkpoint.hpp"
 
+#include <cstdint>
 #include <limits>
+#include <string>
 
 #include "catch.hpp"
 #include "scratch.hpp"
+#include "sha256.hpp"
 
 using namespace align;
 
@@ -62,6 +65,36 @@ TEST_CASE("a damaged, foreign or unfitting checkpoint is refused in one sentence
   CHECK(contains(refusal(whole, "other"), "was made with other data or settings"));
   CHECK(contains(refusal(whole, "settings", 4), "a model of another size"));
   CHECK(contains(refusal(whole, "other"), "b.checkpoint"));
+}
+
+TEST_CASE("a whole file that says nonsense is refused") {
+  const scratch files;
+  const auto path = files.folder() / "a.checkpoint";
+  const auto refusal = [&](const training_state& state) {
+    save_checkpoint(path, "settings", state);
+    return complaint([&] { load_checkpoint(path, "settings", 3); });
+  };
+  training_state state = some_state();
+  state.optimiser.mean.pop_back();
+  CHECK(contains(refusal(state), "a model of another size"));
+  state = some_state();
+  state.optimiser.variance.push_back(1);
+  CHECK(contains(refusal(state), "a model of another size"));
+
+  // With a digest that fits, counts and ends are believed no more than before.
+  const std::string format = "prospect example checkpoint 1\n";
+  const auto forged = [&](std::uint64_t count, const std::string& behind) {
+    std::string bytes = format;
+    bytes.append(reinterpret_cast<const char*>(&count), sizeof count);
+    bytes += behind;
+    files.write("b.checkpoint", bytes + sha256(bytes));
+    return complaint([&] { load_checkpoint(files.folder() / "b.checkpoint", "settings", 3); });
+  };
+  for (const std::uint64_t count : {std::uint64_t{9}, std::uint64_t{1} << 62, ~std::uint64_t{0}}) {
+    CHECK(contains(forged(count, "settings"), "is damaged;"));
+  }
+  CHECK(contains(forged(8, "settings"), "is damaged;"));  // right so far, and then nothing
+  CHECK(contains(forged(8, "sEttings"), "other data or settings"));
 }
 
 TEST_CASE("other settings have another file") {

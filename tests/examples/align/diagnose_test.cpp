@@ -101,6 +101,82 @@ TEST_CASE("each way to be broken is caught on its own") {
   s.steps = {{.step = 1, .loss = 0.5}, {.step = 2, .loss = INFINITY}};
   REQUIRE(verdict({s}).size() == 1);
   CHECK(contains(verdict({s})[0], "NOT FINITE: the loss of step 2"));
+
+  s = healthy;
+  s.nll_aligned = INFINITY;
+  CHECK(any_starts(verdict({s}), "NOT FINITE: the aligned model gives held-out texts"));
+  s.nll_reference = INFINITY;  // no fault of the alignment's
+  CHECK_FALSE(any_starts(verdict({s}), "NOT FINITE"));
+}
+
+TEST_CASE("each limit lies where it is said to lie") {
+  const auto with = [](double seed_outcome::*figure, double value) {
+    seed_outcome s = healthy;
+    s.nll_reference = 4;  // exact, as are the differences from it below
+    s.nll_aligned = 4.25;
+    s.length_reference = 20;
+    s.length_aligned = 20;
+    s.*figure = value;
+    const std::vector<std::string> v = verdict({s});
+    REQUIRE(v.size() <= 1);
+    return v.empty() ? std::string{} : v[0].substr(0, v[0].find(':'));
+  };
+  CHECK(with(&seed_outcome::nll_aligned, 4.59).empty());
+  CHECK(with(&seed_outcome::nll_aligned, 4.61) == "DRIFT");
+  CHECK(with(&seed_outcome::nll_aligned, 5) == "DRIFT");
+  CHECK(with(&seed_outcome::nll_aligned, 5.001) == "COLLAPSE");
+  CHECK(with(&seed_outcome::length_aligned, 12.01).empty());
+  CHECK(with(&seed_outcome::length_aligned, 11.99) == "TOO SHORT");
+  CHECK(with(&seed_outcome::length_aligned, 31.99).empty());
+  CHECK(with(&seed_outcome::length_aligned, 32.01) == "TOO LONG");
+  CHECK(with(&seed_outcome::auc_aligned, 0.55).empty());
+  CHECK(with(&seed_outcome::auc_aligned, 0.549) == "CHANCE");
+  CHECK(with(&seed_outcome::auc_sampling_error, 0.0714).empty());  // 0.643 - 2 x 0.0714 > 0.5
+  CHECK(with(&seed_outcome::auc_sampling_error, 0.0716) == "CHANCE");
+
+  seed_outcome s = healthy;
+  s.true_reference = 0.5;
+  s.true_aligned = 0.4;
+  s.judged_reference = 0.5;
+  s.judged_aligned = 0.56;
+  CHECK(any_starts(verdict({s}), "JUDGE FOOLED"));
+  s.judged_aligned = 0.54;
+  CHECK(verdict({s}).empty());
+}
+
+TEST_CASE("of several broken seeds the worst is told") {
+  seed_outcome bad = healthy, worse = healthy;
+  bad.seed = 5;
+  bad.nll_aligned = bad.nll_reference + 0.7;
+  worse.seed = 6;
+  worse.nll_aligned = worse.nll_reference + 0.9;
+  for (const auto& seeds : {std::vector{bad, worse, healthy}, std::vector{worse, healthy, bad}}) {
+    REQUIRE(verdict(seeds).size() == 1);
+    CHECK(contains(verdict(seeds)[0], "NLL rose by 0.90"));
+    CHECK(contains(verdict(seeds)[0], "[2 of 3 seeds; figures of seed 6]"));
+  }
+}
+
+TEST_CASE("remarks begin at half of the steps, and look at the last tenth") {
+  const auto remarked = [](int clamped, int low_from) {
+    run_report report;
+    report.seeds = {healthy, healthy};
+    for (int i = 1; i <= 100; ++i) {
+      report.seeds[0].steps.push_back({.step = i,
+                                       .loss = 0.5,
+                                       .reward_desirable = i >= low_from ? -0.25 : 1.0,
+                                       .reward_undesirable = i >= low_from ? -0.5 : 0.5,
+                                       .z = i <= clamped ? 0.0 : 1.0,
+                                       .z_raw = i <= clamped ? -1.0 : 1.0});
+    }
+    return remarks(report);
+  };
+  CHECK(remarked(49, 101).empty());
+  REQUIRE(remarked(50, 101).size() == 1);
+  CHECK(contains(remarked(50, 101)[0], "clamped to 0 in 50 %"));
+  REQUIRE(remarked(0, 91).size() == 1);
+  CHECK(contains(remarked(0, 91)[0], "(-0.250 desirable, -0.500 undesirable)"));
+  CHECK(remarked(0, 99).empty());  // the mean of the last ten is above 0
 }
 
 TEST_CASE("an AUC that so few rows cannot tell from a coin's is called that") {

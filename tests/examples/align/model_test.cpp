@@ -139,7 +139,35 @@ TEST_CASE("the initial state depends on the seed and on nothing else") {
   CHECK((initial_parameters(tiny, 3) != initial_parameters(tiny, 4)));
 }
 
-TEST_CASE("a sequence beyond the context is refused") {
+TEST_CASE("the initial state is GPT-2's: small normal weights, smaller into the stream, gains 1") {
+  const model_shape shape{.vocabulary = 200, .context = 50, .width = 32, .layers = 2, .heads = 2};
+  const aligned_vector<float> flat = initial_parameters(shape, 1);
+  const auto w = detail::carve(shape, std::span{flat});
+  const auto deviation = [](const auto& m) {
+    return std::sqrt(m.template cast<double>().squaredNorm() / static_cast<double>(m.size()));
+  };
+  const auto mean = [](const auto& m) { return m.template cast<double>().mean(); };
+  for (const auto& m : {w.words, w.positions, w.head}) {
+    CHECK_THAT(deviation(m), WithinRel(0.02, 0.1));
+    CHECK_THAT(mean(m), WithinAbs(0, 0.002));
+  }
+  CHECK((w.output_gain.array() == 1).all());
+  REQUIRE(w.blocks.size() == 2);
+  for (const auto& block : w.blocks) {
+    CHECK_THAT(deviation(block.query_key_value), WithinRel(0.02, 0.1));
+    CHECK_THAT(deviation(block.up), WithinRel(0.02, 0.1));
+    CHECK_THAT(deviation(block.mix), WithinRel(0.01, 0.1));  // two layers add four times
+    CHECK_THAT(deviation(block.down), WithinRel(0.01, 0.1));
+    CHECK((block.attention_gain.array() == 1).all());
+    CHECK((block.mlp_gain.array() == 1).all());
+  }
+}
+
+TEST_CASE("a sequence may fill the context, and one beyond it is refused") {
+  packed_batch full;
+  full.append(std::vector<token>{4, 4}, std::vector<token>{5, 5, 5});
+  activations<float> whole;
+  CHECK_NOTHROW(forward<float>(tiny, initial_parameters(tiny, 1), full, whole));
   packed_batch batch;
   batch.append(std::vector<token>{4, 4, 4}, std::vector<token>{5, 5, 5});
   activations<float> memory;

@@ -180,6 +180,59 @@ TEST_CASE("reference points remember what they should") {
   CHECK(z_after("constant:-0.5", 2) == -0.5);
 }
 
+TEST_CASE("a step's record and coefficients are those of the formula") {
+  std::vector<double> d(2);
+  point_memory memory;
+  // Next token: -(-3 - 5) / 8 tokens, and the same slope for every sequence.
+  const step_record words =
+      next_token_objective().evaluate({.policy = {-3, -5}, .tokens = {2, 6}}, memory, d);
+  CHECK(words.loss == 1);
+  CHECK(d == std::vector{-0.125, -0.125});
+  CHECK(std::isnan(words.z));
+
+  // One pair, log-ratios 2 and -3: DPO's margin is 0.5.
+  const scored_batch pair{
+      .policy = {-10, -20}, .reference = {-12, -17}, .desirable = {1, 0}, .tokens = {5, 6}};
+  const step_record dpo = preference_objective({.loss = "dpo"}).evaluate(pair, memory, d);
+  CHECK_THAT(dpo.loss, WithinRel(std::log1p(std::exp(-0.5)), 1e-12));
+  CHECK_THAT(d[0], WithinRel(-0.1 / (1 + std::exp(0.5)), 1e-12));
+  CHECK(d[1] == -d[0]);
+  CHECK_THAT(dpo.reward_desirable, WithinRel(0.2, 1e-12));
+  CHECK_THAT(dpo.reward_undesirable, WithinRel(-0.3, 1e-12));
+  CHECK_THAT(dpo.margin, WithinRel(0.5, 1e-12));
+  CHECK(std::isnan(dpo.z));
+
+  // The same two as thumbs, measured from z = 1: the observed -4 would be clamped.
+  const step_record kto = preference_objective({.loss = "kto", .reference_point = "constant:1"})
+                              .evaluate(pair, memory, d);
+  const double up = 1 / (1 + std::exp(0.1 * (2 - 1))), down = 1 / (1 + std::exp(0.1 * (1 + 3)));
+  CHECK_THAT(kto.loss, WithinRel((up + down) / 2, 1e-12));
+  CHECK_THAT(d[0], WithinRel(-0.1 * up * (1 - up) / 2, 1e-12));
+  CHECK_THAT(d[1], WithinRel(0.1 * down * (1 - down) / 2, 1e-12));
+  CHECK(kto.z == 1);
+  CHECK_THAT(kto.margin, WithinRel(0.5, 1e-12));
+  scored_batch observed = pair;
+  observed.mismatched_policy = {-9, -9};
+  observed.mismatched_reference = {-7, -3};
+  const step_record clamped = preference_objective({.loss = "kto"}).evaluate(observed, memory, d);
+  CHECK(clamped.z == 0);
+  CHECK(clamped.z_raw == -4);
+
+  // A class that is absent is not measured, and neither is what it enters.
+  const scored_batch ups{
+      .policy = {-10, -20}, .reference = {-12, -17}, .desirable = {1, 1}, .tokens = {5, 6}};
+  const step_record one_class = preference_objective({.loss = "kto_zero"}).evaluate(ups, memory, d);
+  CHECK_THAT(one_class.reward_desirable, WithinRel(-0.05, 1e-12));
+  CHECK(std::isnan(one_class.reward_undesirable));
+  CHECK(std::isnan(one_class.margin));
+}
+
+TEST_CASE("a row's stand-in is the next one, and a batch of one has none") {
+  CHECK(mismatched_row(0, 3) == std::size_t{1});
+  CHECK(mismatched_row(2, 3) == std::size_t{0});
+  CHECK_FALSE(mismatched_row(0, 1).has_value());
+}
+
 TEST_CASE("advised weights make up for the counts") {
   const weight_advice scarce = advise_weights(100, 1000);
   CHECK_THAT(scarce.desirable * 100 / (scarce.undesirable * 1000), WithinRel(4.0 / 3, 1e-12));

@@ -29,6 +29,89 @@ TEST_CASE("options are read in both spellings") {
   CHECK(o.reference_point == "constant:-0.5");
 }
 
+TEST_CASE("every option sets its own member and nothing else") {
+  const options o = parsed({"--data",
+                            "d",
+                            "--drop-desirable",
+                            "0.25",
+                            "--loss",
+                            "dpo",
+                            "--epochs",
+                            "2.5",
+                            "--steps",
+                            "11",
+                            "--lr",
+                            "0.125",
+                            "--sft-epochs",
+                            "3.5",
+                            "--sft-lr",
+                            "0.5",
+                            "--batch",
+                            "12",
+                            "--seed",
+                            "13",
+                            "--seeds",
+                            "14",
+                            "--threads",
+                            "15",
+                            "--out",
+                            "o",
+                            "--json",
+                            "j",
+                            "--html",
+                            "h",
+                            "--checkpoint-every",
+                            "16"});
+  CHECK(o.data == "d");
+  CHECK(o.drop_desirable == 0.25);
+  CHECK(o.loss == "dpo");
+  CHECK(o.epochs == 2.5);
+  CHECK(o.steps == 11);
+  CHECK(o.learning_rate == 0.125);
+  CHECK(o.sft_epochs == 3.5);
+  CHECK(o.sft_learning_rate == 0.5);
+  CHECK(o.batch == 12);
+  CHECK(o.seed == 13);
+  CHECK(o.seeds == 14);
+  CHECK(o.threads == 15);
+  CHECK(o.out == "o");
+  CHECK(o.json == "j");
+  CHECK(o.html == "h");
+  CHECK(o.checkpoint_every == 16);
+  CHECK_FALSE(o.resume);
+  CHECK_FALSE(o.help);
+  CHECK(parsed({"--help"}).help);
+  CHECK_FALSE(parsed({"--help"}).resume);
+  CHECK_FALSE(parsed({"--resume"}).help);
+  const options untouched = parsed({});
+  CHECK(untouched.loss == "kto");
+  CHECK(untouched.out == "align-out");
+}
+
+TEST_CASE("every range ends where the sentence says") {
+  const auto ends = [](const char* name, const char* low, const char* high, const char* below,
+                       const char* above) {
+    CAPTURE(name);
+    CHECK(refusal({name, low}).empty());
+    CHECK(refusal({name, high}).empty());
+    CHECK(
+        contains(refusal({name, below}), std::string{name} + ": '" + below + "' is not a number"));
+    CHECK(
+        contains(refusal({name, above}), std::string{name} + ": '" + above + "' is not a number"));
+  };
+  ends("--drop-desirable", "0", "0.999", "-0.001", "0.9991");
+  ends("--epochs", "0", "1e6", "-0.5", "1000001");
+  ends("--steps", "1", "1000000000", "0", "1000000001");
+  ends("--lr", "0", "1", "-0.1", "1.01");
+  ends("--sft-epochs", "0", "1e6", "-0.5", "1000001");
+  ends("--sft-lr", "0", "1", "-0.1", "1.01");
+  ends("--batch", "1", "1000000000", "0", "1000000001");
+  ends("--seed", "0", "18446744073709551615", "-1", "18446744073709551616");
+  ends("--seeds", "1", "1000", "0", "1001");
+  ends("--threads", "1", "1024", "0", "1025");
+  ends("--checkpoint-every", "1", "1000000000", "0", "1000000001");
+}
+
 TEST_CASE("every loss and every parameter is an option and in the help") {
   for (const loss_description& loss : known_losses()) {
     CHECK(contains(help_text(), "  " + loss.name));

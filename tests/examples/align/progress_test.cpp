@@ -73,6 +73,21 @@ TEST_CASE("a line shows what was measured and leaves out what was not") {
   CHECK(contains(progress_line("align", 100, one_class, 1, ""), "reward +/- 0.25/-"));
 }
 
+TEST_CASE("the time left is told in the unit that fits") {
+  const auto left = [](double seconds) {
+    const std::string line = progress_line("x", 2, {.step = 1}, seconds, "");
+    const std::size_t from = line.find("%  ") + 3;
+    return line.substr(from, line.find(" left") - from);
+  };
+  CHECK(left(59.4) == "59 s");
+  CHECK(left(59.6) == "1 min 0 s");
+  CHECK(left(3599) == "59 min 59 s");
+  CHECK(left(3600) == "1 h 0 min");
+  CHECK(left(5400) == "1 h 30 min");
+  CHECK(left(1e12) == "99 h 0 min");  // as good as never
+  CHECK_FALSE(contains(progress_line("x", 2, {.step = 1}, not_measured, ""), "left"));
+}
+
 TEST_CASE("a terminal of 80 columns has room for everything") {
   const std::string line = narrow_progress_line("seed 1 simple_kto", 100,
                                                 {.step = 50,

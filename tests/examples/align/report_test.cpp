@@ -3,6 +3,9 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <tuple>
 
 #include "catch.hpp"
 #include "scratch.hpp"
@@ -135,6 +138,9 @@ TEST_CASE("the JSON holds every figure, and null where there is none") {
   CHECK(one["seeds"][0]["steps"].size() == 50);
   CHECK(one["seeds"][0]["steps"][6]["reward_desirable"].is_null());
   CHECK(one["seeds"][0]["true_aligned"].is_null());
+  CHECK(one["title"] == "KTO on <films> & \"thumbs\"");
+  CHECK(one["command"] == "align --loss kto --data 'a<b'");
+  CHECK(one["notes"] == nlohmann::json{"A note."});
 
   run_report report = example(3);
   for (seed_outcome& s : report.seeds) s.true_reference = 0.5, s.true_aligned = 0.75;
@@ -143,6 +149,79 @@ TEST_CASE("the JSON holds every figure, and null where there is none") {
              WithinAbs(0.02 / std::sqrt(3), 1e-12));
   CHECK(three["length"]["standard_error"] == 0.0);
   CHECK(three["true_reward"]["aligned"] == 0.75);
+}
+
+TEST_CASE("every figure of a seed and of a step stands under its own name") {
+  seed_outcome s;
+  s.seed = 3;
+  s.auc_reference = 0.25;
+  s.auc_aligned = 1;
+  s.auc_sampling_error = 2;
+  s.nll_reference = 3;
+  s.nll_aligned = 4;
+  s.judged_reference = 5;
+  s.judged_aligned = 6;
+  s.true_reference = 7;
+  s.true_aligned = 8;
+  s.length_reference = 9;
+  s.length_aligned = 10;
+  s.kl_reference = 11;
+  s.kl_aligned = 12;
+  s.steps = {{.step = 1,
+              .loss = 2,
+              .reward_desirable = 3,
+              .reward_undesirable = 4,
+              .margin = 5,
+              .z = 6,
+              .z_raw = 7,
+              .tokens_per_second = 8}};
+  run_report report;
+  report.seeds = {s};
+  const nlohmann::json step{{"step", 1},
+                            {"loss", 2.0},
+                            {"reward_desirable", 3.0},
+                            {"margin", 5.0},
+                            {"z", 6.0},
+                            {"reward_undesirable", 4.0},
+                            {"z_raw", 7.0},
+                            {"tokens_per_second", 8.0}};
+  const nlohmann::json seed{{"seed", 3},
+                            {"auc_reference", 0.25},
+                            {"auc_aligned", 1.0},
+                            {"auc_sampling_error", 2.0},
+                            {"nll_reference", 3.0},
+                            {"nll_aligned", 4.0},
+                            {"judged_reference", 5.0},
+                            {"judged_aligned", 6.0},
+                            {"true_reference", 7.0},
+                            {"true_aligned", 8.0},
+                            {"length_reference", 9.0},
+                            {"length_aligned", 10.0},
+                            {"kl_reference", 11.0},
+                            {"kl_aligned", 12.0},
+                            {"steps", nlohmann::json::array({step})}};
+  CHECK(written_json(report)["seeds"][0] == seed);
+  for (const auto& [key, reference, aligned] :
+       {std::tuple{"held_out_auc", 0.25, 1.0}, std::tuple{"judged", 5.0, 6.0},
+        std::tuple{"true_reward", 7.0, 8.0}, std::tuple{"nll", 3.0, 4.0},
+        std::tuple{"length", 9.0, 10.0}, std::tuple{"kl", 11.0, 12.0}}) {
+    CAPTURE(key);
+    CHECK(written_json(report)[key]["reference"] == reference);
+    CHECK(written_json(report)[key]["aligned"] == aligned);
+  }
+}
+
+TEST_CASE("the table's sparklines show each figure from its first to its last") {
+  run_report report = example(1);
+  for (step_record& r : report.seeds[0].steps) r.z = 0.25 * r.step;
+  const std::string text = table(report);
+  for (const char* part :
+       {"0.498 -> 0.400", "0.020 -> 1.000", "-0.020 -> -1.000", "0.250 -> 12.500"}) {
+    CAPTURE(part);
+    CHECK(count(text, part) == (std::string_view{part}.starts_with("-0.020") ? 2 : 1));
+  }
+  CHECK(contains(text, "reward, desirable"));
+  CHECK(contains(text, "z, raw"));
 }
 
 TEST_CASE("the JSON keeps its keys when little was measured, and its form when text is odd") {

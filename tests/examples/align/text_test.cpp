@@ -2,6 +2,7 @@
 #include "text.hpp"
 
 #include <stdexcept>
+#include <string>
 
 #include "catch.hpp"
 
@@ -22,6 +23,19 @@ TEST_CASE("bytes outside ASCII are removed and rare symbols only separate") {
   CHECK(tokenise(std::string_view("a\0b", 3)) == words{"a", "b"});
 }
 
+TEST_CASE("the classes of characters end where they should") {
+  CHECK(tokenise("azAZ") == words{"azaz"});
+  CHECK(tokenise("@A[Z`a{z") == words{"a", "z", "a", "z"});  // the neighbours in ASCII
+  CHECK(tokenise("/09:") == words{"09", ":"});
+  CHECK(tokenise("a1b") == words{"a", "1", "b"});
+  std::string marks;
+  for (const std::string& mark : tokenise(".,;:!?()-'\"")) marks += mark;
+  CHECK(marks == ".,;:!?()-'\"");
+  CHECK(tokenise("don't'") == words{"don't", "'"});
+  CHECK(tokenise("a'1") == words{"a", "'", "1"});
+  CHECK(tokenise("a'") == words{"a", "'"});
+}
+
 TEST_CASE("the vocabulary keeps the most frequent words and breaks ties by the alphabet") {
   const std::vector<words> texts = {{"b", "a", "c"}, {"b", "c", "d"}, {"b", "e"}};
   const vocabulary v = vocabulary::most_frequent(texts, 3);
@@ -30,6 +44,9 @@ TEST_CASE("the vocabulary keeps the most frequent words and breaks ties by the a
   CHECK(v.word(vocabulary::specials + 1) == "c");
   CHECK(v.word(vocabulary::specials + 2) == "a");  // as frequent as d and e
   CHECK(v.id("d") == vocabulary::unknown);
+  CHECK(vocabulary::most_frequent(texts, 99).size() == vocabulary::specials + 5);
+  CHECK(vocabulary::most_frequent({}, 3) == vocabulary());
+  CHECK_FALSE(v == vocabulary());
 }
 
 TEST_CASE("encoding and decoding a known text is a round trip") {

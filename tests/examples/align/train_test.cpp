@@ -3,6 +3,7 @@
 #include "train.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 #include <vector>
@@ -104,6 +105,70 @@ TEST_CASE("mismatched rows are scored by the reference model, head included") {
   REQUIRE(scored.size() == expected.size());
   for (std::size_t i = 0; i < scored.size(); ++i) {
     CHECK_THAT(scored[i], WithinAbs(expected[i], 1e-4));
+  }
+}
+
+TEST_CASE("the first step follows the gradient, whose length is cut to 1") {
+  const small_job job = make_small_job(false);
+  const auto first_mean = [&](double factor) {
+    objective goal = next_token_objective();
+    goal.evaluate = [factor, evaluate = goal.evaluate](const scored_batch& batch,
+                                                       point_memory& memory, std::span<double> d) {
+      const step_record record = evaluate(batch, memory, d);
+      for (double& coefficient : d) coefficient *= factor;
+      return record;
+    };
+    const schedule one{.steps = 1, .batch = 16, .learning_rate = 1e-3, .seed = 1};
+    return train_on(job, goal, one).optimiser.mean;
+  };
+  const auto length = [](const aligned_vector<float>& mean) {
+    double squares = 0;
+    for (const float m : mean) squares += double{m} * m;
+    return 10 * std::sqrt(squares);  // Adam's mean is a tenth of the first gradient
+  };
+  const double small = length(first_mean(1e-3));
+  CHECK(small > 1e-5);
+  CHECK(small < 1);
+  CHECK_THAT(length(first_mean(2e-3)), WithinRel(2 * small, 1e-3));
+  CHECK_THAT(length(first_mean(1e4)), WithinRel(1.0, 1e-3));
+  CHECK_THAT(length(first_mean(1e5)), WithinRel(1.0, 1e-3));
+}
+
+TEST_CASE("pairs stay together: the rejected rows of a batch follow their chosen ones") {
+  const small_job job = make_small_job(true);
+  objective goal = preference_objective({.loss = "dpo"});
+  std::vector<scored_batch> seen;
+  goal.evaluate = [&seen, evaluate = goal.evaluate](const scored_batch& batch, point_memory& memory,
+                                                    std::span<double> d) {
+    seen.push_back(batch);
+    return evaluate(batch, memory, d);
+  };
+  const schedule plan{.steps = 9, .batch = 12, .learning_rate = 1e-3, .seed = 3};
+  const training_state state = train_on(job, goal, plan);
+  REQUIRE(seen.size() == 9);
+  const std::size_t per_epoch = batches_of_epoch(job.data, 12, false, 3, 0).size();
+  for (std::size_t s = 0; s < seen.size(); ++s) {
+    const auto batches = batches_of_epoch(job.data, 12, false, 3, static_cast<int>(s / per_epoch));
+    const auto& pairs = batches[s % per_epoch];
+    REQUIRE(seen[s].policy.size() == 2 * pairs.size());
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+      const std::size_t chosen = pairs[i], rejected = pairs[i] + job.data.units();
+      const std::size_t j = pairs.size() + i;
+      CHECK(seen[s].desirable[i] == 1);
+      CHECK(seen[s].desirable[j] == 0);
+      CHECK(seen[s].reference[i] == job.reference_log_probs[chosen]);
+      CHECK(seen[s].reference[j] == job.reference_log_probs[rejected]);
+      CHECK(seen[s].tokens[i] ==
+            static_cast<std::int32_t>(job.data.rows[chosen].completion.size()) + 1);
+      CHECK(seen[s].tokens[j] ==
+            static_cast<std::int32_t>(job.data.rows[rejected].completion.size()) + 1);
+    }
+    CHECK(state.records[s].step == static_cast<int>(s) + 1);
+    CHECK(state.records[s].tokens_per_second > 0);
+  }
+  // Before the first step policy and reference are one model.
+  for (std::size_t i = 0; i < seen[0].policy.size(); ++i) {
+    CHECK_THAT(seen[0].policy[i], WithinAbs(seen[0].reference[i], 1e-3));
   }
 }
 

@@ -33,7 +33,8 @@ struct several {
   PROSPECT_INLINE friend several operator+(several a, several b) { return a.lane + b.lane; }
   PROSPECT_INLINE friend several operator-(several a, several b) { return a.lane - b.lane; }
   PROSPECT_INLINE friend several operator*(several a, several b) { return a.lane * b.lane; }
-  PROSPECT_INLINE friend several operator/(several a, several b) { return a.lane / b.lane; }
+  // Left to a host's flags, it may become an estimate.
+  PROSPECT_APART friend several operator/(several a, several b) { return a.lane / b.lane; }
   PROSPECT_INLINE several& operator+=(several b) { return *this = *this + b; }
   PROSPECT_INLINE several& operator-=(several b) { return *this = *this - b; }
   PROSPECT_INLINE several& operator*=(several b) { return *this = *this * b; }
@@ -63,6 +64,13 @@ template <class F>
 PROSPECT_INLINE several<float> in_double(several<float> x, const F& f) {
   const double_pair wide = widened(x.lane);
   return narrowed({f(several<double>{wide.first}).lane, f(several<double>{wide.second}).lane});
+}
+template <class F>
+PROSPECT_INLINE several<float> in_double(several<float> x, several<float> y, const F& f) {
+  const double_pair a = widened(x.lane);
+  const double_pair b = widened(y.lane);
+  return narrowed({f(several<double>{a.first}, several<double>{b.first}).lane,
+                   f(several<double>{a.second}, several<double>{b.second}).lane});
 }
 
 }  // namespace PROSPECT_CPU_ISA

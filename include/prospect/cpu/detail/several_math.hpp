@@ -6,6 +6,10 @@
 
 #include <prospect/cpu/detail/several.hpp>
 
+#if PROSPECT_CPU_VECTOR_BYTES == 16 && defined(__SSE2__) && !defined(__CUDACC__)
+#include <emmintrin.h>
+#endif
+
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
@@ -61,18 +65,18 @@ struct sigmoid_parts {
   }
 };
 
-PROSPECT_INLINE several<float> sigmoid(several<float> x) {
+PROSPECT_APART several<float> sigmoid(several<float> x) {
   const sigmoid_parts s{x};
   return select(x < 0, s.raised_left() * raised_unit, s.quotient + s.rest);
 }
 
-PROSPECT_INLINE several<float> sigmoid_slope(several<float> x) {
+PROSPECT_APART several<float> sigmoid_slope(several<float> x) {
   const sigmoid_parts s{x};
   const several<float> left = s.raised_left();
   return fused(left, s.quotient, left * s.rest) * raised_unit;
 }
 
-PROSPECT_INLINE several<float> softplus(several<float> x) {
+PROSPECT_APART several<float> softplus(several<float> x) {
   // (log(1 + e) - e) / e^2 for e <= 1 in powers of e - 1/2, even and odd; its error is 7.5e-9 of
   // the logarithm.
   constexpr float even[] = {-0.37813956F, -0.09323249F, -0.028890884F, -0.0102665145F,
@@ -91,6 +95,20 @@ PROSPECT_INLINE several<float> softplus(several<float> x) {
 }
 
 #endif
+
+/// An instruction of every processor that has vectors, for which there is no operator.
+PROSPECT_APART several<float> sqrt(several<float> x) {
+#if PROSPECT_CPU_VECTOR_BYTES == 64
+  return (floats)_mm512_maskz_sqrt_ps(0xffff, (__m512)x.lane);
+#elif PROSPECT_CPU_VECTOR_BYTES == 32
+  return (floats)_mm256_sqrt_ps((__m256)x.lane);
+#elif defined(__SSE2__) && !defined(__CUDACC__)
+  return (floats)_mm_sqrt_ps((__m128)x.lane);
+#else
+  for (int k = 0; k < lanes<float>; ++k) x.lane[k] = prospect::sqrt(float{x.lane[k]});
+  return x;
+#endif
+}
 
 }  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu::detail

@@ -51,6 +51,11 @@ struct unmapped {
   /// How many words a lane holds at a time: enough to keep the memory busy.
   static constexpr int words_in_flight = 4;
 
+  template <class F>
+  __device__ auto of_row(std::int64_t, const F& f) const {
+    return f(*this);
+  }
+
   struct difference {
     float reference;  ///< a logit
 
@@ -92,8 +97,13 @@ struct mapped {
   double inverse_temperature, soft_cap;
   bool caps;
 
-  explicit mapped(const logit_map& map)
+  PROSPECT_HD explicit mapped(const logit_map& map)
       : inverse_temperature{map.inverse_temperature}, soft_cap{map.soft_cap}, caps{map.caps()} {}
+
+  template <class F>
+  __device__ auto of_row(std::int64_t, const F& f) const {
+    return f(*this);
+  }
 
   struct parts {
     double z, slope;
@@ -146,6 +156,18 @@ struct mapped::softmax {
 __device__ inline mapped::softmax mapped::relative_to(double lse, float factor) const {
   return {*this, lse, factor};
 }
+
+/// Rows with inverse temperatures of their own: each has the very map that it had if they all had
+/// it. Calls f with that of row t.
+struct mapped_rows {
+  prospect::detail::row_maps maps;
+
+  template <class F>
+  __device__ auto of_row(std::int64_t t, const F& f) const {
+    const logit_map map = maps[t];
+    return map.identity() ? f(unmapped{}) : f(mapped{map});
+  }
+};
 
 }  // namespace prospect::inline v1::cuda::detail
 PROSPECT_STRICT_END

@@ -13,16 +13,33 @@ namespace prospect::inline v1::cuda::detail {
 
 inline constexpr int layout_threads = 256;
 
-/// The rows of this block's sequence. Offsets on a device are believed only inside the batch.
-struct row_range {
-  std::int64_t begin, end;
+/// The rows of this block's sequence, and those between it and the one before, which belong to
+/// none. The last block has what lies behind its sequence as well; there is one even if there is no
+/// sequence. Offsets on a device are believed only inside the batch.
+struct block_rows {
+  std::int64_t gap, begin, end, tail, rows;
 
-  __device__ row_range(const sequence_layout& layout, std::int64_t i, std::int64_t rows)
-      : begin{inside(layout.begin(i), rows)}, end{inside(layout.end(i), rows)} {}
+  __device__ block_rows(const sequence_layout& layout, std::int64_t i, std::int64_t count)
+      : gap{0}, begin{0}, end{0}, tail{0}, rows{count} {
+    const auto inside = [&](std::int64_t t) { return t < 0 ? 0 : t > count ? count : t; };
+    const bool exists = i < layout.sequences();
+    if (exists) {
+      gap = inside(layout.gap(i));
+      begin = inside(layout.begin(i));
+      end = inside(layout.end(i));
+    }
+    tail = i + 1 >= layout.sequences() ? end : count;
+  }
 
- private:
-  __device__ static std::int64_t inside(std::int64_t t, std::int64_t rows) {
-    return t < 0 ? 0 : t > rows ? rows : t;
+  /// Calls outside(t) for this thread's share of the rows of no sequence.
+  template <class F>
+  __device__ void for_each_outside(const F& outside) const {
+    for (std::int64_t t = gap + threadIdx.x; t < begin; t += layout_threads) outside(t);
+    for (std::int64_t t = tail + threadIdx.x; t < rows; t += layout_threads) outside(t);
+  }
+  template <class F>
+  __device__ void for_each_inside(const F& inside) const {
+    for (std::int64_t t = begin + threadIdx.x; t < end; t += layout_threads) inside(t);
   }
 };
 
@@ -38,42 +55,53 @@ struct add_tokens {
 
 template <class R>
 static __global__ void __launch_bounds__(layout_threads)
-    sequence_sums_kernel(strided_span<const R> log_prob, index_row targets, sequence_layout layout,
-                         sequence_outputs out) {
+    sequence_sums_kernel(strided_span<const R> log_prob, prospect::detail::scored_targets targets,
+                         sequence_layout layout, sequence_outputs out) {
   using reduce = cub::BlockReduce<sum_of_tokens, layout_threads>;
   __shared__ typename reduce::TempStorage memory;
   const std::int64_t i = blockIdx.x;
-  const row_range rows{layout, i, targets.size()};
   sum_of_tokens mine{0, 0};
-  for (std::int64_t t = rows.begin + threadIdx.x; t < rows.end; t += layout_threads) {
-    if (targets[t] == ignored_target) continue;
+  block_rows{layout, i, targets.size()}.for_each_inside([&](std::int64_t t) {
+    if (targets[t] == ignored_target) return;
     mine = {mine.log_prob + static_cast<double>(log_prob[t]), mine.tokens + 1};
-  }
+  });
   const sum_of_tokens sum = reduce(memory).Reduce(mine, add_tokens{});
   if (threadIdx.x != 0) return;
   if (!out.log_prob.empty()) out.log_prob[i] = sum.log_prob;
-  if (!out.tokens.empty()) out.tokens[i] = static_cast<std::int32_t>(sum.tokens);
+  constexpr std::int64_t most = 0x7fffffff;
+  if (!out.tokens.empty()) {
+    out.tokens[i] = static_cast<std::int32_t>(sum.tokens < most ? sum.tokens : most);
+  }
 }
 
 template <class R>
 static __global__ void __launch_bounds__(layout_threads)
-    spread_kernel(strided_span<const double> d_sequence, index_row targets, sequence_layout layout,
-                  strided_span<R> d_token) {
+    spread_kernel(strided_span<const double> d_sequence, prospect::detail::scored_targets targets,
+                  sequence_layout layout, strided_span<R> d_token) {
   const std::int64_t i = blockIdx.x;
-  const row_range rows{layout, i, targets.size()};
-  const R d = static_cast<R>(d_sequence[i]);
-  for (std::int64_t t = rows.begin + threadIdx.x; t < rows.end; t += layout_threads) {
-    d_token[t] = targets[t] == ignored_target ? R(0) : d;
-  }
+  const block_rows rows{layout, i, targets.size()};
+  const R d = i < layout.sequences() ? static_cast<R>(d_sequence[i]) : R(0);
+  rows.for_each_outside([&](std::int64_t t) { d_token[t] = R(0); });
+  rows.for_each_inside(
+      [&](std::int64_t t) { d_token[t] = targets[t] == ignored_target ? R(0) : d; });
+}
+
+/// A label as an int32; what is no token becomes one that no vocabulary has.
+template <class Index>
+__device__ Index target_of(std::int64_t label) {
+  constexpr std::int64_t end = std::int64_t{1} << 31;
+  const bool known = label == ignored_target || (label >= 0 && label < end);
+  return static_cast<Index>(known ? label : -1);
 }
 
 template <class Index>
 static __global__ void __launch_bounds__(layout_threads)
     shift_targets_kernel(index_row labels, sequence_layout layout, strided_span<Index> targets) {
-  const row_range rows{layout, blockIdx.x, labels.size()};
-  for (std::int64_t t = rows.begin + threadIdx.x; t < rows.end; t += layout_threads) {
-    targets[t] = static_cast<Index>(t + 1 == rows.end ? ignored_target : labels[t + 1]);
-  }
+  const block_rows rows{layout, blockIdx.x, labels.size()};
+  rows.for_each_outside([&](std::int64_t t) { targets[t] = static_cast<Index>(ignored_target); });
+  rows.for_each_inside([&](std::int64_t t) {
+    targets[t] = target_of<Index>(t + 1 == rows.end ? ignored_target : labels[t + 1]);
+  });
 }
 
 }  // namespace prospect::inline v1::cuda::detail

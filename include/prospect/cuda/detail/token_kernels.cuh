@@ -13,7 +13,6 @@
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cuda::detail {
 
-inline constexpr int warps = 8;
 inline constexpr int threads = warps * lanes;
 /// How many blocks are to fit on a multiprocessor at least: enough loads in flight for its memory,
 /// in registers that hold everything.
@@ -40,11 +39,32 @@ struct row_target {
   /// Whether logits have anything to say about it.
   __device__ bool scored() const { return !ignored && !invalid; }
 
+  /// Of a row that does not exist.
+  __device__ static row_target none() { return {ignored_target, {}, 0}; }
+
   __device__ row_target(std::int64_t token, const column_range& range, std::int64_t columns)
       : ignored{token == ignored_target},
         invalid{!ignored && (token < 0 || token >= range.vocabulary)} {
     const std::int64_t at = token - range.first_token;
     if (!ignored && !invalid && at >= 0 && at < columns) column = static_cast<int>(at);
+  }
+};
+
+/// What the rows are scored against, as it lies on the device.
+struct row_targets {
+  prospect::detail::scored_targets tokens;
+  prospect::detail::row_maps maps;
+  column_range range;
+
+  /// An inverse temperature that is none makes its row invalid, as a target does that is no token.
+  __device__ row_target at(std::int64_t t, std::int64_t columns) const {
+    row_target target{tokens[t], range, columns};
+    if (!maps.inverse_temperatures.empty() && target.scored() &&
+        !prospect::detail::moderate(maps[t].inverse_temperature)) {
+      target.invalid = true;
+      target.column = row_target::elsewhere;
+    }
+    return target;
   }
 };
 
@@ -102,8 +122,7 @@ __device__ void finish_row(const token_results& results, std::int64_t t, const r
 template <storage S>
 struct forward_arguments {
   matrix_view<const S> logits;
-  index_row targets;
-  column_range range;
+  row_targets targets;
   token_results results;
   std::int64_t tiles;        ///< of a row
   int warps_per_row;         ///< a power of two, at most `warps`
@@ -125,15 +144,16 @@ static __global__ void __launch_bounds__(threads, statistics ? resident_blocks_w
   const std::int64_t unit = blockIdx.x * std::int64_t{warps} + warp_index();
   const std::int64_t t = split ? unit / a.tiles : blockIdx.x * rows_here + row_here;
   const bool exists = t < a.logits.rows;
-  const row_target target{exists ? a.targets[t] : ignored_target, a.range, a.logits.columns};
+  const row_target target = exists ? a.targets.at(t, a.logits.columns) : row_target::none();
   vocabulary_partial* const sums = split ? a.sums + t * a.tiles : shared_sums + row_here * a.tiles;
   const std::int64_t first = split ? unit % a.tiles : warp_of_row;
   const std::int64_t end = split ? first + 1 : a.tiles;
   if (target.scored()) {
     for (std::int64_t i = first; i < end; i += a.warps_per_row) {
-      const vocabulary_partial sum =
-          sum_tile<statistics>(tile_of<constant_memory>(a.logits.row(t), a.logits.columns, i),
-                               column_in_tile<S>(target.column, i), map);
+      const auto tile = tile_of<constant_memory>(a.logits.row(t), a.logits.columns, i);
+      const vocabulary_partial sum = map.of_row(t, [&](const auto& own) {
+        return sum_tile<statistics>(tile, column_in_tile<S>(target.column, i), own);
+      });
       if (lane_index() == 0) sums[i] = sum;
     }
   }
@@ -147,11 +167,10 @@ static __global__ void __launch_bounds__(threads, statistics ? resident_blocks_w
 template <int block>
 static __global__ void __launch_bounds__(block)
     finish_kernel(const vocabulary_partial* sums, std::int64_t rows, std::int64_t columns,
-                  std::int64_t row_tiles, index_row targets, column_range range,
-                  token_results results) {
+                  std::int64_t row_tiles, row_targets targets, token_results results) {
   const std::int64_t t = blockIdx.x * std::int64_t{block / lanes} + warp_index();
   if (t >= rows) return;
-  const row_target target{targets[t], range, columns};
+  const row_target target = targets.at(t, columns);
   finish_row(results, t, target, row_tiles,
              [&](std::int64_t i) { return sums[t * row_tiles + i]; });
 }
@@ -160,8 +179,8 @@ static __global__ void __launch_bounds__(block)
 /// last.
 template <int block>
 static __global__ void __launch_bounds__(block)
-    combine_kernel(matrix_view<const vocabulary_partial> parts, index_row targets,
-                   token_results results) {
+    combine_kernel(matrix_view<const vocabulary_partial> parts,
+                   prospect::detail::scored_targets targets, token_results results) {
   const std::int64_t t = blockIdx.x * std::int64_t{block} + threadIdx.x;
   if (t >= parts.columns) return;
   const bool ignored = targets[t] == ignored_target;
@@ -180,12 +199,12 @@ template <storage S>
 struct gradient_arguments {
   matrix_view<const S> logits;
   matrix_view<S> gradient;
-  index_row targets;
-  column_range range;
+  row_targets targets;
   strided_span<const float> log_prob;
   strided_span<const double> lse;
   coefficient_rows coefficients;
   std::int64_t tiles;  ///< of a row
+  int padding;         ///< columns behind each row of the gradient that become 0
 };
 
 /// Every tile of every row, a warp each.
@@ -196,7 +215,7 @@ static __global__ void __launch_bounds__(threads, 2)
   const std::int64_t t = unit / a.tiles;
   const std::int64_t i = unit % a.tiles;
   if (t >= a.logits.rows) return;
-  const row_target target{a.targets[t], a.range, a.logits.columns};
+  const row_target target = a.targets.at(t, a.logits.columns);
   row_terms terms{.log_prob = a.log_prob[t],
                   .lse = a.lse[t],
                   .a = a.coefficients.sign * a.coefficients.softmax[t],
@@ -207,7 +226,12 @@ static __global__ void __launch_bounds__(threads, 2)
   if (target.ignored || (terms.zero() && !target.invalid)) {
     write_constant(out, tile.columns, 0);
   } else {
-    write_gradient(tile, out, column_in_tile<S>(target.column, i), terms, map);
+    map.of_row(t, [&](const auto& own) {
+      write_gradient(tile, out, column_in_tile<S>(target.column, i), terms, own);
+    });
+  }
+  if (a.padding != 0 && i == a.tiles - 1) {
+    write_constant(a.gradient.row(t) + a.logits.columns, a.padding, 0);
   }
 }
 
@@ -279,11 +303,11 @@ __device__ row_words<S, shared_memory> resident_tile(const row_words<S, changing
 template <storage S>
 struct deferred_arguments {
   matrix_view<S> logits;
-  index_row targets;
-  column_range range;
+  row_targets targets;
   token_results results;
   std::int64_t tiles;  ///< of a row
   int tiles_per_block;
+  int padding;  ///< columns behind each row that become 0
 };
 
 /// Forward pass and unscaled gradient in one: a row in the hands of a cluster of blocks, a block
@@ -300,7 +324,7 @@ static __global__ void __launch_bounds__(threads, resident ? resident_blocks : 2
   const std::int64_t first = std::int64_t{rank} * a.tiles_per_block;
   const int mine =
       static_cast<int>(a.tiles - first < a.tiles_per_block ? a.tiles - first : a.tiles_per_block);
-  const row_target target{a.targets[t], a.range, a.logits.columns};
+  const row_target target = a.targets.at(t, a.logits.columns);
   S* const row = a.logits.row(t);
   const auto tile_at = [&](int i) {
     return tile_of<changing_memory>(static_cast<const S*>(row), a.logits.columns, first + i);
@@ -309,6 +333,10 @@ static __global__ void __launch_bounds__(threads, resident ? resident_blocks : 2
   std::byte* const memory =
       reinterpret_cast<std::byte*>(block_memory) + a.tiles_per_block * sizeof(vocabulary_partial);
   const auto resident_at = [&](int i) { return memory + i * resident_bytes<S>; };
+  // Nobody reads there.
+  if (a.padding != 0 && rank == blocks_per_row - 1 && warp_index() == warps - 1) {
+    write_constant(row + a.logits.columns, a.padding, 0);
+  }
 
   // The same for all blocks of a row.
   if (!target.scored()) {
@@ -334,8 +362,9 @@ static __global__ void __launch_bounds__(threads, resident ? resident_blocks : 2
     }
   };
   for (int i = warp_index(); i < mine; i += warps) {
-    const vocabulary_partial sum =
-        sum_tile<statistics>(here(i), column_in_tile<S>(target.column, first + i), map);
+    const vocabulary_partial sum = map.of_row(t, [&](const auto& own) {
+      return sum_tile<statistics>(here(i), column_in_tile<S>(target.column, first + i), own);
+    });
     if (lane_index() == 0) shared_sums[i] = sum;
   }
   __syncthreads();
@@ -368,7 +397,9 @@ static __global__ void __launch_bounds__(threads, resident ? resident_blocks : 2
                         .a = -1,
                         .b = -1};
   for (int i = warp_index(); i < mine; i += warps) {
-    write_gradient(here(i), out_at(i), column_in_tile<S>(target.column, first + i), terms, map);
+    map.of_row(t, [&](const auto& own) {
+      write_gradient(here(i), out_at(i), column_in_tile<S>(target.column, first + i), terms, own);
+    });
   }
 }
 

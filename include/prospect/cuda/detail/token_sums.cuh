@@ -5,12 +5,13 @@
 
 #include <prospect/cuda/detail/exponentials.cuh>
 #include <prospect/cuda/detail/words.cuh>
+#include <prospect/cuda/token_checks.hpp>
 #include <prospect/vocabulary.hpp>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cuda::detail {
 
-inline constexpr int words_per_tile = 16 * lanes;
+inline constexpr int words_per_tile = tile_bytes / sizeof(word);
 template <storage S>
 inline constexpr int tile_columns = words_per_tile * per_word<S>;
 template <storage S>

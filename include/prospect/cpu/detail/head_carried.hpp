@@ -1,0 +1,121 @@
+// The frozen head: the gradients of log-probs by their hidden states while the logits pass by once.
+//
+//   dlogp_y/dh = (1 - p_y) w_y - sum over the others of p_j w_j
+//
+// The sum is carried along with e^(z - reference) for p, and shrinks where a later tile of logits
+// is so high that the reference has to be raised.
+#pragma once
+
+#include <prospect/cpu/detail/head_pass.hpp>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
+
+/// Works on the chunk that `pass` has begun.
+template <storage S, gemm<compute_t<S>> Gemm, executor E>
+class carried_gradient {
+ public:
+  using R = compute_t<S>;
+
+  explicit carried_gradient(head_pass<S, Gemm, E>& pass)
+      : pass_{pass}, sums_(static_cast<std::size_t>(pass.count())) {}
+
+  /// The chunk's log-probs, and the gradient of each in its row of `d_hidden`.
+  void run(const token_outputs<R>& out, matrix_view<S> d_hidden) {
+    pass_.start_sums();
+    pass_.for_each_wave([&](std::int64_t first, std::int64_t last) {
+      pass_.sum_tiles(first, last, out.statistics(),
+                      [&](std::int64_t k, std::int64_t i) { step(k, i) = raise_reference(i); });
+      pass_.on().run(last - first, [&](std::int64_t k) { write_others(first + k, k); });
+      pass_.add_hidden(first, last,
+                       [&](std::int64_t k, const matrix_view<R>& sums, std::int64_t row) {
+                         shrink(k, sums, row);
+                       });
+    });
+    for_each_row(pass_.count(), pass_.width() * std::int64_t{sizeof(R)}, pass_.on(),
+                 [&](std::int64_t i) { put(i, out, d_hidden.row(pass_.token(i))); });
+  }
+
+ private:
+  static constexpr double none = -std::numeric_limits<double>::infinity();
+
+  /// A row's sum: what its terms are relative to, and dz/dx of its target.
+  struct carried_sum {
+    double reference = none;
+    double target_slope = 0;
+  };
+  carried_sum& carried(std::int64_t i) { return sums_[static_cast<std::size_t>(i)]; }
+  carried_step<R>& step(std::int64_t k, std::int64_t i) const {
+    return pass_.steps()[k * pass_.rows() + i];
+  }
+
+  /// Before the terms of row i that were summed last.
+  carried_step<R> raise_reference(std::int64_t i) {
+    constexpr double much_higher = 4;  // nats
+    const vocabulary_partial& w = pass_.whole(i);
+    double& reference = carried(i).reference;
+    const double before = reference;
+    if (w.exponentials == 0 || w.shift <= before + much_higher) return {before, R(1)};
+    reference = w.shift;
+    return {reference, static_cast<R>(std::exp(before - reference))};
+  }
+
+  /// Makes a tile of logits, the k-th of its wave, e^(z - reference) dz/dx but for the targets.
+  void write_others(std::int64_t tile, std::int64_t k) {
+    const matrix_view<R> logits = pass_.tile_of_window(tile);
+    for (std::int64_t i = 0; i < pass_.rows(); ++i) {
+      R* const x = logits.row(i);
+      const bool is_token = i < pass_.count();
+      const std::int64_t target = is_token ? pass_.column(i, tile) : -1;
+      if (target >= 0) {
+        carried(i).target_slope = pass_.map(i).slope(static_cast<double>(x[target]));
+      }
+      if (is_token && step(k, i).reference > none) {
+        gradient_row(x, x, logits.columns, -1, R(0), step(k, i).reference, R(1), R(0),
+                     pass_.map(i));
+      } else {
+        std::fill(x, x + logits.columns, R(0));
+      }
+      if (target >= 0) x[target] = 0;
+    }
+  }
+
+  /// Makes a part of the sums, whose first row is row `first`, relative to what the k-th tile of a
+  /// wave is relative to.
+  void shrink(std::int64_t k, const matrix_view<R>& sums, std::int64_t first) const {
+    for (std::int64_t i = 0; i < (std::min)(sums.rows, pass_.count() - first); ++i) {
+      const R by = step(k, first + i).shrinks_to;
+      if (by == 1) continue;
+      R* const sum = sums.row(i);
+      for (std::int64_t j = 0; j < sums.columns; ++j) sum[j] *= by;
+    }
+  }
+
+  /// Row i's scores and its gradient, from its sums.
+  void put(std::int64_t i, const token_outputs<R>& out, S* d_hidden) {
+    const vocabulary_partial& w = pass_.whole(i);
+    const token_scores scores = finish(w);
+    put_scores(out, pass_.token(i), scores);
+    const auto [reference, target_slope] = carried(i);
+    const auto own = static_cast<R>(
+        -target_slope * gradient_at_target(w.target, scores.log_prob, scores.lse, 1, 1));
+    const auto others =
+        static_cast<R>(is_nan(scores.lse) ? scores.lse : std::exp(reference - scores.lse));
+    const S* const weight = pass_.weight_of(pass_.target(i));
+    const R* const sum = pass_.d_hidden(i);
+    for (std::int64_t j = 0; j < pass_.width(); ++j) {
+      d_hidden[j] = store<S>(own * load(weight[j]) - others * sum[j]);
+    }
+  }
+
+  head_pass<S, Gemm, E>& pass_;
+  std::vector<carried_sum> sums_;
+};
+
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END

@@ -1,0 +1,76 @@
+// Argument checks of the head path.
+#pragma once
+
+#include <prospect/cpu/checks.hpp>
+#include <prospect/cpu/head_arguments.hpp>
+#include <prospect/cpu/tokens.hpp>
+#include <prospect/layout.hpp>
+
+#include <string>
+#include <string_view>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
+
+inline token_options token_options_of(const head_options& options) {
+  return {.temperature = options.temperature,
+          .soft_cap = options.soft_cap,
+          .inverse_temperatures = options.inverse_temperatures,
+          .mask = options.mask,
+          .zero_padding = options.zero_padding};
+}
+
+template <storage S>
+checked_rows check_head(const matrix_view<const S>& hidden, const lm_head<S>& head,
+                        const index_row& targets, const token_options& options) {
+  parameters(prospect::detail::problem(options, head.weight.rows));
+  check_matrix("hidden", hidden);
+  if (hidden.rows > 0 && hidden.columns == 0) reject("hidden", "has no columns");
+  check_matrix("head.weight", head.weight);
+  if (head.weight.columns != hidden.columns) {
+    reject("head.weight", "has " + std::to_string(head.weight.columns) + " columns, hidden has " +
+                              std::to_string(hidden.columns));
+  }
+  optional_row("head.bias", head.bias, head.weight.rows);
+  if (targets.size() != hidden.rows) {
+    reject("targets", "has " + std::to_string(targets.size()) + " elements, hidden has " +
+                          std::to_string(hidden.rows) + " rows");
+  }
+  describes_memory("targets", targets.problem());
+  check_mask(options.mask, hidden.rows);
+  const scored_targets scored{targets, options.mask};
+  check_indices("targets", scored, head.weight.rows);
+  return {.targets = scored, .maps = check_maps(options, scored)};
+}
+
+/// A matrix without data and without rows is none.
+template <class T>
+bool wanted(const matrix_view<T>& m) {
+  return m.data != nullptr || m.rows != 0;
+}
+
+/// A gradient, if it is wanted: like the matrix it belongs to.
+template <class T, class S>
+void check_gradient_of(std::string_view name, const matrix_view<T>& gradient,
+                       const matrix_view<const S>& matrix, std::string_view matrix_name,
+                       const token_options& options) {
+  if (!wanted(gradient)) return;
+  check_gradient(name, gradient, options);
+  if (gradient.rows != matrix.rows || gradient.columns != matrix.columns) {
+    reject(name, std::string{"differs in size from "}.append(matrix_name));
+  }
+  if (static_cast<const void*>(gradient.data) == matrix.data) {
+    reject(name, std::string{"must not be "}.append(matrix_name).append(" itself"));
+  }
+}
+
+template <storage S>
+void check_gradients(const head_gradients<S>& g, const matrix_view<const S>& hidden,
+                     const lm_head<S>& head, const token_options& options) {
+  check_gradient_of("gradients.hidden", g.hidden, hidden, "hidden", options);
+  check_gradient_of("gradients.weight", g.weight, head.weight, "head.weight", options);
+  output_row("gradients.bias", g.bias, head.weight.rows);
+}
+
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END

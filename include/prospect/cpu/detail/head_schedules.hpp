@@ -1,0 +1,219 @@
+// In what order a head pass goes through tokens and vocabulary: one schedule for each function of
+// head.hpp. Arguments are checked here, before any work.
+#pragma once
+
+#include <prospect/cpu/detail/head_carried.hpp>
+#include <prospect/cpu/detail/head_pass.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
+
+/// `scored` is ascending; the others get what a token that is not scored gets.
+template <std::floating_point R>
+void zero_scores(const token_outputs<R>& out, std::span<const std::int64_t> scored,
+                 std::int64_t tokens) {
+  std::size_t next = 0;
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    if (next < scored.size() && scored[next] == t) {
+      ++next;
+    } else {
+      put_scores(out, t, {});
+    }
+  }
+}
+
+/// Outputs with the two that gradients are made from, whether the caller wants them or not.
+template <std::floating_point R>
+class with_log_probs {
+ public:
+  with_log_probs(const token_outputs<R>& out, std::int64_t rows) : outputs{out} {
+    const auto n = static_cast<std::size_t>(rows);
+    if (out.log_prob.empty()) outputs.log_prob = log_prob_ = std::vector<R>(n);
+    if (out.lse.empty()) outputs.lse = lse_ = std::vector<double>(n);
+  }
+  with_log_probs(const with_log_probs&) = delete;
+  with_log_probs& operator=(const with_log_probs&) = delete;
+
+  token_outputs<R> outputs;
+
+ private:
+  std::vector<R> log_prob_;
+  std::vector<double> lse_;
+};
+
+/// Log-probs, and of the first tokens the gradients as far as they can be kept: in front of the
+/// workspace, a row for each.
+template <storage S, class Gemm, class E>
+head_ticket head_forward_pass(head_pass<S, Gemm, E>& pass, const token_outputs<compute_t<S>>& out,
+                              head_workspace<compute_t<S>>& workspace, std::int64_t tokens,
+                              bool keep_gradients) {
+  using R = compute_t<S>;
+  check_outputs(out, tokens);
+  const std::vector<std::int64_t> scored = pass.scored();
+  const std::span<const std::int64_t> all{scored};
+  const auto n = static_cast<std::int64_t>(scored.size());
+  static_cast<void>(pass.plan(1, false));  // refuses a workspace that is too small
+  zero_scores(out, all, tokens);
+  workspace.forget();
+  if (n == 0) return workspace.keep(pass.origin(all), 0);
+
+  const std::int64_t kept = keep_gradients ? pass.sizes().tokens_to_keep(n) : 0;
+  const std::int64_t kept_bytes = pass.sizes().kept_bytes(kept);
+  std::byte* const memory = workspace.memory(
+      keep_gradients ? (std::min)(pass.sizes().room(), kept_bytes + pass.sizes().largest_chunk(n))
+                     : pass.sizes().bytes(pass.plan(n, false)));
+  if (kept > 0) {
+    const with_log_probs<R> both{out, tokens};
+    const token_outputs<R>& needed = both.outputs;
+    const head_plan plan = pass.plan(kept, false, kept_bytes);
+    for_each_chunk(all.first(std::size_t(kept)), plan.rows, [&](auto chunk, std::int64_t first) {
+      pass.begin({plan.rows, pass.vocabulary(), plan.wave}, chunk, memory + kept_bytes,
+                 pass.kept_row(memory, first));
+      pass.scores(needed);
+      pass.gradients_in_place(needed.log_prob, needed.lse);
+    });
+  }
+  if (kept < n) {
+    const head_plan plan = pass.plan(n - kept, false, kept_bytes);
+    for_each_chunk(all.subspan(std::size_t(kept)), plan.rows, [&](auto chunk, std::int64_t) {
+      pass.begin(plan, chunk, memory + kept_bytes);
+      pass.scores(out);
+    });
+  }
+  return workspace.keep(pass.origin(all), kept);
+}
+
+template <storage S, class Gemm, class E>
+void head_frozen_pass(head_pass<S, Gemm, E>& pass, const token_outputs<compute_t<S>>& out,
+                      const matrix_view<S>& d_hidden, head_workspace<compute_t<S>>& workspace,
+                      std::int64_t tokens) {
+  check_outputs(out, tokens);
+  const std::vector<std::int64_t> scored = pass.scored();
+  const auto n = static_cast<std::int64_t>(scored.size());
+  const head_plan plan = pass.plan(n, false);
+  zero_scores(out, std::span<const std::int64_t>{scored}, tokens);
+  pass.clear({.hidden = d_hidden}, n > 0);
+  workspace.forget();
+  std::byte* const memory = workspace.memory(pass.sizes().bytes(plan));
+  for_each_chunk(std::span<const std::int64_t>{scored}, plan.rows, [&](auto chunk, std::int64_t) {
+    pass.begin(plan, chunk, memory);
+    carried_gradient<S, Gemm, E>{pass}.run(out, d_hidden);
+  });
+}
+
+template <storage S, class Gemm, class E>
+void head_backward_pass(head_pass<S, Gemm, E>& pass, strided_span<const compute_t<S>> log_prob,
+                        strided_span<const double> lse, strided_span<const compute_t<S>> d_token,
+                        const head_gradients<S>& gradients, const head_ticket& ticket,
+                        head_workspace<compute_t<S>>& workspace) {
+  std::vector<std::int64_t> scored = pass.scored();
+  if (const char* why = workspace.problem(ticket, pass.origin(scored))) reject("ticket", why);
+  const std::int64_t kept_tokens = workspace.kept(ticket);
+  const auto first_other = static_cast<std::size_t>(kept_tokens);
+  std::vector<std::int64_t> others;
+  for (std::size_t i = first_other; i < scored.size(); ++i) {
+    if (d_token[scored[i]] != 0) others.push_back(scored[i]);
+  }
+  std::vector<std::int64_t> kept = std::move(scored);
+  kept.resize(first_other);
+  const std::int64_t kept_bytes = pass.sizes().kept_bytes(kept_tokens);
+  static_cast<void>(pass.plan(1, false, kept_bytes));  // refuses a workspace that is too small
+  pass.clear(gradients, !kept.empty() || !others.empty());
+
+  bool accumulate = gradients.accumulate;
+  const auto run = [&](const std::vector<std::int64_t>& tokens, head_source from) {
+    if (tokens.empty()) return;
+    head_plan plan = pass.plan(static_cast<std::int64_t>(tokens.size()), false, kept_bytes);
+    // Where gradients were kept the forward pass has taken as much already.
+    std::byte* const memory = workspace.memory(kept_bytes + pass.sizes().bytes(plan));
+    if (from == head_source::gradients) plan.window = pass.vocabulary();
+    for_each_chunk(
+        std::span<const std::int64_t>{tokens}, plan.rows, [&](auto chunk, std::int64_t first) {
+          pass.begin(plan, chunk, memory + kept_bytes,
+                     from == head_source::gradients ? pass.kept_row(memory, first) : nullptr);
+          pass.gradients(from, log_prob, lse, d_token, gradients, accumulate);
+          accumulate = true;
+        });
+  };
+  // Once used they are scaled: a second call, or one after an exception, computes them again.
+  workspace.forget();
+  run(kept, head_source::gradients);
+  run(others, head_source::nothing);
+}
+
+/// Sequences [first, last) and their scored tokens, [taken, next) of all that are scored.
+struct head_part {
+  std::int64_t first, last;
+  std::size_t taken, next;
+};
+
+/// As many groups of sequences at a time as fit.
+template <storage S, class Gemm, class E>
+std::vector<head_part> head_parts(const head_pass<S, Gemm, E>& pass, const head_plan& plan,
+                                  std::span<const std::int64_t> scored,
+                                  const sequence_layout& layout, std::int64_t group) {
+  std::vector<head_part> parts;
+  const auto even =
+      static_cast<std::size_t>(even_chunk(static_cast<std::int64_t>(scored.size()), plan.rows));
+  std::size_t next = 0;
+  for (std::int64_t first = 0; first < layout.sequences(); first += group) {
+    const std::size_t start = next;
+    const std::int64_t last = first + group;
+    while (next < scored.size() && scored[next] < layout.end(last - 1)) ++next;
+    const bool joins = !parts.empty() &&
+                       next - parts.back().taken <= static_cast<std::size_t>(plan.rows) &&
+                       parts.back().next - parts.back().taken < even;
+    if (joins) {
+      parts.back().last = last;
+      parts.back().next = next;
+      continue;
+    }
+    const auto tokens = static_cast<std::int64_t>(next - start);
+    if (tokens > plan.rows) {
+      pass.reject_workspace(
+          pass.sizes().bytes({round_up(tokens, row_multiple), plan.window, plan.wave}),
+          "for sequences " + std::to_string(first) + " to " + std::to_string(last - 1));
+    }
+    parts.push_back({first, last, start, next});
+  }
+  return parts;
+}
+
+template <storage S, class Coefficients, class Gemm, class E>
+void head_one_pass(head_pass<S, Gemm, E>& pass, std::span<const std::int64_t> scored,
+                   const sequence_layout& layout, std::int64_t group,
+                   const token_outputs<compute_t<S>>& out, const Coefficients& coefficients,
+                   strided_span<const compute_t<S>> d_token, const head_gradients<S>& gradients,
+                   head_workspace<compute_t<S>>& workspace, std::int64_t rows) {
+  const auto n = static_cast<std::int64_t>(scored.size());
+  const head_plan plan = pass.plan(n, true);
+  const std::vector<head_part> parts = head_parts(pass, plan, scored, layout, group);
+
+  zero_scores(out, scored, rows);
+  pass.clear(gradients, n > 0);
+  workspace.forget();
+  std::byte* const memory = workspace.memory(pass.sizes().bytes(plan));
+  bool accumulate = gradients.accumulate;
+  for (const head_part& p : parts) {
+    const auto tokens = scored.subspan(p.taken, p.next - p.taken);
+    if (!tokens.empty()) {
+      pass.begin(plan, tokens, memory);
+      pass.scores(out);
+    }
+    coefficients(p.first, p.last);
+    if (!tokens.empty()) {
+      pass.gradients(head_source::logits, out.log_prob, out.lse, d_token, gradients, accumulate);
+      accumulate = true;
+    }
+  }
+}
+
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END

@@ -1,0 +1,38 @@
+// A program of which one half is built without exceptions. In this half a refused call throws, and
+// an exception comes out of the pool, although the other half has used it first.
+#include <prospect/class_weights.hpp>
+#include <prospect/cpu/sequences.hpp>
+#include <prospect/executor.hpp>
+#include <prospect/losses/dpo.hpp>
+
+#include <cstdio>
+#include <stdexcept>
+
+std::int64_t quiet_sum(prospect::thread_pool& pool);
+double quiet_bound();
+
+namespace {
+
+template <class Error, class Call>
+bool throws(const Call& call) {
+  try {
+    call();
+  } catch (const Error&) {
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+int main() {
+  prospect::thread_pool pool{3};
+  const bool right = quiet_sum(pool) == 499500 && quiet_bound() == 1.5 &&
+                     throws<std::invalid_argument>([] { prospect::propose_class_weights(0, 1); }) &&
+                     throws<std::runtime_error>([&] {
+                       pool.run(1000, [](std::int64_t) { throw std::runtime_error{"piece"}; });
+                     }) &&
+                     quiet_sum(pool) == 499500;
+  std::puts(right ? "right" : "WRONG");
+  return right ? 0 : 1;
+}
