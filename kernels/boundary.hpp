@@ -3,6 +3,7 @@
 #pragma once
 
 #include <prospect/c/prospect.h>
+#include <prospect/core/float_mode.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -37,9 +38,11 @@ inline prospect_status report(prospect_error* error, prospect_status status,
   return status;
 }
 
-/// Runs the body of a C function: every way out of it becomes a status.
+/// Runs the body of a C function, in the default floating-point mode: every way out of it becomes a
+/// status.
 template <class Body>
 prospect_status guard(prospect_error* error, Body&& body) noexcept {
+  const detail::default_float_mode mode;
   try {
     body();
     return PROSPECT_OK;

@@ -19,7 +19,7 @@ prospect_status prospect_sequence_sums_cpu(const prospect_tokens* tokens,
                                       t.layout(),
                                       {.log_prob = pk::row<double>("log_prob", log_prob),
                                        .tokens = pk::row<std::int32_t>("counts", counts)},
-                                      t.options.mask);
+                                      t.options.mask, host.on);
     });
   });
 }
@@ -32,8 +32,9 @@ prospect_status prospect_spread_cpu(const prospect_tokens* tokens, prospect_row 
     const pk::tokens_of t{tokens};
     if (host.asked()) return;
     pk::with_arithmetic("d_token", d_token.dtype, [&]<class R>(R) {
-      prospect::cpu::spread<R>(pk::row<const double>("d_sequence", d_sequence), t.targets,
-                               t.layout(), pk::row<R>("d_token", d_token), t.options.mask);
+      prospect::cpu::spread<R>(pk::real_row<prospect::const_any_row>("d_sequence", d_sequence),
+                               t.targets, t.layout(), pk::row<R>("d_token", d_token),
+                               t.options.mask, host.on);
     });
   });
 }
@@ -45,6 +46,6 @@ prospect_status prospect_shift_targets_cpu(prospect_row labels, const prospect_l
     const pk::host_context host{context};
     if (host.asked()) return;
     prospect::cpu::shift_targets(pk::indices("labels", labels), pk::layout_of(layout),
-                                 pk::row<std::int32_t>("targets", targets));
+                                 pk::row<std::int32_t>("targets", targets), host.on);
   });
 }

@@ -116,7 +116,7 @@ prospect_status prospect_combine_partials_cpu(const prospect_partial* partials, 
     if (host.asked()) return;
     pk::with_results(results, [&]<class R>(R) {
       prospect::cpu::token_log_probs<R>(pk::gathered(partials, parts, t.targets.size()), t.targets,
-                                        pk::outputs_of<R>(results), t.options.mask);
+                                        pk::outputs_of<R>(results), t.options.mask, host.on);
     });
   });
 }

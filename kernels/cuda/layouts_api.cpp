@@ -34,7 +34,7 @@ prospect_status prospect_spread_cuda(const prospect_tokens* tokens, prospect_row
     const pk::device_context device{context};
     const pk::tokens_of t{tokens};
     const prospect::sequence_layout layout = t.layout();
-    const auto d = pk::row<const double>("d_sequence", d_sequence);
+    const auto d = pk::real_row<prospect::const_any_row>("d_sequence", d_sequence);
     pk::with_arithmetic("d_token", d_token.dtype, [&]<class R>(R) {
       const auto to = pk::row<R>("d_token", d_token);
       pk::check(prospect::cuda::problem(d, t.targets, layout, to, t.options.mask));

@@ -56,12 +56,11 @@ prospect_status prospect_logits_gradient_cuda(prospect_matrix logits, prospect_m
     pk::with_device_storage("logits", logits.dtype, [&]<class S>(S) {
       const auto from = pk::matrix<const S>("logits", logits);
       const auto to = pk::gradient_matrix<S>(logits, gradient);
-      if (!c.two && c.d_token.size() != from.rows) {
-        pk::fail(PROSPECT_INVALID_ARGUMENT, "d_token must have an element for each row");
-      }
-      const prospect::token_coefficients<float> both{.softmax = c.two ? c.softmax : c.d_token,
-                                                     .onehot = c.two ? c.onehot : c.d_token};
-      pk::check(prospect::cuda::problem(from, to, t.targets, c.log_prob, c.lse, both, t.options));
+      const prospect::token_coefficients<float> both{.softmax = c.softmax, .onehot = c.onehot};
+      pk::check(
+          c.two ? prospect::cuda::problem(from, to, t.targets, c.log_prob, c.lse, both, t.options)
+                : prospect::cuda::problem(from, to, t.targets, c.log_prob, c.lse, c.d_token,
+                                          t.options));
       device.run([&](cudaStream_t stream) {
         return c.two ? pk::token_launchers<S>::gradient_of_two(from, to, t.targets, c.log_prob,
                                                                c.lse, both, t.options, stream)
@@ -116,8 +115,9 @@ prospect_status prospect_combine_partials_cuda(const prospect_partial* partials,
     const pk::tokens_of t{tokens};
     const auto out = pk::outputs_of<float>(results);
     const auto all = pk::gathered(partials, parts, t.targets.size());
-    pk::check(prospect::cuda::problem(all, t.targets, out));
-    device.run(
-        [&](cudaStream_t stream) { return pk::launch_combine(all, t.targets, out, stream); });
+    pk::check(prospect::cuda::problem(all, t.targets, out, t.options.mask));
+    device.run([&](cudaStream_t stream) {
+      return pk::launch_combine(all, t.targets, out, t.options.mask, stream);
+    });
   });
 }

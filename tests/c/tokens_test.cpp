@@ -267,3 +267,27 @@ TEST_CASE("a vocabulary in parts, combined in fp32 and fp64") {
      error);
   CHECK(close(std::vector<float>(wide.begin(), wide.end()), whole.log_prob));
 }
+
+TEST_CASE("coefficients go back to the tokens from whatever row they are in") {
+  const std::vector<std::int32_t> target{1, -100, 0};
+  auto layout = sized<prospect_layout>();
+  layout.sequences = 1;
+  layout.length = 3;
+  auto tokens = sized<prospect_tokens>();
+  tokens.targets = c_row(target);
+  tokens.layout = &layout;
+  const auto spread = [&](const auto& d, auto zero) {
+    std::vector<decltype(zero)> d_token(3, decltype(zero)(7));
+    REQUIRE(prospect_spread_cpu(&tokens, c_row(d), c_row(d_token), nullptr, nullptr) ==
+            PROSPECT_OK);
+    CHECK(d_token[1] == 0);
+    CHECK(d_token[0] == d_token[2]);
+    return d_token[0];
+  };
+  // Those of an fp32 batch, that of a bf16 one, and fp64 into fp32 logits' rows.
+  CHECK(spread(std::vector<float>{-0.024F}, 0.0F) == -0.024F);
+  CHECK(spread(std::vector<float>{-0.024F}, 0.0) == double{-0.024F});
+  CHECK(spread(std::vector<double>{-0.024}, 0.0F) == -0.024F);
+  CHECK(spread(std::vector<double>{-0.024}, 0.0) == -0.024);
+  CHECK(spread(std::vector<prospect::bfloat16>{prospect::bfloat16{-0.75F}}, 0.0F) == -0.75F);
+}

@@ -86,7 +86,7 @@ PROSPECT_API prospect_status prospect_sequence_sums_cpu(const prospect_tokens* t
                                                         prospect_row log_prob, prospect_row counts,
                                                         const prospect_context* context,
                                                         prospect_error* error);
-/* A sequence's coefficient (float or double) to each of its scored tokens, and 0 to the others.
+/* A sequence's coefficient (real) to each of its scored tokens, and 0 to the others.
  * `d_token` is float or double. */
 PROSPECT_API prospect_status prospect_spread_cpu(const prospect_tokens* tokens,
                                                  prospect_row d_sequence, prospect_row d_token,
