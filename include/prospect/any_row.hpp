@@ -62,7 +62,7 @@ concept stored_range = std::ranges::contiguous_range<Row> && std::ranges::sized_
 /// outlive it holds rows that do. Empty means "not given".
 class const_any_row {
  public:
-  constexpr const_any_row() = default;
+  PROSPECT_INLINE constexpr const_any_row() = default;
   PROSPECT_HD constexpr const_any_row(const void* data, dtype type, std::int64_t size,
                                       std::int64_t stride = 1) noexcept
       : data_{data}, size_{size}, stride_{stride}, type_{type} {}
@@ -114,7 +114,7 @@ class const_any_row {
 /// An output row of any storage type; never made from anything const. Empty means "not wanted".
 class any_row {
  public:
-  constexpr any_row() = default;
+  PROSPECT_INLINE constexpr any_row() = default;
   PROSPECT_HD constexpr any_row(void* data, dtype type, std::int64_t size,
                                 std::int64_t stride = 1) noexcept
       : data_{data}, size_{size}, stride_{stride}, type_{type} {}

@@ -39,15 +39,19 @@ struct sum_count {
 class normaliser {
  public:
   /// Coefficients are dL_i/dP_i as they are.
-  static constexpr normaliser sum() noexcept { return {by::nothing, 1}; }
+  PROSPECT_INLINE static constexpr normaliser sum() noexcept { return {by::nothing, 1}; }
   /// Divided by the number of counted examples of this call (TRL, HALOs).
-  static constexpr normaliser mean() noexcept { return {by::local_count, 1}; }
+  PROSPECT_INLINE static constexpr normaliser mean() noexcept { return {by::local_count, 1}; }
   /// Divided by a count known to the caller, e.g. summed over ranks and micro-batches. Must be
   /// positive. A loss scale s is `over(count / s)`.
-  static constexpr normaliser over(double count) noexcept { return {by::given_count, count}; }
+  PROSPECT_INLINE static constexpr normaliser over(double count) noexcept {
+    return {by::given_count, count};
+  }
 
   /// False if `over` was given no positive, finite number.
-  constexpr bool valid() const noexcept { return count_ >= 1e-300 && count_ <= 1e300; }
+  PROSPECT_INLINE constexpr bool valid() const noexcept {
+    return count_ >= 1e-300 && count_ <= 1e300;
+  }
   /// Whether the factor depends on what is counted in this call.
   PROSPECT_HD constexpr bool counts() const noexcept { return by_ == by::local_count; }
   /// The factor on losses and coefficients, for a batch with this many counted examples.
@@ -58,7 +62,7 @@ class normaliser {
 
  private:
   enum class by { nothing, local_count, given_count };
-  constexpr normaliser(by what, double count) noexcept : by_{what}, count_{count} {}
+  PROSPECT_HD constexpr normaliser(by what, double count) noexcept : by_{what}, count_{count} {}
   by by_;
   double count_;
 };
@@ -261,7 +265,7 @@ struct paired_metrics {
   std::int64_t first_nonfinite = -1;  ///< index of the first of them in this call, or -1
   double total = 0;                   ///< the scalar loss: the sum times the normaliser's factor
 
-  constexpr std::array<named_metric, 8> named() const {
+  PROSPECT_INLINE constexpr std::array<named_metric, 8> named() const {
     return {{{"loss", loss},
              {"rewards/chosen", rewards_chosen},
              {"rewards/rejected", rewards_rejected},
@@ -290,7 +294,7 @@ struct unpaired_metrics {
   std::int64_t first_nonfinite = -1;
   double total = 0;
 
-  constexpr std::array<named_metric, 8> named() const {
+  PROSPECT_INLINE constexpr std::array<named_metric, 8> named() const {
     return {{{"loss", loss},
              {"rewards/chosen", rewards_chosen},
              {"rewards/rejected", rewards_rejected},

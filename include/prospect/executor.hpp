@@ -80,6 +80,12 @@ struct team {
     std::atomic<std::int64_t> next{0};
     std::atomic<int> helpers{0};  ///< changed under the team's mutex, as is the next
     std::exception_ptr error{};
+
+    PROSPECT_INLINE job(task work, std::int64_t count, void (*with)(team&, job&)) noexcept
+        : body{work}, size{count}, take_pieces{with} {}
+    PROSPECT_INLINE ~job() = default;
+    job(const job&) = delete;
+    job& operator=(const job&) = delete;
   };
 
   std::mutex in_use;

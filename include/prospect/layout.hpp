@@ -35,14 +35,15 @@ struct scored_targets {
 class sequence_layout {
  public:
   /// `sequences` blocks of `length` rows each.
-  static constexpr sequence_layout padded(std::int64_t sequences, std::int64_t length) noexcept {
+  PROSPECT_INLINE static constexpr sequence_layout padded(std::int64_t sequences,
+                                                          std::int64_t length) noexcept {
     sequence_layout layout;
     layout.sequences_ = sequences;
     layout.length_ = length;
     return layout;
   }
   /// `offsets` has one element more than there are sequences, starts at 0 and never decreases.
-  static constexpr sequence_layout packed(index_row offsets) noexcept {
+  PROSPECT_INLINE static constexpr sequence_layout packed(index_row offsets) noexcept {
     sequence_layout layout;
     layout.sequences_ = offsets.size() > 0 ? offsets.size() - 1 : 0;
     layout.begins_ = offsets;
@@ -50,7 +51,8 @@ class sequence_layout {
   }
   /// Sequence i is rows `[begins[i], ends[i])`: ascending, no row in two of them. Rows in front of,
   /// between and behind them belong to no sequence.
-  static constexpr sequence_layout ranges(index_row begins, index_row ends) noexcept {
+  PROSPECT_INLINE static constexpr sequence_layout ranges(index_row begins,
+                                                          index_row ends) noexcept {
     sequence_layout layout;
     layout.sequences_ = begins.size();
     layout.begins_ = begins;

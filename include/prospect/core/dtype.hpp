@@ -26,7 +26,7 @@ PROSPECT_HD constexpr To bit_cast(From x) noexcept {
 struct bfloat16 {
   std::uint16_t bits;
 
-  bfloat16() = default;
+  PROSPECT_INLINE bfloat16() = default;
   PROSPECT_HD explicit constexpr bfloat16(float x) noexcept {
     const auto u = detail::bit_cast<std::uint32_t>(x);
     const bool nan = (u & 0x7fffffffU) > 0x7f800000U;
@@ -44,7 +44,7 @@ struct bfloat16 {
 struct float16 {
   std::uint16_t bits;
 
-  float16() = default;
+  PROSPECT_INLINE float16() = default;
   PROSPECT_HD explicit constexpr float16(float x) noexcept : bits{narrow(x)} {}
   PROSPECT_HD explicit constexpr operator float() const noexcept { return widen(bits); }
 

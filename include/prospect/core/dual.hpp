@@ -30,7 +30,7 @@ struct dual {
   R value{};
   R partial[N]{};
 
-  dual() = default;
+  PROSPECT_INLINE dual() = default;
   PROSPECT_HD constexpr dual(R constant) noexcept : value{constant} {}
   template <class Number>
     requires(std::is_arithmetic_v<Number> && !std::same_as<Number, R>)

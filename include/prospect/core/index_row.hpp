@@ -13,9 +13,11 @@ namespace prospect::inline v1 {
 /// A row of int32 or int64 indices, read as int64: targets, or offsets of packed sequences.
 class index_row {
  public:
-  constexpr index_row() = default;
-  constexpr index_row(strided_span<const std::int32_t> narrow) noexcept : narrow_{narrow} {}
-  constexpr index_row(strided_span<const std::int64_t> wide) noexcept : wide_{wide} {}
+  PROSPECT_INLINE constexpr index_row() = default;
+  PROSPECT_INLINE constexpr index_row(strided_span<const std::int32_t> narrow) noexcept
+      : narrow_{narrow} {}
+  PROSPECT_INLINE constexpr index_row(strided_span<const std::int64_t> wide) noexcept
+      : wide_{wide} {}
   /// From a pointer, as `strided_span` is.
   PROSPECT_HD constexpr index_row(const std::int32_t* data, std::int64_t size,
                                   std::int64_t stride = 1) noexcept
@@ -26,10 +28,10 @@ class index_row {
   /// From any contiguous container of int32 or int64 that outlives the call.
   template <class Row>
     requires(std::convertible_to<Row &&, strided_span<const std::int32_t>>)
-  constexpr index_row(Row&& row) noexcept : narrow_{row} {}
+  PROSPECT_INLINE constexpr index_row(Row&& row) noexcept : narrow_{row} {}
   template <class Row>
     requires(std::convertible_to<Row &&, strided_span<const std::int64_t>>)
-  constexpr index_row(Row&& row) noexcept : wide_{row} {}
+  PROSPECT_INLINE constexpr index_row(Row&& row) noexcept : wide_{row} {}
 
   PROSPECT_HD constexpr std::int64_t operator[](std::int64_t i) const noexcept {
 #if defined(__CUDA_ARCH__)

@@ -53,3 +53,11 @@
                       __AVX512FP16__, __AVXVNNI__, __GFNI__, __ADX__),                             \
       PROSPECT_DIGIT(__EXCEPTIONS), , )
 #endif
+
+// Of the CPU back end's own code. In a .cu file it is another: nvcc takes no vectors in functions
+// that are for the device as well, so losses are given one sample after the other there.
+#if defined(__CUDACC__)
+#define PROSPECT_CPU_ISA PROSPECT_NAME(PROSPECT_ISA, _in_cuda, , , , , , )
+#else
+#define PROSPECT_CPU_ISA PROSPECT_ISA
+#endif

@@ -22,7 +22,7 @@ concept mask_element = std::same_as<M, std::uint8_t> || std::same_as<M, bool> ||
 /// empty one is no mask: everything is scored.
 class mask_row {
  public:
-  constexpr mask_row() = default;
+  PROSPECT_INLINE constexpr mask_row() = default;
   template <class M>
     requires(mask_element<std::remove_const_t<M>>)
   PROSPECT_HD constexpr mask_row(strided_span<M> row) noexcept
@@ -38,7 +38,7 @@ class mask_row {
   template <std::ranges::contiguous_range Row>
     requires(mask_element<std::ranges::range_value_t<Row>> &&
              std::convertible_to<Row &&, strided_span<const std::ranges::range_value_t<Row>>>)
-  constexpr mask_row(Row&& row) noexcept
+  PROSPECT_INLINE constexpr mask_row(Row&& row) noexcept
       : mask_row{strided_span<const std::ranges::range_value_t<Row>>{row}} {}
 
   /// Whether row i is scored.

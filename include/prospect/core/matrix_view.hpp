@@ -20,7 +20,7 @@ struct matrix_view {
   std::int64_t columns = 0;
   std::int64_t pitch = 0;
 
-  constexpr matrix_view() = default;
+  PROSPECT_INLINE constexpr matrix_view() = default;
   PROSPECT_HD constexpr matrix_view(T* first, std::int64_t row_count, std::int64_t column_count,
                                     std::int64_t row_pitch) noexcept
       : data{first}, rows{row_count}, columns{column_count}, pitch{row_pitch} {}

@@ -25,7 +25,7 @@ class strided_span {
   using element_type = T;
   using value_type = std::remove_cv_t<T>;
 
-  constexpr strided_span() = default;
+  PROSPECT_INLINE constexpr strided_span() = default;
   PROSPECT_HD constexpr strided_span(T* data, std::int64_t size, std::int64_t stride = 1) noexcept
       : data_{data}, size_{size}, stride_{stride} {}
 
@@ -34,7 +34,7 @@ class strided_span {
     requires(std::ranges::sized_range<Row> && std::ranges::borrowed_range<Row &&> &&
              std::convertible_to<std::remove_reference_t<std::ranges::range_reference_t<Row>> (*)[],
                                  T (*)[]>)
-  constexpr strided_span(Row&& row) noexcept
+  PROSPECT_INLINE constexpr strided_span(Row&& row) noexcept
       : data_{std::ranges::data(row)}, size_{static_cast<std::int64_t>(std::ranges::size(row))} {}
 
   /// `T` to `const T`, never back.

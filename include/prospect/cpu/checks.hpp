@@ -5,6 +5,7 @@
 #include <prospect/batch.hpp>
 #include <prospect/core/error.hpp>
 #include <prospect/core/extent.hpp>
+#include <prospect/core/isa.hpp>
 #include <prospect/losses/reads.hpp>
 #include <prospect/reference_point.hpp>
 
@@ -17,6 +18,7 @@
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
 
 [[noreturn]] inline void reject(std::string_view argument, std::string_view why) {
   prospect::detail::refuse(
@@ -125,5 +127,6 @@ void finite_point(const reference_point& point) {
   }
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu::detail
 PROSPECT_STRICT_END

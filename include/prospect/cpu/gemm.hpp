@@ -2,6 +2,7 @@
 // EIGEN_USE_BLAS and link one), or whatever else is callable in the same way.
 #pragma once
 
+#include <prospect/core/isa.hpp>
 #include <prospect/core/matrix_view.hpp>
 
 #include <Eigen/Core>
@@ -10,6 +11,7 @@
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu {
+inline namespace PROSPECT_CPU_ISA {
 
 /// One side of a product: a row-major matrix, or its transpose.
 template <std::floating_point R>
@@ -55,5 +57,6 @@ struct eigen_gemm {
 
 static_assert(gemm<eigen_gemm, float> && gemm<eigen_gemm, double>);
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu
 PROSPECT_STRICT_END

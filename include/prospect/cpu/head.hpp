@@ -34,6 +34,7 @@
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu {
+inline namespace PROSPECT_CPU_ISA {
 
 /// Log-probabilities of the target tokens from hidden states ([tokens, hidden]), as
 /// `token_log_probs` gives them from logits. Results do not depend on the workspace.
@@ -131,5 +132,6 @@ void head_step(matrix_view<const std::type_identity_t<S>> hidden, const lm_head<
                            coefficients, d_token, gradients, workspace, hidden.rows);
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu
 PROSPECT_STRICT_END

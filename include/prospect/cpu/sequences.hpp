@@ -11,6 +11,7 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu {
 
 namespace detail {
+inline namespace PROSPECT_CPU_ISA {
 
 template <class Loss, class R>
 constexpr void must_be_paired() {
@@ -50,7 +51,10 @@ unpaired_metrics evaluate_any(const Loss& loss, const unpaired_batch<>& in, cons
              : evaluate_completions_in<float>(loss, in, point, out, by, on);
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace detail
+
+inline namespace PROSPECT_CPU_ISA {
 
 /// Evaluates a paired loss, its gradient and its metrics on n pairs.
 ///
@@ -178,5 +182,6 @@ observation mismatched_kl(strided_span<const std::type_identity_t<S>> policy,
   return detail::observe<compute_t<S>>(policy, reference, tokens, on);
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu
 PROSPECT_STRICT_END

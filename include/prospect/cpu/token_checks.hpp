@@ -2,6 +2,7 @@
 // work is done. The twin of cuda/token_checks.hpp, with a look at the rows themselves.
 #pragma once
 
+#include <prospect/core/isa.hpp>
 #include <prospect/core/matrix_view.hpp>
 #include <prospect/cpu/checks.hpp>
 #include <prospect/layout.hpp>
@@ -13,6 +14,7 @@
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
 
 using prospect::detail::row_maps;
 using prospect::detail::scored_targets;
@@ -124,5 +126,6 @@ inline void check_layout(const sequence_layout& layout, std::int64_t rows) {
   if (const char* why = layout.problem(rows)) reject("layout", why);
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu::detail
 PROSPECT_STRICT_END

@@ -19,6 +19,7 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu {
 
 namespace detail {
+inline namespace PROSPECT_CPU_ISA {
 
 inline scored_targets check_sequences(const index_row& targets, const mask_row& mask,
                                       const sequence_layout& layout) {
@@ -64,7 +65,10 @@ void for_each_token(const sequence_layout& layout, std::int64_t rows, E& on, con
   for (std::int64_t t = layout.gap(layout.sequences()); t < rows; ++t) outside(t);
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace detail
+
+inline namespace PROSPECT_CPU_ISA {
 
 /// Sums token log-probabilities over the scored tokens of each sequence, in fp64.
 ///
@@ -141,5 +145,6 @@ void shift_targets(index_row labels, const sequence_layout& layout,
       });
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu
 PROSPECT_STRICT_END

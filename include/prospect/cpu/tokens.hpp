@@ -18,6 +18,7 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu {
 
 namespace detail {
+inline namespace PROSPECT_CPU_ISA {
 
 template <std::floating_point R>
 void put_scores(const token_outputs<R>& out, std::int64_t t, const token_scores& scores) {
@@ -172,7 +173,10 @@ void vocabulary_partials(const row_kernels<S>& kernels, matrix_view<const S> log
   });
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace detail
+
+inline namespace PROSPECT_CPU_ISA {
 
 /// Log-probabilities of the target tokens, and what else `out` asks for, in one pass over memory.
 ///
@@ -315,5 +319,6 @@ void token_log_probs(matrix_view<const vocabulary_partial> parts, index_row targ
   });
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu
 PROSPECT_STRICT_END

@@ -23,7 +23,7 @@ namespace prospect::inline v1::cuda {
 /// Two calls may share a scratch if they are ordered by their stream.
 class scratch {
  public:
-  constexpr scratch() = default;
+  PROSPECT_INLINE constexpr scratch() = default;
   constexpr scratch(void* data, std::size_t size) noexcept
       : data_{static_cast<std::byte*>(data)}, size_{size} {}
   /// Asks a launcher to write the size it needs to `bytes` and to do nothing else.

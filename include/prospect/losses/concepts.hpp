@@ -43,7 +43,7 @@ struct parameter {
 
 /// Why these hyper-parameters make no sense, or nullptr. A loss without `problem()` accepts all.
 template <class L>
-constexpr const char* problem(const L& loss) {
+PROSPECT_INLINE constexpr const char* problem(const L& loss) {
   if constexpr (requires { loss.problem(); }) {
     return loss.problem();
   } else {
@@ -67,8 +67,8 @@ namespace detail {
 
 /// Positive, and so far inside the range of fp32 that neither it nor its inverse leaves it; false
 /// for NaN.
-constexpr bool positive(double x) { return x >= 1e-30 && x <= 1e30; }
-constexpr bool not_negative(double x) { return x >= 0 && x <= 1e30; }
+PROSPECT_INLINE constexpr bool positive(double x) { return x >= 1e-30 && x <= 1e30; }
+PROSPECT_INLINE constexpr bool not_negative(double x) { return x >= 0 && x <= 1e30; }
 
 }  // namespace detail
 

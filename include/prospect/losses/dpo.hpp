@@ -22,7 +22,7 @@ struct dpo {
   static constexpr std::array<parameter<dpo>, 2> parameters{
       {{"beta", &dpo::beta}, {"label_smoothing", &dpo::label_smoothing}}};
 
-  constexpr const char* problem() const {
+  PROSPECT_INLINE constexpr const char* problem() const {
     if (!detail::positive(beta)) return "beta must be positive (1e-30 to 1e30)";
     if (!(label_smoothing >= 0 && label_smoothing < 1)) return "label_smoothing must lie in [0, 1)";
     return nullptr;

@@ -19,7 +19,7 @@ struct hinge {
   static constexpr bool branch_free = true;
   static constexpr std::array<parameter<hinge>, 1> parameters{{{"beta", &hinge::beta}}};
 
-  constexpr const char* problem() const {
+  PROSPECT_INLINE constexpr const char* problem() const {
     return detail::positive(beta) ? nullptr : "beta must be positive (1e-30 to 1e30)";
   }
 

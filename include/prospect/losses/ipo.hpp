@@ -21,7 +21,7 @@ struct ipo {
   static constexpr bool branch_free = true;
   static constexpr std::array<parameter<ipo>, 1> parameters{{{"tau", &ipo::tau}}};
 
-  constexpr const char* problem() const {
+  PROSPECT_INLINE constexpr const char* problem() const {
     return detail::positive(tau) ? nullptr : "tau must be positive (1e-30 to 1e30)";
   }
 

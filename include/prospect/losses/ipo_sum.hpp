@@ -19,7 +19,7 @@ struct ipo_sum {
   static constexpr bool branch_free = true;
   static constexpr std::array<parameter<ipo_sum>, 1> parameters{{{"tau", &ipo_sum::tau}}};
 
-  constexpr const char* problem() const {
+  PROSPECT_INLINE constexpr const char* problem() const {
     return detail::positive(tau) ? nullptr : "tau must be positive (1e-30 to 1e30)";
   }
 

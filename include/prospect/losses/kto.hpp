@@ -28,7 +28,7 @@ struct kto {
        {"desirable_weight", &kto::desirable_weight},
        {"undesirable_weight", &kto::undesirable_weight}}};
 
-  constexpr const char* problem() const {
+  PROSPECT_INLINE constexpr const char* problem() const {
     if (!detail::positive(beta)) return "beta must be positive (1e-30 to 1e30)";
     if (!detail::not_negative(desirable_weight)) {
       return "desirable_weight must not be negative (0 to 1e30)";

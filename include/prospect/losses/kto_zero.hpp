@@ -20,13 +20,13 @@ struct kto_zero {
        {"desirable_weight", &kto_zero::desirable_weight},
        {"undesirable_weight", &kto_zero::undesirable_weight}}};
 
-  constexpr kto as_kto() const {
+  PROSPECT_INLINE constexpr kto as_kto() const {
     return {.beta = beta,
             .desirable_weight = desirable_weight,
             .undesirable_weight = undesirable_weight};
   }
 
-  constexpr const char* problem() const { return as_kto().problem(); }
+  PROSPECT_INLINE constexpr const char* problem() const { return as_kto().problem(); }
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const unpaired<T>& e) const {

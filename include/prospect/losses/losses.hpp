@@ -1,6 +1,7 @@
 // All built-in losses, and a visitor over the list, for code that picks a loss by name.
 #pragma once
 
+#include <prospect/core/isa.hpp>
 #include <prospect/losses/differentiate.hpp>
 #include <prospect/losses/dpo.hpp>
 #include <prospect/losses/hinge.hpp>
@@ -26,6 +27,8 @@ using builtin_losses = decltype(std::tuple_cat(
 
 }  // namespace detail
 
+inline namespace PROSPECT_ISA {
+
 /// Calls `visit(loss)` with a default-constructed value of every loss in losses.def, in order.
 template <class Visitor>
 constexpr void for_each_loss(Visitor&& visit) {
@@ -44,5 +47,6 @@ constexpr bool set_parameter(L& loss, std::string_view name, double value) {
   return false;
 }
 
+}  // namespace PROSPECT_ISA
 }  // namespace prospect::inline v1
 PROSPECT_STRICT_END

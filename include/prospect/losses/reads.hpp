@@ -3,6 +3,7 @@
 // formula. Several values are tried, because a formula may be flat or branch.
 #pragma once
 
+#include <prospect/core/isa.hpp>
 #include <prospect/core/strict.hpp>
 #include <prospect/losses/differentiate.hpp>
 
@@ -10,6 +11,7 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1 {
 
 namespace detail {
+inline namespace PROSPECT_ISA {
 
 /// By the bits first: of what is computed twice the same way, NaN included, a compiler then sees
 /// that it is the same, and asks nothing at run time.
@@ -52,7 +54,10 @@ PROSPECT_INLINE bool tells_apart(const L& loss, const completion<R>& a, const co
   }
 }
 
+}  // namespace PROSPECT_ISA
 }  // namespace detail
+
+inline namespace PROSPECT_ISA {
 
 /// Whether the loss depends on the reference.
 template <class R, class L>
@@ -102,5 +107,6 @@ bool reads_reference_point(const L& loss) {
   return false;
 }
 
+}  // namespace PROSPECT_ISA
 }  // namespace prospect::inline v1
 PROSPECT_STRICT_END

@@ -24,7 +24,7 @@ struct robust_dpo {
   static constexpr std::array<parameter<robust_dpo>, 2> parameters{
       {{"beta", &robust_dpo::beta}, {"label_smoothing", &robust_dpo::label_smoothing}}};
 
-  constexpr const char* problem() const {
+  PROSPECT_INLINE constexpr const char* problem() const {
     if (!detail::positive(beta)) return "beta must be positive (1e-30 to 1e30)";
     if (!(label_smoothing >= 0 && label_smoothing < 0.5)) {
       return "label_smoothing must lie in [0, 1/2)";

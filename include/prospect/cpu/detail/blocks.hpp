@@ -31,11 +31,11 @@ struct tally {
   std::int64_t nonfinite = 0;
   std::int64_t first_nonfinite = -1;
 
-  double total(int which) const {
+  PROSPECT_INLINE double total(int which) const {
     const double* x = lane[which];
     return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
   }
-  tally& operator+=(const tally& later) {
+  PROSPECT_INLINE tally& operator+=(const tally& later) {
     for (int k = 0; k < N; ++k) {
       for (int i = 0; i < 8; ++i) lane[k][i] += later.lane[k][i];
     }
@@ -44,6 +44,8 @@ struct tally {
     return *this;
   }
 };
+
+inline namespace PROSPECT_CPU_ISA {
 
 /// How n rows are divided, by their number alone: pieces of so many rows that there are at most
 /// `most`. Fewer rows than are worth threads are done before a thread that sleeps is awake.
@@ -100,8 +102,6 @@ auto in_pieces(std::int64_t n, E& on, const F& f) {
   for (std::int64_t i = 1; i < pieces.count; ++i) all += parts[i];
   return all;
 }
-
-inline namespace PROSPECT_CPU_ISA {
 
 /// Enough to make little of what a block costs beside its rows.
 inline constexpr int block_size = 256;

@@ -15,6 +15,7 @@
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
 
 /// Works on the chunk that `pass` has begun.
 template <storage S, gemm<compute_t<S>> Gemm, executor E>
@@ -117,5 +118,6 @@ class carried_gradient {
   std::vector<carried_sum> sums_;
 };
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu::detail
 PROSPECT_STRICT_END

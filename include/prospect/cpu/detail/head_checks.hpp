@@ -11,6 +11,7 @@
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
 
 inline token_options token_options_of(const head_options& options) {
   return {.temperature = options.temperature,
@@ -72,5 +73,6 @@ void check_gradients(const head_gradients<S>& g, const matrix_view<const S>& hid
   output_row("gradients.bias", g.bias, head.weight.rows);
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu::detail
 PROSPECT_STRICT_END

@@ -16,6 +16,7 @@
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
 
 /// What the window of logits holds at the start of a backward pass.
 enum class head_source {
@@ -386,5 +387,6 @@ class head_pass {
   std::vector<vocabulary_partial> whole_;
 };
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu::detail
 PROSPECT_STRICT_END

@@ -4,6 +4,7 @@
 
 #include <prospect/core/dtype.hpp>
 #include <prospect/core/extent.hpp>
+#include <prospect/core/isa.hpp>
 #include <prospect/cpu/head_workspace.hpp>
 #include <prospect/vocabulary.hpp>
 
@@ -15,6 +16,7 @@
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
 
 using prospect::detail::most_bytes;
 using prospect::detail::product;
@@ -182,5 +184,6 @@ void for_each_chunk(std::span<const std::int64_t> tokens, std::int64_t most_rows
   }
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu::detail
 PROSPECT_STRICT_END

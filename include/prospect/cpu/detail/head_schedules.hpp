@@ -14,6 +14,7 @@
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
 
 /// `scored` is ascending; the others get what a token that is not scored gets.
 template <std::floating_point R>
@@ -215,5 +216,6 @@ void head_one_pass(head_pass<S, Gemm, E>& pass, std::span<const std::int64_t> sc
   }
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu::detail
 PROSPECT_STRICT_END

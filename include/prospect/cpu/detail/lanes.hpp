@@ -22,9 +22,6 @@
 
 // What a width has is decided here and nowhere else, so that a name always means the same code.
 #if defined(__CUDACC__)
-// Host code in a .cu file: nvcc takes no vectors in functions that are for the device as well, so
-// losses are given one sample after the other there.
-#define PROSPECT_CPU_ISA PROSPECT_NAME(PROSPECT_ISA, _in_cuda, , , , , , )
 #define PROSPECT_CPU_VECTOR_BYTES 16
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include <immintrin.h>
@@ -35,9 +32,6 @@
 #endif
 #else
 #define PROSPECT_CPU_VECTOR_BYTES 16
-#endif
-#if !defined(__CUDACC__)
-#define PROSPECT_CPU_ISA PROSPECT_ISA
 #endif
 
 PROSPECT_STRICT_BEGIN

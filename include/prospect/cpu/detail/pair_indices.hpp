@@ -10,6 +10,7 @@
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
 
 inline void indices_below(std::string_view name, const index_row& indices, std::int64_t end) {
   for (std::int64_t i = 0; i < indices.size(); ++i) {
@@ -66,5 +67,6 @@ inline void set_to_zero(const any_row& row) {
   }
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu::detail
 PROSPECT_STRICT_END

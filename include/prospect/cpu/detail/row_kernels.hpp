@@ -26,6 +26,8 @@ struct kept_exponentials {
   int pieces = 0;                   ///< none where the row still holds its logits
   std::int64_t first[most];
   double shift[most];
+
+  PROSPECT_INLINE kept_exponentials() = default;
 };
 
 /// The kernels for one storage type. The archive fills it with those of the instruction set it

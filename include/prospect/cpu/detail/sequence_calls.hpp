@@ -2,6 +2,7 @@
 // rows are counted, and what sums become. The API that picks the kernels is cpu/sequences.hpp.
 #pragma once
 
+#include <prospect/core/float_mode.hpp>
 #include <prospect/cpu/checks.hpp>
 #include <prospect/cpu/detail/pair_indices.hpp>
 #include <prospect/cpu/detail/sequence_kernels.hpp>
@@ -24,6 +25,7 @@ struct class_points {
 };
 
 namespace detail {
+inline namespace PROSPECT_CPU_ISA {
 
 /// A row of token counts by name, of how many sequences, and the indices it is seen through.
 struct given_tokens {
@@ -92,6 +94,7 @@ template <std::floating_point R, class Loss, executor E>
 paired_metrics evaluate_pairs(const paired_kernels<R, Loss>& kernels, const Loss& loss,
                               const paired_batch<>& in, const paired_outputs<>& out,
                               const normaliser& by, E& on) {
+  const prospect::detail::default_float_mode mode;
   const std::int64_t n = in.policy_chosen.size();
   parameters(problem(loss));
   valid(by);
@@ -118,6 +121,7 @@ template <std::floating_point R, class Loss, executor E>
 paired_metrics evaluate_pairs(const paired_kernels<R, Loss>& kernels, const Loss& loss,
                               const indexed_pairs& in, const indexed_outputs& out,
                               const normaliser& by, E& on) {
+  const prospect::detail::default_float_mode mode;
   const std::int64_t n = in.chosen.size();
   const std::int64_t sequences = in.policy.size();
   parameters(problem(loss));
@@ -154,6 +158,7 @@ paired_metrics evaluate_pairs(const paired_kernels<R, Loss>& kernels, const Loss
 template <executor E>
 class_points class_points_of(tally<class_sum::size> (*ratios)(const unpaired_batch<>&, range),
                              const unpaired_batch<>& in, E& on) {
+  const prospect::detail::default_float_mode mode;
   using sum = class_sum;
   const auto sums = in_pieces(in.policy.size(), on, [&](range piece) { return ratios(in, piece); });
   const auto of = [&](int which) { return sums.total(which); };
@@ -235,6 +240,7 @@ template <std::floating_point R, class Loss, executor E>
 unpaired_metrics evaluate_completions(const unpaired_kernels<R, Loss>& kernels, const Loss& loss,
                                       const unpaired_batch<>& in, const reference_point& point,
                                       const unpaired_outputs<>& out, const normaliser& by, E& on) {
+  const prospect::detail::default_float_mode mode;
   finite_point<R>(point);
   const double n_counted = check_unpaired<R>(loss, in, out, by, on);
   const class_terms terms{.z = point.z};
@@ -249,6 +255,7 @@ template <std::floating_point R, class Loss, executor E>
 unpaired_metrics evaluate_completions(const unpaired_kernels<R, Loss>& kernels, const Loss& loss,
                                       const unpaired_batch<>& in, cross_class,
                                       const unpaired_outputs<>& out, const normaliser& by, E& on) {
+  const prospect::detail::default_float_mode mode;
   const double n_counted = check_unpaired<R>(loss, in, out, by, on);
   const class_points points = class_points_of(kernels.ratios, in, on);
 
@@ -275,6 +282,7 @@ unpaired_metrics evaluate_completions(const unpaired_kernels<R, Loss>& kernels, 
 template <std::floating_point R, executor E>
 observation observe(const const_any_row& policy, const const_any_row& reference,
                     strided_span<const std::int32_t> tokens, E& on) {
+  const prospect::detail::default_float_mode mode;
   const std::int64_t n = policy.size();
   if (n == 0) {
     reject("mismatched policy",
@@ -293,6 +301,7 @@ observation observe(const const_any_row& policy, const const_any_row& reference,
   return seen;
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace detail
 
 }  // namespace prospect::inline v1::cpu

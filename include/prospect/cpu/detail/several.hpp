@@ -22,7 +22,7 @@ struct several {
 
   vector lane{};
 
-  several() = default;
+  PROSPECT_INLINE several() = default;
   PROSPECT_INLINE several(vector x) : lane{x} {}
   /// The same number in every lane.
   template <class Number>
