@@ -15,7 +15,7 @@
 
 namespace prospect::kernels {
 
-/// Every loss of losses.def for one storage type. The loss is one that was checked.
+/// Every loss of losses.def where all rows are made of S. The loss is one that was checked.
 template <storage S>
 struct sequence_launchers {
   static cudaError_t pairs(const prospect_loss& loss, const paired_batch<S>& in,
@@ -26,7 +26,23 @@ struct sequence_launchers {
                                  const unpaired_outputs<S>& out, const cuda::denominator& by,
                                  unpaired_metrics* metrics, cuda::scratch space,
                                  cudaStream_t stream);
-  static cudaError_t mismatched_kl(const cuda::mismatched_batch<S>& batch, cuda::scratch space,
+};
+
+/// The same for rows that differ, or that are made of 16 bits, with arithmetic in R.
+template <std::floating_point R>
+struct mixed_launchers {
+  static cudaError_t pairs(const prospect_loss& loss, const paired_batch<>& in,
+                           const paired_outputs<>& out, const cuda::denominator& by,
+                           paired_metrics* metrics, cuda::scratch space, cudaStream_t stream);
+  static cudaError_t pairs(const prospect_loss& loss, const indexed_pairs& in,
+                           const indexed_outputs& out, const cuda::denominator& by,
+                           paired_metrics* metrics, cuda::scratch space, cudaStream_t stream);
+  static cudaError_t completions(const prospect_loss& loss, const unpaired_batch<>& in,
+                                 const cuda::detail::point_source<mixed>& point,
+                                 const unpaired_outputs<>& out, const cuda::denominator& by,
+                                 unpaired_metrics* metrics, cuda::scratch space,
+                                 cudaStream_t stream);
+  static cudaError_t mismatched_kl(const cuda::mismatched_batch<>& batch, cuda::scratch space,
                                    cudaStream_t stream);
 };
 
