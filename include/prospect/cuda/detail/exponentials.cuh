@@ -2,6 +2,7 @@
 // sums and exact ones for gradients; and how a logit x becomes the z of the distribution.
 #pragma once
 
+#include <prospect/core/precise.hpp>
 #include <prospect/tokens.hpp>
 
 #include <cmath>
@@ -29,11 +30,19 @@ __device__ inline float power_of_2(float t) {
 /// e^d for a sum: the error grows with |d|, as the term itself fades.
 __device__ inline float exponential(float d) { return power_of_2(d * log2_e); }
 
+/// factor 2^t. With --use_fast_math a power below the normal numbers would be 0 before a large
+/// factor has met it: it is formed 2^64 times too large.
+__device__ inline float scaled_power_of_2(float factor, float t) {
+  if (!prospect::detail::precise::subnormals_are_0()) return factor * exp2f(t);
+  const bool deep = t < -64;
+  return factor * power_of_2(deep ? t + 64 : t) * (deep ? 0x1p-64F : 1.0F);
+}
+
 /// factor e^(d + lost) to a few ulp for every d, where `lost` is what rounding took from d.
 __device__ inline float exact_exponential(float factor, float d, float lost) {
   const float t = d * log2_e;
   const float rest = fmaf(d, log2_e, -t) + fmaf(d, log2_e_low, lost * log2_e);
-  const float y = factor * exp2f(t);
+  const float y = scaled_power_of_2(factor, t);
   return fmaf(y, rest * log_2, y);
 }
 
