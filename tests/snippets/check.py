@@ -236,6 +236,7 @@ class Tools:
         shutil.copy(source, project / "CMakeLists.txt")
         (project / "main.cpp").write_text("int main() {}\n")
         return self.run("cmake", "-S", project, "-B", project / "build",
+                        "-G", self.options.generator,
                         f"-DCMAKE_PREFIX_PATH={self.options.prefix}",
                         f"-DCMAKE_CXX_COMPILER={self.options.cxx}") or \
             self.run("cmake", "--build", project / "build")
@@ -300,6 +301,7 @@ def arguments():
     parser.add_argument("--nvcc", help="without it CUDA is skipped")
     parser.add_argument("--emulator", type=path, help="under which CUDA snippets are run")
     parser.add_argument("--prefix", type=path, help="the installed package, or CMake is skipped")
+    parser.add_argument("--generator", default="Ninja", help="CMake's, for its own snippets")
     parser.add_argument("--frames", type=Path, default=HERE / "frames")
     parser.add_argument("--not-compiled", type=Path, default=HERE / "not_compiled")
     parser.add_argument("--only", default="", help="snippets whose file:line (language) holds this")
