@@ -128,5 +128,7 @@ TEST_CASE("index rows read int32 and int64 from any view of them", "[layout]") {
   CHECK(wide_backwards[0] == std::int64_t{1} << 40);
   CHECK(wide_backwards[1] == 5);
   STATIC_REQUIRE_FALSE(std::is_convertible_v<std::vector<float>&, index_row>);
-  STATIC_REQUIRE_FALSE(std::is_convertible_v<std::vector<std::int32_t>, index_row>);
+  // Indices are read only, so a temporary serves as well: it lives as long as the call.
+  STATIC_REQUIRE(std::is_convertible_v<std::vector<std::int32_t>, index_row>);
+  CHECK([](const index_row& row) { return row[1]; }(std::vector<std::int32_t>{5, 6}) == 6);
 }
