@@ -180,8 +180,9 @@ PROSPECT_HD constexpr D if_integer(D x, D yes, D no) noexcept {
 }
 template <class D>
 PROSPECT_HD constexpr D pow(D base, D exponent) noexcept {
+  constexpr double largest = std::numeric_limits<double>::max();
   const D size = absolute(base);
-  const D log_size = within(wide::log(size), std::numeric_limits<double>::max());
+  const D log_size = within(wide::log(size), largest);
   // The result saturates far outside of what a float can hold, so that a factor brings it back.
   const D power = parts_of_exp(within(within(exponent, 1e200) * log_size, 700)).exp();
   // The sign of a negative base: that of an odd integer is kept, and between two integers there is
