@@ -2,6 +2,7 @@
 // looked at. The launchers answer cudaErrorInvalidValue, the C API repeats the text.
 #pragma once
 
+#include <prospect/any_row.hpp>
 #include <prospect/core/extent.hpp>
 #include <prospect/core/matrix_view.hpp>
 #include <prospect/cuda/checks.hpp>
@@ -220,12 +221,13 @@ const char* problem(strided_span<const R> log_prob, const index_row& targets,
 
 /// Of `spread`.
 template <class R>
-const char* problem(strided_span<const double> d_sequence, const index_row& targets,
+const char* problem(const const_any_row& d_sequence, const index_row& targets,
                     const sequence_layout& layout, strided_span<R> d_token,
                     const mask_row& mask = {}) {
   if (!detail::indices_fit(targets, targets.size())) return "targets are not aligned, or no memory";
   if (const char* why = detail::layout_problem(layout, targets.size())) return why;
-  if (!detail::input_fits(d_sequence, layout.sequences())) {
+  if (d_sequence.size() != layout.sequences() ||
+      prospect::detail::view_problem(d_sequence) != nullptr) {
     return "d_sequence must have an element for each sequence";
   }
   if (d_token.size() != targets.size() || !detail::output_fits(d_token, targets.size())) {
