@@ -290,7 +290,7 @@ PROSPECT_HD_APART R pow_slope_in_exponent(R base, R exponent) noexcept {
           return detail::wide::pow_slope_in_exponent(b, e);
         });
   } else {
-    constexpr R largest = std::numeric_limits<R>::max();
+    constexpr R largest = (std::numeric_limits<R>::max)();
     const bool vanishes = base == R(0) ? exponent >= R(0) : base > largest && exponent < R(0);
     return vanishes ? R(0) : pow(base, exponent) * std::log(base);
   }

@@ -180,7 +180,7 @@ PROSPECT_HD constexpr D if_integer(D x, D yes, D no) noexcept {
 }
 template <class D>
 PROSPECT_HD constexpr D pow(D base, D exponent) noexcept {
-  constexpr double largest = std::numeric_limits<double>::max();
+  constexpr double largest = (std::numeric_limits<double>::max)();
   const D size = absolute(base);
   const D log_size = within(wide::log(size), largest);
   // The result saturates far outside of what a float can hold, so that a factor brings it back.
