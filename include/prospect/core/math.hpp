@@ -290,8 +290,8 @@ PROSPECT_HD_APART R pow_slope_in_exponent(R base, R exponent) noexcept {
           return detail::wide::pow_slope_in_exponent(b, e);
         });
   } else {
-    const bool vanishes =
-        base == R(0) ? exponent >= R(0) : base > (std::numeric_limits<R>::max)() && exponent < R(0);
+    constexpr R largest = (std::numeric_limits<R>::max)();
+    const bool vanishes = base == R(0) ? exponent >= R(0) : base > largest && exponent < R(0);
     return vanishes ? R(0) : pow(base, exponent) * std::log(base);
   }
 }
@@ -326,7 +326,7 @@ PROSPECT_HD_APART R sqrt(R x) noexcept {
 /// sqrt'(x) = 1 / (2 sqrt(x)): +inf at 0, of either sign.
 template <number R>
 PROSPECT_HD_APART R sqrt_slope(R x) noexcept {
-  return R(0.5) / detail::absolute(sqrt(x));
+  return detail::precise::divide(R(0.5), detail::absolute(sqrt(x)));
 }
 
 /// |x|. The derivative at the kink is 0.

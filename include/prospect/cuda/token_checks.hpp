@@ -6,6 +6,7 @@
 #include <prospect/core/extent.hpp>
 #include <prospect/core/matrix_view.hpp>
 #include <prospect/cuda/checks.hpp>
+#include <prospect/cuda/detail/texts.hpp>
 #include <prospect/layout.hpp>
 #include <prospect/tokens.hpp>
 #include <prospect/vocabulary.hpp>
@@ -21,30 +22,6 @@ inline constexpr std::int64_t tile_bytes = 8192;
 inline constexpr int warps = 8;
 /// How many blocks a launch may have.
 inline constexpr std::int64_t grid_limit = (std::int64_t{1} << 31) - 1;
-
-template <std::size_t n>
-struct literal {
-  char text[n]{};
-  constexpr literal(const char (&from)[n]) {
-    for (std::size_t i = 0; i < n; ++i) text[i] = from[i];
-  }
-};
-/// "name what", put together by the compiler: a text that outlives the call.
-template <literal name, literal what>
-struct sentence {
-  static constexpr auto joined = [] {
-    struct {
-      char text[sizeof(name.text) + sizeof(what.text)]{};
-    } all;
-    std::size_t at = 0;
-    for (const char c : name.text) all.text[at++] = c;
-    all.text[at - 1] = ' ';
-    for (const char c : what.text) all.text[at++] = c;
-    return all;
-  }();
-};
-template <literal name, literal what>
-constexpr const char* says = sentence<name, what>::joined.text;
 
 template <literal name, class T>
 const char* matrix_problem(const matrix_view<T>& m) {
