@@ -4,12 +4,6 @@
 #include <stddef.h>
 
 static inline int scale_rows(float* data, int64_t rows, int64_t columns, const float* factors) {
-#if defined(PROSPECT_MATRIX)
   return prospect_scale_rows_cpu(PROSPECT_MATRIX(data, rows, columns), PROSPECT_ROW(factors, rows),
                                  NULL, NULL) == PROSPECT_OK;
-#else
-  const prospect_logits matrix = {data, rows, columns, columns, PROSPECT_F32, 0};
-  const prospect_const_row row = {factors, rows, 1};
-  return prospect_scale_rows_cpu(&matrix, row, NULL) == PROSPECT_OK;
-#endif
 }

@@ -11,8 +11,6 @@ int main(void) {
   prospect_error error = {""};
   prospect_metrics metrics = {.struct_size = sizeof metrics, .metric = listed, .capacity = 16};
   const prospect_completions batch = {.struct_size = sizeof batch,
-                                      .normaliser = PROSPECT_MEAN,
-                                      .reference_point = PROSPECT_GIVEN_POINT,
                                       .policy = PROSPECT_ROW(policy, 2),
                                       .reference = PROSPECT_ROW(reference, 2),
                                       .desirable = PROSPECT_ROW(desirable, 2),
