@@ -26,9 +26,5 @@ function(prospect_one_object variable)
     COMMENT "Linking the archive's objects into one"
     COMMAND_EXPAND_LISTS VERBATIM)
   set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
-  # An object has no language: without a source that does, a C program of the same project would be
-  # linked without the libraries of C++.
-  set(language ${CMAKE_CURRENT_BINARY_DIR}/language.cpp)
-  file(CONFIGURE OUTPUT ${language} CONTENT "// Nothing: see one_object.cmake.\n")
-  set(${variable} ${object} ${language} PARENT_SCOPE)
+  set(${variable} ${object} PARENT_SCOPE)
 endfunction()

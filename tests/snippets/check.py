@@ -228,11 +228,14 @@ class Tools:
             self.run("env", f"LD_PRELOAD={self.options.emulator}", "./program")
 
     def cmake(self, source, _):
-        """A project in which the snippet stands, configured and built against the prefix."""
+        """A project in which the snippet stands, configured and built against the prefix; the source
+        lies in third_party/prospect."""
         if not self.options.prefix:
             return self.skip("CMake: no installed package is given")
         project = self.folder / "project"
-        project.mkdir(exist_ok=True)
+        shutil.rmtree(project, ignore_errors=True)
+        (project / "third_party").mkdir(parents=True)
+        (project / "third_party" / "prospect").symlink_to(self.options.root)
         shutil.copy(source, project / "CMakeLists.txt")
         (project / "main.cpp").write_text("int main() {}\n")
         return self.run("cmake", "-S", project, "-B", project / "build",
