@@ -46,6 +46,35 @@ TEST_CASE("a row of a column-major Eigen matrix is a strided row") {
   }
 }
 
+TEST_CASE("rows and matrices of Eigen's keep every size and reach their last element") {
+  Eigen::MatrixXf columns(4, 3);
+  columns << 0, 1, 2, 10, 11, 12, 20, 21, 22, 30, 31, 32;
+  const auto across = prospect::adapters::row(columns.row(3));
+  CHECK(across.size() == 3);
+  CHECK(across[2] == 32);
+  const auto down = prospect::adapters::row(columns.col(1));
+  CHECK(down.size() == 4);
+  CHECK(down.stride() == 1);
+  CHECK(down[3] == 31);
+  const Eigen::Map<Eigen::VectorXf, 0, Eigen::InnerStride<>> every_other(columns.data(), 6,
+                                                                         Eigen::InnerStride<>(2));
+  CHECK(prospect::adapters::row(every_other)[5] == columns.data()[10]);
+
+  logits_matrix whole(3, 5);
+  whole.setConstant(1);
+  whole(2, 4) = 7;
+  const auto logits = prospect::adapters::matrix(whole);
+  CHECK(logits.rows == 3);
+  CHECK(logits.columns == 5);
+  CHECK(logits.pitch == 5);
+  CHECK(logits.row(2)[4] == 7);
+  const auto part = prospect::adapters::matrix(whole.block(1, 2, 2, 3));
+  CHECK(part.rows == 2);
+  CHECK(part.columns == 3);
+  CHECK(part.pitch == 5);
+  CHECK(part.row(1)[2] == 7);
+}
+
 TEST_CASE("a block of a row-major Eigen matrix is logits with a pitch") {
   logits_matrix padded = logits_matrix::Constant(2, 8, 1e9F);
   auto logits = padded.leftCols(5);
@@ -58,4 +87,13 @@ TEST_CASE("a block of a row-major Eigen matrix is logits with a pitch") {
                                         {.log_prob = log_prob});
 
   for (const float l : log_prob) CHECK_THAT(l, WithinRel(-std::log(5.0F), 1e-6F));
+}
+
+TEST_CASE("an Eigen matrix of one row has no pitch") {
+  std::vector<float> data{0, 1, 2, 3, 4, 5, 6};
+  const Eigen::Map<const logits_matrix, 0, Eigen::OuterStride<>> one_row{data.data(), 1, 7,
+                                                                         Eigen::OuterStride<>{1}};
+  const auto logits = prospect::adapters::matrix(one_row);
+  CHECK(logits.pitch == 7);
+  CHECK(logits.row(0)[6] == 6);
 }

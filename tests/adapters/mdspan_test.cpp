@@ -39,3 +39,13 @@ TEST_CASE("a rank-2 mdspan becomes logits with a pitch, or is refused") {
   CHECK_THROWS_AS(prospect::adapters::matrix(fake_mdspan<2>{data.data(), {2, 3}, {1, 2}}),
                   std::invalid_argument);
 }
+
+TEST_CASE("a rank-2 mdspan of one row has no pitch, and of one column no stride") {
+  std::array<float, 8> data{0, 1, 2, 3, 4, 5, 6, 7};
+  const auto one_row = prospect::adapters::matrix(fake_mdspan<2>{data.data(), {1, 7}, {1, 1}});
+  CHECK(one_row.pitch == 7);
+  CHECK(one_row.row(0)[6] == 6);
+  const auto one_column = prospect::adapters::matrix(fake_mdspan<2>{data.data(), {3, 1}, {2, 9}});
+  CHECK(one_column.columns == 1);
+  CHECK(one_column.row(2)[0] == 4);
+}

@@ -2,10 +2,12 @@
 
 #include <prospect/batch.hpp>
 
+#include <array>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 #include <string_view>
-#include <vector>
+#include <utility>
 
 #include "catch.hpp"
 
@@ -42,10 +44,21 @@ TEST_CASE("the normaliser's factor", "[batch]") {
   CHECK(normaliser::over(0.5).factor(3) == 2);  // a loss scale
 }
 
+TEST_CASE("only the mean depends on what a call counts", "[batch]") {
+  CHECK(normaliser::mean().counts());
+  CHECK_FALSE(normaliser::sum().counts());
+  CHECK_FALSE(normaliser::over(3).counts());
+  CHECK(normaliser::over(4).factor(0) == 0.25);
+}
+
 TEST_CASE("a normaliser over no positive, finite count is not valid", "[batch]") {
   CHECK(normaliser::sum().valid());
   CHECK(normaliser::mean().valid());
   CHECK(normaliser::over(1e6).valid());
+  CHECK(normaliser::over(1e-300).valid());
+  CHECK(normaliser::over(1e300).valid());
+  CHECK_FALSE(normaliser::over(0.999e-300).valid());
+  CHECK_FALSE(normaliser::over(1.001e300).valid());
   // A global count of 0 must not turn into the local mean behind the caller's back.
   CHECK_FALSE(normaliser::over(0).valid());
   CHECK_FALSE(normaliser::over(-0.0).valid());
@@ -55,42 +68,46 @@ TEST_CASE("a normaliser over no positive, finite count is not valid", "[batch]")
   CHECK_FALSE(normaliser::over(std::numeric_limits<double>::infinity()).valid());
 }
 
-TEST_CASE("metrics carry their Hugging Face names and their own values", "[batch]") {
-  const auto value_of = [](const auto& metrics, std::string_view name) {
-    for (const auto& metric : metrics.named()) {
-      if (metric.name == name) return metric.value.sum;
-    }
-    return std::nan("");
-  };
-  prospect::paired_metrics paired;
-  paired.loss.sum = 1;
-  paired.rewards_chosen.sum = 2;
-  paired.rewards_rejected.sum = 3;
-  paired.rewards_margins.sum = 4;
-  paired.rewards_accuracies.sum = 5;
-  paired.logps_chosen.sum = 6;
-  paired.logps_rejected.sum = 7;
-  CHECK(value_of(paired, "loss") == 1);
-  CHECK(value_of(paired, "rewards/chosen") == 2);
-  CHECK(value_of(paired, "rewards/rejected") == 3);
-  CHECK(value_of(paired, "rewards/margins") == 4);
-  CHECK(value_of(paired, "rewards/accuracies") == 5);
-  CHECK(value_of(paired, "logps/chosen") == 6);
-  CHECK(value_of(paired, "logps/rejected") == 7);
+namespace {
 
-  prospect::unpaired_metrics unpaired;
-  unpaired.loss.sum = 1;
-  unpaired.rewards_chosen.sum = 2;
-  unpaired.rewards_rejected.sum = 3;
-  unpaired.logps_chosen.sum = 4;
-  unpaired.logps_rejected.sum = 5;
-  unpaired.kl.sum = 6;
-  unpaired.kl_unclamped.sum = 7;
-  CHECK(value_of(unpaired, "loss") == 1);
-  CHECK(value_of(unpaired, "rewards/chosen") == 2);
-  CHECK(value_of(unpaired, "rewards/rejected") == 3);
-  CHECK(value_of(unpaired, "logps/chosen") == 4);
-  CHECK(value_of(unpaired, "logps/rejected") == 5);
-  CHECK(value_of(unpaired, "kl") == 6);
-  CHECK(value_of(unpaired, "kl_unclamped") == 7);
+/// Each named metric is a member of its own, sum and count alike, in this order.
+template <class Metrics, std::size_t N>
+void check_names(const std::array<std::pair<std::string_view, sum_count Metrics::*>, N>& expected) {
+  Metrics metrics;
+  double number = 0;
+  for (const auto& [name, member] : expected) {
+    number += 1;
+    metrics.*member = {.sum = number, .count = 100 + number};
+  }
+  const auto named = metrics.named();
+  REQUIRE(named.size() == N);
+  for (std::size_t i = 0; i < N; ++i) {
+    CAPTURE(i, named[i].name);
+    CHECK(named[i].name == expected[i].first);
+    CHECK(named[i].value.sum == static_cast<double>(i + 1));
+    CHECK(named[i].value.count == static_cast<double>(i + 101));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("metrics carry their Hugging Face names and their own values", "[batch]") {
+  using paired = prospect::paired_metrics;
+  check_names<paired, 8>({{{"loss", &paired::loss},
+                           {"rewards/chosen", &paired::rewards_chosen},
+                           {"rewards/rejected", &paired::rewards_rejected},
+                           {"rewards/margins", &paired::rewards_margins},
+                           {"rewards/accuracies", &paired::rewards_accuracies},
+                           {"logps/chosen", &paired::logps_chosen},
+                           {"logps/rejected", &paired::logps_rejected},
+                           {"nonfinite", &paired::nonfinite}}});
+  using unpaired = prospect::unpaired_metrics;
+  check_names<unpaired, 8>({{{"loss", &unpaired::loss},
+                             {"rewards/chosen", &unpaired::rewards_chosen},
+                             {"rewards/rejected", &unpaired::rewards_rejected},
+                             {"logps/chosen", &unpaired::logps_chosen},
+                             {"logps/rejected", &unpaired::logps_rejected},
+                             {"kl", &unpaired::kl},
+                             {"kl_unclamped", &unpaired::kl_unclamped},
+                             {"nonfinite", &unpaired::nonfinite}}});
 }

@@ -68,6 +68,25 @@ TEST_CASE("balanced counts need no weights", "[class_weights]") {
   CHECK_FALSE(propose_class_weights(99, 100).balanced());
 }
 
+TEST_CASE("balance ends at both bounds", "[class_weights]") {
+  CHECK(propose_class_weights(4, 3, weight_bound::four_thirds).balanced());
+  CHECK_FALSE(propose_class_weights(400001, 300000, weight_bound::four_thirds).balanced());
+  CHECK(propose_class_weights(3, 2).balanced());
+  CHECK_FALSE(propose_class_weights(300001, 200000).balanced());
+  CHECK_FALSE(propose_class_weights(999999, 1000000).balanced());
+  // At the bound the upper end is no weight at all.
+  CHECK(propose_class_weights(3, 2).high.desirable == 1);
+  CHECK(propose_class_weights(3, 2).high.undesirable == 1);
+}
+
+TEST_CASE("counts too far apart have no weights, and those just near enough do",
+          "[class_weights]") {
+  CHECK(near(propose_class_weights(1e30, 1).low.undesirable, 1e30L, 1e-14L));
+  CHECK(near(propose_class_weights(1, 0.999e30).low.desirable, 0.999e30L, 1e-14L));
+  CHECK(testing::refuses("too far apart", [] { propose_class_weights(1.001e30, 1); }));
+  CHECK(testing::refuses("too far apart", [] { propose_class_weights(1, 1.001e30); }));
+}
+
 TEST_CASE("a class that is absent cannot be weighted back", "[class_weights]") {
   using testing::refuses;
   for (const double nonsense : {0.0, -1.0, std::nan(""), static_cast<double>(INFINITY)}) {

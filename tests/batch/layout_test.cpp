@@ -3,6 +3,7 @@
 #include <prospect/layout.hpp>
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string_view>
 #include <type_traits>
@@ -64,10 +65,45 @@ TEST_CASE("a layout that does not cover its rows says why", "[layout]") {
   CHECK(problem(sequence_layout::packed(negative), 2) == "has decreasing offsets");
 }
 
+TEST_CASE("the last sequence and the smallest layouts are looked at as well", "[layout]") {
+  const std::vector<std::int32_t> last_falls{0, 5, 3}, only_falls{0, -1}, one{0, 3}, alone{1};
+  CHECK(problem(sequence_layout::packed(last_falls), 3) == "has decreasing offsets");
+  CHECK(problem(sequence_layout::packed(last_falls), 5) == "has decreasing offsets");
+  CHECK(problem(sequence_layout::packed(only_falls), -1) == "has decreasing offsets");
+  CHECK(problem(sequence_layout::packed(one), 3) == "");
+  CHECK(problem(sequence_layout::packed(one), 2) == "does not end at the last row");
+  CHECK(problem(sequence_layout::packed(one), 4) == "does not end at the last row");
+  CHECK(problem(sequence_layout::packed(alone), 1) == "does not start at row 0");
+  CHECK(problem(sequence_layout::padded(1, 3), 3) == "");
+  CHECK(problem(sequence_layout::padded(0, 0), 0) == "");
+  // No rows to a sequence cover no rows, and no sequences neither.
+  for (const std::int64_t rows : {1, 7}) {
+    CHECK(problem(sequence_layout::padded(7, 0), rows) != "");
+    CHECK(problem(sequence_layout::padded(0, 7), rows) != "");
+    CHECK(problem(sequence_layout{}, rows) != "");
+  }
+  CHECK(sequence_layout::padded(1, 3).padded());
+  CHECK(sequence_layout{}.padded());
+  CHECK_FALSE(sequence_layout::packed(one).padded());
+}
+
+TEST_CASE("no product of a layout's numbers wraps into the number of rows", "[layout]") {
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  CHECK(problem(sequence_layout::padded(std::int64_t{1} << 62, 4), 0) != "");
+  CHECK(problem(sequence_layout::padded(4, std::int64_t{1} << 62), 0) != "");
+  CHECK(problem(sequence_layout::padded(most, most), 1) != "");
+  CHECK(problem(sequence_layout::padded(1, most), most) == "");
+}
+
 TEST_CASE("layouts count in 64 bits", "[layout]") {
   const auto layout = sequence_layout::padded(100'000, 50'000);
   CHECK(layout.begin(99'999) == 4'999'950'000);
   CHECK(layout.problem(5'000'000'000) == nullptr);
+  const std::vector<std::int64_t> far{0, 3'000'000'000, 5'000'000'000};
+  const auto packed = sequence_layout::packed(far);
+  CHECK(packed.begin(1) == 3'000'000'000);
+  CHECK(packed.end(1) == 5'000'000'000);
+  CHECK(packed.problem(5'000'000'000) == nullptr);
 }
 
 TEST_CASE("index rows read int32 and int64 from any view of them", "[layout]") {
@@ -84,6 +120,15 @@ TEST_CASE("index rows read int32 and int64 from any view of them", "[layout]") {
   CHECK(backwards[0] == 7);
   CHECK(writable[2] == 7);
   CHECK(index_row{}.size() == 0);
+  CHECK(from_wide.size() == 3);
+  // Every other one of them, from the end.
+  const index_row wide_backwards =
+      prospect::strided_span<const std::int64_t>{wide.data() + 2, 2, -2};
+  CHECK(wide_backwards.size() == 2);
+  CHECK(wide_backwards[0] == std::int64_t{1} << 40);
+  CHECK(wide_backwards[1] == 5);
   STATIC_REQUIRE_FALSE(std::is_convertible_v<std::vector<float>&, index_row>);
-  STATIC_REQUIRE_FALSE(std::is_convertible_v<std::vector<std::int32_t>, index_row>);
+  // Indices are read only, so a temporary serves as well: it lives as long as the call.
+  STATIC_REQUIRE(std::is_convertible_v<std::vector<std::int32_t>, index_row>);
+  CHECK([](const index_row& row) { return row[1]; }(std::vector<std::int32_t>{5, 6}) == 6);
 }

@@ -77,6 +77,7 @@ void check(const token_scores& got, const oracle::softmax_row& want, real size) 
   CHECK(near(got.log_prob, want.log_prob, 1e-13L, 4e-16L * size * (want.rest > 0.5L ? 1 : 0)));
   CHECK(near(got.lse, want.lse, 4e-16L, 1e-14L));
   CHECK(near(got.entropy, want.entropy, 1e-12L, 1e-14L * (want.rest > 1e-3L ? 1 + size : 0)));
+  CHECK(got.entropy >= 0);
   CHECK(near(got.sum_squares, want.sum_squares, 1e-12L));
   CHECK(near(got.mean_logit, want.mean_logit, 1e-13L, 1e-14L * size));
   CHECK(got.target_is_argmax == want.target_is_argmax);
@@ -162,6 +163,20 @@ TEST_CASE("a row that is no distribution is NaN in every number", "[vocabulary]"
   const vocabulary_partial bad = partial({1, not_a_number}, -1, 1), good = partial({50, 2}, 0, 2);
   CHECK(all_nan(finish(combine(bad, good))));
   CHECK(all_nan(finish(combine(good, bad))));
+}
+
+TEST_CASE("the entropy of a certain token is not below 0 by rounding", "[vocabulary]") {
+  random_source random{303};
+  CAPTURE(random.seed());
+  int below = 0;
+  for (int round = 0; round < 1000; ++round) {
+    const double z = random.normal(30), shift = z + random.uniform(-1, 1);
+    const vocabulary_partial p = partial({z, -1e4}, 1, shift);
+    CHECK(finish(p).entropy >= 0);
+    // What the formula says before it is clamped: this is about rows for which it is needed.
+    below += std::log(p.exponentials) - p.weighted / p.exponentials < 0 ? 1 : 0;
+  }
+  CHECK(below > 100);
 }
 
 TEST_CASE("the target's log-prob keeps its digits from both sides", "[vocabulary]") {

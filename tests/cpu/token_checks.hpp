@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <prospect/layout.hpp>
 #include <prospect/tokens.hpp>
 
 #include <algorithm>

@@ -17,6 +17,7 @@
 #include "cpu/contract.hpp"
 #include "cpu/logits.hpp"
 #include "cpu/rows.hpp"
+#include "cpu/token_back_end.hpp"
 #include "cpu/token_checks.hpp"
 #include "oracle/softmax.hpp"
 #include "random.hpp"
@@ -35,6 +36,7 @@ using testing::check_everything;
 using testing::logits_matrix;
 using testing::near;
 using testing::of;
+using testing::on_cpu;
 using testing::random_source;
 using testing::row_kind;
 using testing::same_bits;
@@ -45,25 +47,6 @@ constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
 template <class R>
 using results = testing::token_results<R>;
-
-/// The back end under test.
-struct cpu_back_end {
-  template <class S>
-  results<compute_t<S>> forward(logits_matrix<S>& logits, prospect::index_row targets,
-                                const token_options& options) const {
-    results<compute_t<S>> r{logits.rows()};
-    prospect::cpu::token_log_probs<S>(logits.view(), targets, r.out(), options);
-    return r;
-  }
-  template <class S>
-  void gradient(logits_matrix<S>& logits, logits_matrix<S>& gradient, prospect::index_row targets,
-                const results<compute_t<S>>& pass, const std::vector<compute_t<S>>& a,
-                const std::vector<compute_t<S>>& b, const token_options& options) const {
-    prospect::cpu::logits_gradient<S>(logits.view(), gradient.view(), targets, pass.log_prob,
-                                      pass.lse, {.softmax = a, .onehot = b}, options);
-  }
-};
-constexpr cpu_back_end on_cpu;
 
 template <class S>
 results<compute_t<S>> forward(logits_matrix<S>& logits, prospect::index_row targets,

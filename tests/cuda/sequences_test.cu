@@ -1,19 +1,15 @@
-// Phase 2 on CUDA: every loss, storage type, point and launch scheme, against the textbook where it
-// has a word to say and against the CPU otherwise.
+// Phase 2 on CUDA: every loss, storage type and point, against the textbook where it has a word to
+// say and against the CPU otherwise.
 #include <prospect/cpu/sequences.hpp>
-#include <prospect/cuda/sequences.cuh>
-#include <prospect/losses/losses.hpp>
 
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <string_view>
 #include <vector>
 
 #include "catch.hpp"
-#include "cpu/cases.hpp"
 #include "cpu/sequence_checks.hpp"
-#include "cuda/device.hpp"
+#include "cuda/sequence_cases.hpp"
 #include "oracle/simple_kto.hpp"
 #include "random.hpp"
 
@@ -21,13 +17,11 @@ namespace {
 
 namespace gpu = prospect::cuda;
 using gpu::scratch;
-using gpu::detail::sequence_scheme;
 using prospect::bfloat16;
 using prospect::float16;
-using prospect::normaliser;
 using prospect::reference_point;
 using testing::device_array;
-using testing::device_row;
+using testing::on_device_completions;
 using testing::paired_case;
 using testing::random_source;
 using testing::require_success;
@@ -35,126 +29,7 @@ using testing::same_bits;
 using testing::unpaired_case;
 using testing::with_scratch;
 
-constexpr sequence_scheme schemes[] = {sequence_scheme::block, sequence_scheme::cluster,
-                                       sequence_scheme::grid};
-
-bool has_clusters() {
-  gpu::detail::device_limits device;
-  require_success(gpu::detail::device_limits::of_current(device));
-  return device.major >= 9;
-}
-
-/// Metrics on the device, poisoned.
-template <class Metrics>
-struct device_metrics {
-  device_array<Metrics> memory{1};
-  Metrics* data() const { return memory.data(); }
-  Metrics host() const { return memory.host()[0]; }
-};
-
-template <class S>
-struct on_device_pairs {
-  device_row<S> policy_chosen, policy_rejected, reference_chosen, reference_rejected;
-  device_row<std::int32_t> chosen_tokens, rejected_tokens;
-  device_row<S> loss, d_chosen, d_rejected, reward_chosen, reward_rejected;
-
-  explicit on_device_pairs(paired_case<S>& c)
-      : policy_chosen{c.policy_chosen},
-        policy_rejected{c.policy_rejected},
-        reference_chosen{c.reference_chosen},
-        reference_rejected{c.reference_rejected},
-        chosen_tokens{c.chosen_tokens},
-        rejected_tokens{c.rejected_tokens},
-        loss{c.loss},
-        d_chosen{c.d_chosen},
-        d_rejected{c.d_rejected},
-        reward_chosen{c.reward_chosen},
-        reward_rejected{c.reward_rejected} {}
-  prospect::paired_batch<S> in() const {
-    return {.policy_chosen = policy_chosen.view(),
-            .policy_rejected = policy_rejected.view(),
-            .reference_chosen = reference_chosen.view(),
-            .reference_rejected = reference_rejected.view(),
-            .chosen_tokens = chosen_tokens.view(),
-            .rejected_tokens = rejected_tokens.view()};
-  }
-  prospect::paired_outputs<S> out() const {
-    return {.loss = loss.view(),
-            .d_policy_chosen = d_chosen.view(),
-            .d_policy_rejected = d_rejected.view(),
-            .reward_chosen = reward_chosen.view(),
-            .reward_rejected = reward_rejected.view()};
-  }
-  void fetch() {
-    for (auto* row : {&loss, &d_chosen, &d_rejected, &reward_chosen, &reward_rejected}) {
-      row->fetch();
-    }
-  }
-};
-
-template <class S>
-struct on_device_completions {
-  device_row<S> policy, reference;
-  device_row<std::uint8_t> desirable;
-  device_row<std::int32_t> tokens;
-  device_row<S> loss, d_policy, reward;
-
-  explicit on_device_completions(unpaired_case<S>& c)
-      : policy{c.policy},
-        reference{c.reference},
-        desirable{c.desirable},
-        tokens{c.tokens},
-        loss{c.loss},
-        d_policy{c.d_policy},
-        reward{c.reward} {}
-  prospect::unpaired_batch<S> in() const {
-    return {.policy = policy.view(),
-            .reference = reference.view(),
-            .desirable = desirable.view(),
-            .tokens = tokens.view()};
-  }
-  prospect::unpaired_outputs<S> out() const {
-    return {.loss = loss.view(), .d_policy = d_policy.view(), .reward = reward.view()};
-  }
-  void fetch() {
-    for (auto* row : {&loss, &d_policy, &reward}) row->fetch();
-  }
-};
-
-/// The back end under test, by its own choice of a scheme.
-struct cuda_back_end {
-  template <class S, class L>
-  prospect::paired_metrics operator()(const L& loss, paired_case<S>& c) const {
-    on_device_pairs<S> d{c};
-    const device_metrics<prospect::paired_metrics> metrics;
-    require_success(with_scratch([&](scratch space) {
-      return gpu::evaluate(loss, d.in(), d.out(), normaliser::mean(), metrics.data(), space,
-                           nullptr);
-    }));
-    d.fetch();
-    return metrics.host();
-  }
-  template <class S, class L, class Point>
-  prospect::unpaired_metrics operator()(const L& loss, unpaired_case<S>& c,
-                                        const Point& point) const {
-    on_device_completions<S> d{c};
-    const device_metrics<prospect::unpaired_metrics> metrics;
-    require_success(with_scratch([&](scratch space) {
-      return gpu::evaluate(loss, d.in(), point, d.out(), normaliser::mean(), metrics.data(), space,
-                           nullptr);
-    }));
-    d.fetch();
-    return metrics.host();
-  }
-};
-constexpr cuda_back_end on_cuda;
-
-/// By a scheme of the test's choice.
-template <class Job>
-void run_scheme(const Job& job, sequence_scheme scheme) {
-  require_success(
-      with_scratch([&](scratch space) { return gpu::detail::run(job, scheme, space, nullptr); }));
-}
+constexpr auto& on_cuda = testing::sequences_on_cuda;
 
 /// What a user writes: ten lines, no line for a device.
 struct exponential_loss {
@@ -171,8 +46,6 @@ std::vector<std::int64_t> sizes() {
 }
 
 }  // namespace
-
-// ----------------------------------------------------------------- every loss, dtype, and layout
 
 TEMPLATE_TEST_CASE("paired losses agree with their oracle on the device", "", float, double,
                    bfloat16, float16) {
@@ -216,102 +89,6 @@ TEST_CASE("a loss of the user's own runs in the same kernel") {
     CHECK(testing::near(c.d_rejected[i], twin.d_rejected[i], 4e-6L));
   }
 }
-
-// -------------------------------------------------------------------------------- launch schemes
-
-TEST_CASE("every scheme gives the same bits") {
-  random_source random{164};
-  // Two stripes, and a few rows of a third.
-  const std::int64_t n = 2 * gpu::detail::rows_per_tile + 77;
-  paired_case<float> c{random, n, true, false};
-  std::vector<float> first;
-  prospect::paired_metrics first_metrics;
-  for (const sequence_scheme scheme : schemes) {
-    if (scheme == sequence_scheme::cluster && !has_clusters()) continue;
-    CAPTURE(static_cast<int>(scheme));
-    on_device_pairs<float> d{c};
-    const device_metrics<prospect::paired_metrics> metrics;
-    run_scheme(
-        gpu::detail::paired_job<float, prospect::dpo>{
-            {}, d.in(), d.out(), normaliser::mean(), metrics.data()},
-        scheme);
-    d.fetch();
-    const auto results = testing::all_outputs<float>(c);
-    if (scheme == sequence_scheme::block) {
-      first = results;
-      first_metrics = metrics.host();
-    }
-    CHECK(same_bits(first, results));
-    CHECK(testing::same_metrics(first_metrics, metrics.host()));
-    for (auto* row : c.outputs()) CHECK(row->only_elements_written());
-  }
-  CHECK(first_metrics.loss.count > 0);
-}
-
-TEST_CASE("SimpleKTO and batch means in every scheme: the same bits") {
-  random_source random{165};
-  const std::int64_t n = gpu::detail::rows_per_tile + 501;
-  const std::int64_t mismatched = 2 * gpu::detail::rows_per_tile + 1;
-  unpaired_case<float> c{random, n, true, false};
-  unpaired_case<float> other{random, mismatched, true, false};
-  on_device_completions<float> o{other};
-  const device_array<prospect::sum_count> observed(1);
-  const gpu::mismatched_batch<float> batch{.policy = o.policy.view(),
-                                           .reference = o.reference.view(),
-                                           .tokens = o.tokens.view(),
-                                           .observed = observed.data()};
-  const auto check = [&](const auto& point) {
-    std::vector<float> first;
-    prospect::unpaired_metrics first_metrics;
-    for (const sequence_scheme scheme : schemes) {
-      if (scheme == sequence_scheme::cluster && !has_clusters()) continue;
-      CAPTURE(static_cast<int>(scheme));
-      on_device_completions<float> d{c};
-      const device_metrics<prospect::unpaired_metrics> metrics;
-      run_scheme(
-          gpu::detail::unpaired_job<float, prospect::kto>{
-              {}, d.in(), point, d.out(), normaliser::mean(), metrics.data()},
-          scheme);
-      d.fetch();
-      const auto results = testing::all_outputs<float>(c);
-      if (scheme == sequence_scheme::block) {
-        first = results;
-        first_metrics = metrics.host();
-      }
-      CHECK(same_bits(first, results));
-      CHECK(testing::same_metrics(first_metrics, metrics.host()));
-    }
-    CHECK(first_metrics.loss.count > 0);
-  };
-  check(prospect::cross_class{});
-  check(batch);
-  const auto want = prospect::cpu::mismatched_kl<float>(other.in().policy, other.in().reference,
-                                                        other.in().tokens);
-  CHECK(observed.host()[0].count == want.count);
-  CHECK(testing::near(observed.host()[0].sum, want.sum, 1e-12L));
-}
-
-TEST_CASE("one launch as far as one reaches, then one for each pass") {
-  const auto scheme = [](std::int64_t n, bool tokens) {
-    prospect::paired_batch<float> in{.policy_chosen = {nullptr, n},
-                                     .policy_rejected = {nullptr, n}};
-    if (tokens) in.chosen_tokens = {nullptr, n};
-    const gpu::detail::paired_job<float, prospect::dpo> job{
-        {}, in, {}, normaliser::mean(), nullptr};
-    sequence_scheme answer{};
-    require_success(gpu::detail::scheme_for(job, answer));
-    CHECK(job.wants(gpu::detail::observe) == tokens);
-    return answer;
-  };
-  const auto middle = has_clusters() ? sequence_scheme::cluster : sequence_scheme::grid;
-  CHECK(scheme(0, false) == sequence_scheme::block);
-  CHECK(scheme(8192, true) == sequence_scheme::block);
-  CHECK(scheme(8193, true) == middle);
-  CHECK(scheme(131072, false) == middle);
-  CHECK(scheme(131073, false) == sequence_scheme::grid);
-}
-
-// -------------------------------------------------------------------------------- reference points
 
 TEMPLATE_TEST_CASE("SimpleKTO on the device agrees with its oracle", "", float, double) {
   using S = TestType;
@@ -359,14 +136,14 @@ TEST_CASE("every provider of the same point gives the same bits") {
       other.reference[i] = other.policy[i] - static_cast<float>(shift);
     }
     on_device_completions<float> o{other};
-    const device_array<prospect::sum_count> observed(1);
+    const device_array<prospect::observation> observed(1);
     const gpu::mismatched_batch<float> batch{.policy = o.policy.view(),
                                              .reference = o.reference.view(),
                                              .tokens = o.tokens.view(),
                                              .observed = observed.data()};
     require_success(
         with_scratch([&](scratch space) { return gpu::mismatched_kl(batch, space, nullptr); }));
-    const prospect::sum_count seen = observed.host()[0];
+    const prospect::observation seen = observed.host()[0];
     const auto want = prospect::cpu::mismatched_kl<float>(other.in().policy, other.in().reference,
                                                           other.in().tokens);
     CHECK(seen.count == want.count);
@@ -388,14 +165,13 @@ TEST_CASE("every provider of the same point gives the same bits") {
   }
 }
 
-TEST_CASE("a mismatched batch may be empty, and a class absent") {
+TEST_CASE("a class may be absent") {
   random_source random{168};
   unpaired_case<float> c{random, 9, false};
   for (std::int64_t i = 0; i < 9; ++i) c.desirable[i] = 1;
-  const auto none = on_cuda(prospect::kto{}, c, gpu::mismatched_batch<float>{});
-  CHECK(none.kl.mean() == 0);
-  CHECK(none.rewards_chosen.count == 9);
-  CHECK(!none.rewards_rejected.present());
+  const auto alone = on_cuda(prospect::kto{}, c, reference_point{});
+  CHECK(alone.rewards_chosen.count == 9);
+  CHECK(!alone.rewards_rejected.present());
   const auto cross = on_cuda(prospect::kto{}, c, prospect::cross_class{});
   CHECK(cross.kl.count == 1);  // the absent class offers no baseline
   CHECK(std::isfinite(cross.total));
@@ -407,8 +183,6 @@ TEST_CASE("a mismatched batch may be empty, and a class absent") {
   }
   CHECK(testing::near(cross.total, want.total, 1e-6L));
 }
-
-// ----------------------------------------------------------------------------------- hostile rows
 
 TEST_CASE("an empty batch writes metrics that count nothing") {
   random_source random{169};
@@ -495,147 +269,4 @@ TEST_CASE("margins up to 1e30 are finite where the mathematics is") {
       CHECK(testing::near(c.d_rejected[i], twin.d_rejected[i], 2e-6L, 1e-30L));
     }
   });
-}
-
-// ------------------------------------------------------------------------- denominators and graphs
-
-TEST_CASE("what the sum is divided by: a normaliser, or a count on the device") {
-  random_source random{172};
-  paired_case<double> c{random, 21, true};
-  on_device_pairs<double> d{c};
-  const auto coefficients = [&](const gpu::denominator& by) {
-    const device_metrics<prospect::paired_metrics> metrics;
-    require_success(with_scratch([&](scratch space) {
-      return gpu::evaluate(prospect::dpo{}, d.in(), d.out(), by, metrics.data(), space, nullptr);
-    }));
-    d.fetch();
-    auto all = c.d_chosen.elements();
-    all.push_back(metrics.host().total);
-    return all;
-  };
-  const auto summed = coefficients(normaliser::sum());
-  const auto over = coefficients(normaliser::over(8));
-  const device_array<double> count{std::vector<double>{8.0}};
-  CHECK(same_bits(over, coefficients(gpu::denominator::over(count.data()))));
-  for (std::size_t i = 0; i < summed.size(); ++i) CHECK(over[i] == summed[i] / 8);
-  count.set({0.0});
-  CHECK(std::isnan(coefficients(gpu::denominator::over(count.data())).back()));
-}
-
-TEST_CASE("a graph replays with what the device holds by then") {
-  random_source random{173};
-  const std::int64_t n = 37;
-  unpaired_case<float> c{random, n, true};
-  on_device_completions<float> d{c};
-  const device_array<prospect::sum_count> observed(1);
-  const device_array<double> count(1);
-  const device_metrics<prospect::unpaired_metrics> metrics;
-  const auto launch = [&](cudaStream_t stream) {
-    return gpu::evaluate(prospect::kto{}, d.in(), gpu::observed_point{observed.data()}, d.out(),
-                         gpu::denominator::over(count.data()), metrics.data(), {}, stream);
-  };
-  const testing::recorded_graph graph{launch};
-  const int replays = testing::full_size() ? 1000 : 3;
-  for (int i = 0; i < replays; ++i) {
-    observed.set({{.sum = 3.0 * i - 2, .count = 2}});
-    count.set({1.0 + i});
-    graph.replay();
-    d.fetch();
-    const auto replayed = testing::all_outputs<float>(c);
-    const auto replayed_metrics = metrics.host();
-    require_success(launch(nullptr));
-    require_success(cudaDeviceSynchronize());
-    d.fetch();
-    REQUIRE(same_bits(replayed, testing::all_outputs<float>(c)));
-    REQUIRE(testing::same_metrics(replayed_metrics, metrics.host()));
-    REQUIRE(replayed_metrics.kl.mean() == std::max(0.0, (3.0 * i - 2) / 2));
-  }
-}
-
-TEST_CASE("several launches are captured too, tickets included") {
-  random_source random{174};
-  const std::int64_t n = gpu::detail::rows_per_tile + 3;
-  unpaired_case<float> c{random, n, true, false};
-  on_device_completions<float> d{c};
-  const device_metrics<prospect::unpaired_metrics> metrics;
-  const gpu::detail::unpaired_job<float, prospect::kto> job{
-      {}, d.in(), prospect::cross_class{}, d.out(), normaliser::mean(), metrics.data()};
-  std::size_t bytes = 0;
-  require_success(gpu::detail::run(job, sequence_scheme::grid, scratch::size_into(bytes), nullptr));
-  const device_array<std::byte> memory(bytes);
-  const testing::recorded_graph graph{[&](cudaStream_t stream) {
-    return gpu::detail::run(job, sequence_scheme::grid, {memory.data(), bytes}, stream);
-  }};
-  prospect::unpaired_metrics first;
-  for (int i = 0; i < 3; ++i) {
-    graph.replay();
-    if (i == 0) first = metrics.host();
-    CHECK(testing::same_metrics(first, metrics.host()));
-  }
-  CHECK(first.loss.count > 0);
-}
-
-// ----------------------------------------------------------------------------------------- errors
-
-TEST_CASE("what the host can see is checked before any work") {
-  random_source random{175};
-  paired_case<float> c{random, 9, false};
-  on_device_pairs<float> d{c};
-  const auto refused = [&](const auto& loss, const prospect::paired_batch<float>& in,
-                           const prospect::paired_outputs<float>& out, gpu::denominator by,
-                           std::string_view argument) {
-    const char* why = gpu::problem(loss, in, out, by);
-    REQUIRE(why != nullptr);
-    CAPTURE(why);
-    CHECK(std::string_view{why}.find(argument) != std::string_view::npos);
-    CHECK(gpu::evaluate(loss, in, out, by, nullptr, {}, nullptr) == cudaErrorInvalidValue);
-  };
-  const auto by = normaliser::mean();
-  refused(prospect::dpo{.beta = 0}, d.in(), d.out(), by, "beta");
-  refused(prospect::dpo{}, d.in(), d.out(), normaliser::over(-1), "normaliser");
-  auto in = d.in();
-  in.reference_chosen = {};
-  refused(prospect::dpo{}, in, d.out(), by, "reference");
-  in = d.in();
-  in.policy_rejected = in.policy_rejected.slice(0, 8);
-  refused(prospect::dpo{}, in, d.out(), by, "policy_rejected");
-  in = d.in();
-  in.chosen_tokens = {};
-  refused(prospect::ipo{}, in, d.out(), by, "tokens");
-  auto out = d.out();
-  out.reward_chosen = {out.reward_chosen.data(), 9, 0};
-  refused(prospect::dpo{}, d.in(), out, by, "reward_chosen");
-  require_success(cudaDeviceSynchronize());
-  d.fetch();
-  for (auto* row : c.outputs()) {
-    CHECK(
-        same_bits(row->block(), std::vector<float>(row->block().size(), testing::poison<float>())));
-  }
-
-  CHECK(gpu::problem(gpu::observed_point{nullptr}) != nullptr);
-  CHECK(gpu::problem(gpu::mismatched_batch<float>{.policy = d.in().policy_chosen}) != nullptr);
-  CHECK(gpu::mismatched_kl(gpu::mismatched_batch<float>{}, {}, nullptr) == cudaErrorInvalidValue);
-}
-
-TEST_CASE("scratch that is too small is an error, and asking for its size does nothing") {
-  random_source random{176};
-  paired_case<float> c{random, 9, true};
-  on_device_pairs<float> d{c};
-  const device_metrics<prospect::paired_metrics> metrics;
-  const gpu::detail::paired_job<float, prospect::dpo> job{
-      {}, d.in(), d.out(), normaliser::mean(), metrics.data()};
-  std::size_t bytes = 0;
-  require_success(gpu::detail::run(job, sequence_scheme::grid, scratch::size_into(bytes), nullptr));
-  CHECK(bytes > 0);
-  const device_array<std::byte> memory(bytes);
-  CHECK(gpu::detail::run(job, sequence_scheme::grid, {memory.data(), bytes - 1}, nullptr) ==
-        cudaErrorInvalidValue);
-  CHECK(gpu::detail::run(job, sequence_scheme::grid, {memory.data() + 1, bytes}, nullptr) ==
-        cudaErrorInvalidValue);
-  require_success(cudaDeviceSynchronize());
-  d.fetch();
-  for (auto* row : c.outputs()) {
-    CHECK(
-        same_bits(row->block(), std::vector<float>(row->block().size(), testing::poison<float>())));
-  }
 }

@@ -17,6 +17,7 @@ namespace {
 void require(bool condition, const char* what) {
   if (condition) return;
   std::printf("not so: %s\n", what);
+  std::fflush(stdout);
   std::_Exit(1);
 }
 

@@ -41,7 +41,8 @@ template <class X>
 matrix_view<eigen_element<X>> matrix(X&& x) {
   static_assert(int(std::remove_cvref_t<X>::InnerStrideAtCompileTime) == 1,
                 "prospect: elements of a logits row must lie side by side");
-  return {x.data(), x.rows(), x.cols(), x.outerStride()};
+  // A single row has no pitch.
+  return {x.data(), x.rows(), x.cols(), x.rows() > 1 ? x.outerStride() : x.cols()};
 }
 
 }  // namespace prospect::inline v1::adapters

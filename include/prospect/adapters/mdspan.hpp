@@ -32,11 +32,14 @@ constexpr strided_span<typename M::element_type> row(const M& m) {
 /// @throws std::invalid_argument unless the elements of a row lie side by side.
 template <strided_mdspan<2> M>
 constexpr matrix_view<typename M::element_type> matrix(const M& m) {
-  if (m.stride(1) != 1) {
+  const auto rows = static_cast<std::int64_t>(m.extent(0));
+  const auto columns = static_cast<std::int64_t>(m.extent(1));
+  if (m.stride(1) != 1 && rows > 0 && columns > 1) {
     prospect::detail::refuse("prospect: elements of a logits row must lie side by side");
   }
-  return {m.data_handle(), static_cast<std::int64_t>(m.extent(0)),
-          static_cast<std::int64_t>(m.extent(1)), static_cast<std::int64_t>(m.stride(0))};
+  // A single row has no pitch.
+  return {m.data_handle(), rows, columns,
+          rows > 1 ? static_cast<std::int64_t>(m.stride(0)) : columns};
 }
 
 }  // namespace prospect::inline v1::adapters

@@ -74,8 +74,10 @@ struct dual {
     return d;
   }
   PROSPECT_HD friend constexpr dual operator/(const dual& a, const dual& b) noexcept {
-    dual d{a.value / b.value};
-    for (int k = 0; k < N; ++k) d.partial[k] = (a.partial[k] - d.value * b.partial[k]) / b.value;
+    dual d{detail::precise::divide(a.value, b.value)};
+    for (int k = 0; k < N; ++k) {
+      d.partial[k] = detail::precise::divide(a.partial[k] - d.value * b.partial[k], b.value);
+    }
     return d;
   }
 
@@ -112,8 +114,8 @@ struct dual {
   template <detail::constant_for<R> Number>
   PROSPECT_HD friend constexpr dual operator/(dual a, Number b) noexcept {
     const R divisor = static_cast<R>(b);
-    a.value /= divisor;
-    for (R& p : a.partial) p /= divisor;
+    a.value = detail::precise::divide(a.value, divisor);
+    for (R& p : a.partial) p = detail::precise::divide(p, divisor);
     return a;
   }
   template <detail::constant_for<R> Number>

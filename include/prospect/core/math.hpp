@@ -12,6 +12,7 @@
 #pragma once
 
 #include <prospect/core/isa.hpp>
+#include <prospect/core/precise.hpp>
 #include <prospect/core/strict.hpp>
 #include <prospect/core/wide_math.hpp>
 
@@ -40,9 +41,9 @@ inline constexpr bool rounds_once = in_fp32<R>;
 /// numerator / (high + low), where low is what was lost when high was rounded.
 template <std::floating_point R>
 PROSPECT_HD constexpr R divide(R numerator, R high, R low) noexcept {
-  const R quotient = numerator / high;
+  const R quotient = precise::divide(numerator, high);
   const R remainder = std::fma(-quotient, high, numerator) - quotient * low;
-  return quotient + remainder / high;
+  return quotient + precise::divide(remainder, high);
 }
 
 inline namespace PROSPECT_ISA {
@@ -50,7 +51,7 @@ inline namespace PROSPECT_ISA {
 /// 1 / x to the last digit. Left to a host's flags, it may become an estimate.
 template <number R>
 PROSPECT_HD_APART constexpr R reciprocal(R x) noexcept {
-  return R(1) / x;
+  return precise::divide(R(1), x);
 }
 
 }  // namespace PROSPECT_ISA
@@ -98,7 +99,7 @@ PROSPECT_HD_APART R exp(R x) noexcept {
     return in_double(
         x, [](auto d) __attribute__((always_inline)) { return detail::wide::exp(d); });
   } else {
-    return std::exp(x);
+    return detail::precise::exp(x);
   }
 }
 
@@ -119,7 +120,7 @@ PROSPECT_HD_APART R log(R x) noexcept {
     return in_double(
         x, [](auto d) __attribute__((always_inline)) { return detail::wide::log(d); });
   } else {
-    return std::log(x);
+    return detail::precise::log(x);
   }
 }
 
@@ -142,10 +143,11 @@ PROSPECT_HD_APART R sigmoid(R x) noexcept {
     return in_double(
         x, [](auto d) __attribute__((always_inline)) { return detail::wide::sigmoid(d); });
   } else {
-    const R e = std::exp(-detail::absolute(x));
+    const R e = detail::precise::exp(-detail::absolute(x));
     // On the left e / (1 + e) = e - e (e / (1 + e)): the rounding of 1 + e then touches the small
     // term.
-    return x >= R(0) ? R(1) / (R(1) + e) : e - e * (e / (R(1) + e));
+    return x >= R(0) ? detail::precise::divide(R(1), R(1) + e)
+                     : e - e * detail::precise::divide(e, R(1) + e);
   }
 }
 
@@ -156,7 +158,7 @@ PROSPECT_HD_APART R sigmoid_slope(R x) noexcept {
     return in_double(
         x, [](auto d) __attribute__((always_inline)) { return detail::wide::sigmoid_slope(d); });
   } else {
-    const R e = std::exp(-detail::absolute(x));
+    const R e = detail::precise::exp(-detail::absolute(x));
     const R sum = R(1) + e;
     const R lost = (R(1) - sum) + e;
     const R square = sum * sum;
@@ -173,7 +175,7 @@ PROSPECT_HD_APART R softplus(R x) noexcept {
         x, [](auto d) __attribute__((always_inline)) { return detail::wide::softplus(d); });
   } else {
     const R positive_part = select(x < R(0), R(0), x);
-    return positive_part + std::log1p(std::exp(-detail::absolute(x)));
+    return positive_part + std::log1p(detail::precise::exp(-detail::absolute(x)));
   }
 }
 
@@ -192,7 +194,8 @@ PROSPECT_HD_APART R log1mexp(R x) noexcept {
         x, [](auto d) __attribute__((always_inline)) { return detail::wide::log1mexp(d); });
   } else {
     constexpr R minus_log_2 = R(-0.693147180559945309417232121458);
-    return x < minus_log_2 ? std::log1p(-std::exp(x)) : std::log(-std::expm1(x));
+    return x < minus_log_2 ? std::log1p(-detail::precise::exp(x))
+                           : detail::precise::log(-std::expm1(x));
   }
 }
 
@@ -205,7 +208,8 @@ PROSPECT_HD_APART R log1mexp_slope(R x) noexcept {
   } else {
     // Far on the left e^-x overflows while the slope -e^x is still a number. The magnitude, because
     // expm1(-0) is -0 and the slope at 0 is -inf from where the function lives.
-    return x < R(-80) ? -std::exp(x) : R(-1) / detail::absolute(std::expm1(-x));
+    return x < R(-80) ? -detail::precise::exp(x)
+                      : detail::precise::divide(R(-1), detail::absolute(std::expm1(-x)));
   }
 }
 
@@ -286,8 +290,8 @@ PROSPECT_HD_APART R pow_slope_in_exponent(R base, R exponent) noexcept {
           return detail::wide::pow_slope_in_exponent(b, e);
         });
   } else {
-    const bool vanishes =
-        base == R(0) ? exponent >= R(0) : base > (std::numeric_limits<R>::max)() && exponent < R(0);
+    constexpr R largest = (std::numeric_limits<R>::max)();
+    const bool vanishes = base == R(0) ? exponent >= R(0) : base > largest && exponent < R(0);
     return vanishes ? R(0) : pow(base, exponent) * std::log(base);
   }
 }
@@ -322,7 +326,7 @@ PROSPECT_HD_APART R sqrt(R x) noexcept {
 /// sqrt'(x) = 1 / (2 sqrt(x)): +inf at 0, of either sign.
 template <number R>
 PROSPECT_HD_APART R sqrt_slope(R x) noexcept {
-  return R(0.5) / detail::absolute(sqrt(x));
+  return detail::precise::divide(R(0.5), detail::absolute(sqrt(x)));
 }
 
 /// |x|. The derivative at the kink is 0.

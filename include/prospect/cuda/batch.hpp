@@ -12,17 +12,17 @@ namespace prospect::inline v1::cuda {
 /// What the summed loss is divided by: a normaliser, or a count on the device.
 class denominator {
  public:
-  constexpr denominator(normaliser by) noexcept : by_{by} {}
+  PROSPECT_INLINE constexpr denominator(normaliser by) noexcept : by_{by} {}
   /// `*count` is read when the kernel runs, e.g. a global count over ranks. If it is not positive,
   /// losses stand but coefficients and total are NaN.
-  static constexpr denominator over(const double* count) noexcept {
-    denominator d{normaliser::sum()};
+  PROSPECT_INLINE static constexpr denominator over(const double* count) noexcept {
+    denominator d{count == nullptr ? normaliser::over(0) : normaliser::sum()};
     d.count_ = count;
     return d;
   }
 
   /// False if a normaliser is not, or the count is nowhere.
-  constexpr bool valid() const noexcept { return by_.valid(); }
+  PROSPECT_INLINE constexpr bool valid() const noexcept { return by_.valid(); }
   PROSPECT_HD constexpr bool counts() const noexcept { return count_ == nullptr && by_.counts(); }
   PROSPECT_HD double factor(double local_count) const noexcept {
     if (count_ == nullptr) return by_.factor(local_count);
@@ -34,41 +34,71 @@ class denominator {
   const double* count_ = nullptr;
 };
 
-/// KTO's point from observations on the device, clamped at 0 as `reference_point::from` does.
+/// KTO's point from observations on the device, clamped at 0 as `reference_point::from` does. The
+/// host cannot look at them: where they are not finite, the point is NaN, and so is every result
+/// that depends on it, which the metrics report.
 struct observed_point {
   const sum_count* mismatched;
 };
 
 /// KTO's point as the clamped mean log-ratio of the batch's own mismatched rows, in the same
-/// launch. Their number may differ from that of the completions; rows with 0 tokens are skipped.
-template <storage S>
+/// launch. Their number may differ from that of the completions. Rows with 0 tokens are skipped,
+/// and where no others are, z is 0 and the metrics name no kl; rows that are not finite are left
+/// out and counted in `observed`.
+template <class S = mixed>
+  requires batch_storage<S>
 struct mismatched_batch {
-  strided_span<const S> policy{};
-  strided_span<const S> reference{};
+  input_row<S> policy{};
+  input_row<S> reference{};
   strided_span<const std::int32_t> tokens{};
-  sum_count* observed = nullptr;  ///< where to report what was seen, on the device; or nullptr
+  observation* observed = nullptr;  ///< where to report what was seen, on the device; or nullptr
 };
 
 namespace detail {
+
+template <class S>
+PROSPECT_INLINE constexpr mismatched_batch<> any_rows(const mismatched_batch<S>& batch) noexcept {
+  return {.policy = batch.policy,
+          .reference = batch.reference,
+          .tokens = batch.tokens,
+          .observed = batch.observed};
+}
 
 /// Where an unpaired batch's reference point comes from. A matter of run time, because every loss
 /// takes every point and its kernel need not be compiled four times.
 enum class point_kind { given, observed, mismatched, cross_class };
 
-template <storage S>
+template <batch_storage S>
 struct point_source {
   point_kind kind = point_kind::given;
   reference_point given{};
   const sum_count* observed = nullptr;
   mismatched_batch<S> mismatched{};
 
-  point_source(const reference_point& point) : given{point} {}
-  point_source(const observed_point& point)
+  PROSPECT_INLINE point_source(const reference_point& point) : given{point} {}
+  PROSPECT_INLINE point_source(const observed_point& point)
       : kind{point_kind::observed}, observed{point.mismatched} {}
-  point_source(const mismatched_batch<S>& batch)
+  PROSPECT_INLINE point_source(const mismatched_batch<S>& batch)
       : kind{point_kind::mismatched}, mismatched{batch} {}
-  point_source(cross_class) : kind{point_kind::cross_class} {}
+  template <storage T>
+    requires std::same_as<S, mixed>
+  PROSPECT_INLINE point_source(const mismatched_batch<T>& batch) : point_source{any_rows(batch)} {}
+  template <storage T>
+    requires std::same_as<S, mixed>
+  PROSPECT_INLINE point_source(const point_source<T>& source)
+      : kind{source.kind},
+        given{source.given},
+        observed{source.observed},
+        mismatched{any_rows(source.mismatched)} {}
+  PROSPECT_INLINE point_source(cross_class) : kind{point_kind::cross_class} {}
 };
+
+/// Whether arithmetic on a batch and its point is fp64.
+PROSPECT_INLINE bool in_fp64(const unpaired_batch<>& in, const point_source<mixed>& point) {
+  using prospect::detail::is_fp64;
+  return prospect::detail::in_fp64(in) || is_fp64(point.mismatched.policy) ||
+         is_fp64(point.mismatched.reference);
+}
 
 }  // namespace detail
 

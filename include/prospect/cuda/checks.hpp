@@ -4,6 +4,7 @@
 
 #include <prospect/core/extent.hpp>
 #include <prospect/cuda/batch.hpp>
+#include <prospect/cuda/detail/texts.hpp>
 #include <prospect/losses/reads.hpp>
 
 PROSPECT_STRICT_BEGIN
@@ -43,16 +44,103 @@ constexpr void must_be_unpaired() {
       "built from prospect's primitives");
 }
 
-/// A missing reference is never a zero one.
+template <class Loss>
+const char* loss_problem(const Loss& loss, const denominator& by) {
+  if (const char* why = prospect::problem(loss)) return why;
+  return by.valid() ? nullptr : "normaliser needs a positive, finite count";
+}
+
+/// A missing reference is never a zero one, and a margin is never dropped.
 template <class R, class Loss>
-const char* reads_problem(const Loss& loss, bool references_given, bool tokens_given) {
+const char* reads_problem(const Loss& loss, bool references_given, bool tokens_given,
+                          bool margin_given) {
   if (!references_given && reads_reference<R>(loss)) {
     return "reference is missing, and this loss reads it (a zero reference must be passed)";
   }
   if (!tokens_given && reads_tokens<R>(loss)) {
     return "tokens are missing, and this loss averages over them";
   }
+  if constexpr (paired_loss<Loss, R>) {
+    if (margin_given && !reads_margin<R>(loss)) {
+      return "margin is given, and this loss does not read it (it must use log_ratio_margin() or "
+             "mean_log_ratio_margin())";
+    }
+  }
   return nullptr;
+}
+
+/// Of results per pair.
+inline const char* results_problem(const paired_outputs<>& out, std::int64_t n) {
+  return first_of(output_problem<"loss">(out.loss, n),
+                  output_problem<"d_policy_chosen">(out.d_policy_chosen, n),
+                  output_problem<"d_policy_rejected">(out.d_policy_rejected, n),
+                  output_problem<"reward_chosen">(out.reward_chosen, n),
+                  output_problem<"reward_rejected">(out.reward_rejected, n));
+}
+
+/// With arithmetic in R.
+template <class R, class Loss>
+const char* pairs_problem(const Loss& loss, const paired_batch<>& in, const paired_outputs<>& out,
+                          const denominator& by) {
+  must_be_paired<R, Loss>();
+  const std::int64_t n = in.policy_chosen.size();
+  if (const char* why =
+          first_of(loss_problem(loss, by), input_problem<"policy_chosen">(in.policy_chosen, n),
+                   input_problem<"policy_rejected">(in.policy_rejected, n),
+                   option_problem<"reference_chosen">(in.reference_chosen, n),
+                   option_problem<"reference_rejected">(in.reference_rejected, n),
+                   option_problem<"chosen_tokens">(in.chosen_tokens, n),
+                   option_problem<"rejected_tokens">(in.rejected_tokens, n),
+                   option_problem<"weight">(in.weight, n), option_problem<"margin">(in.margin, n),
+                   results_problem(out, n))) {
+    return why;
+  }
+  if (n == 0) return nullptr;
+  return reads_problem<R>(loss, !in.reference_chosen.empty() && !in.reference_rejected.empty(),
+                          !in.chosen_tokens.empty() && !in.rejected_tokens.empty(),
+                          !in.margin.empty());
+}
+
+/// Indices lie on the device: one that names no sequence, and a sequence that is named twice, show
+/// when the kernel runs.
+template <class R, class Loss>
+const char* pairs_problem(const Loss& loss, const indexed_pairs& in, const indexed_outputs& out,
+                          const denominator& by) {
+  must_be_paired<R, Loss>();
+  const std::int64_t n = in.chosen.size();
+  const std::int64_t sequences = in.policy.size();
+  if (const char* why = first_of(
+          loss_problem(loss, by), input_problem<"policy">(in.policy, sequences),
+          option_problem<"reference">(in.reference, sequences),
+          option_problem<"tokens">(in.tokens, sequences),
+          in.chosen.problem() == nullptr ? nullptr : "chosen is no row of indices in any memory",
+          in.rejected.problem() == nullptr ? nullptr
+                                           : "rejected is no row of indices in any memory",
+          in.rejected.size() == n ? nullptr : "rejected and chosen differ in size",
+          option_problem<"weight">(in.weight, n), option_problem<"margin">(in.margin, n),
+          results_problem(prospect::detail::any_rows(out), n),
+          output_problem<"d_policy">(out.d_policy, sequences))) {
+    return why;
+  }
+  if (n == 0) return nullptr;
+  return reads_problem<R>(loss, !in.reference.empty(), !in.tokens.empty(), !in.margin.empty());
+}
+
+template <class R, class Loss>
+const char* completions_problem(const Loss& loss, const unpaired_batch<>& in,
+                                const unpaired_outputs<>& out, const denominator& by) {
+  must_be_unpaired<R, Loss>();
+  const std::int64_t n = in.policy.size();
+  if (const char* why = first_of(
+          loss_problem(loss, by), input_problem<"policy">(in.policy, n),
+          option_problem<"reference">(in.reference, n), input_problem<"desirable">(in.desirable, n),
+          option_problem<"tokens">(in.tokens, n), option_problem<"weight">(in.weight, n),
+          output_problem<"loss">(out.loss, n), output_problem<"d_policy">(out.d_policy, n),
+          output_problem<"reward">(out.reward, n))) {
+    return why;
+  }
+  if (n == 0) return nullptr;
+  return reads_problem<R>(loss, !in.reference.empty(), !in.tokens.empty(), false);
 }
 
 }  // namespace detail
@@ -61,89 +149,73 @@ const char* reads_problem(const Loss& loss, bool references_given, bool tokens_g
 template <storage S, class Loss>
 const char* problem(const Loss& loss, const paired_batch<S>& in, const paired_outputs<S>& out,
                     const denominator& by) {
-  using R = compute_t<S>;
-  detail::must_be_paired<R, Loss>();
-  const std::int64_t n = in.policy_chosen.size();
-  if (const char* why = prospect::problem(loss)) return why;
-  if (!by.valid()) return "normaliser needs a positive, finite count";
-  if (!detail::input_fits(in.policy_rejected, n)) {
-    return "policy_rejected and policy_chosen differ in size";
-  }
-  if (!detail::option_fits(in.reference_chosen, n)) {
-    return "reference_chosen and policy_chosen differ in size";
-  }
-  if (!detail::option_fits(in.reference_rejected, n)) {
-    return "reference_rejected and policy_chosen differ in size";
-  }
-  if (!detail::option_fits(in.chosen_tokens, n)) {
-    return "chosen_tokens and policy_chosen differ in size";
-  }
-  if (!detail::option_fits(in.rejected_tokens, n)) {
-    return "rejected_tokens and policy_chosen differ in size";
-  }
-  if (!detail::output_fits(out.loss, n)) return "loss must have an element for each pair";
-  if (!detail::output_fits(out.d_policy_chosen, n)) {
-    return "d_policy_chosen must have an element for each pair";
-  }
-  if (!detail::output_fits(out.d_policy_rejected, n)) {
-    return "d_policy_rejected must have an element for each pair";
-  }
-  if (!detail::output_fits(out.reward_chosen, n)) {
-    return "reward_chosen must have an element for each pair";
-  }
-  if (!detail::output_fits(out.reward_rejected, n)) {
-    return "reward_rejected must have an element for each pair";
-  }
-  if (n == 0) return nullptr;
-  return detail::reads_problem<R>(loss,
-                                  !in.reference_chosen.empty() && !in.reference_rejected.empty(),
-                                  !in.chosen_tokens.empty() && !in.rejected_tokens.empty());
+  return detail::pairs_problem<compute_t<S>>(loss, prospect::detail::any_rows(in),
+                                             prospect::detail::any_rows(out), by);
 }
-
+template <class Loss>
+const char* problem(const Loss& loss, const paired_batch<>& in, const paired_outputs<>& out,
+                    const denominator& by) {
+  return prospect::detail::in_fp64(in) ? detail::pairs_problem<double>(loss, in, out, by)
+                                       : detail::pairs_problem<float>(loss, in, out, by);
+}
+template <class Loss>
+const char* problem(const Loss& loss, const indexed_pairs& in, const indexed_outputs& out,
+                    const denominator& by) {
+  return prospect::detail::in_fp64(prospect::detail::any_rows(in))
+             ? detail::pairs_problem<double>(loss, in, out, by)
+             : detail::pairs_problem<float>(loss, in, out, by);
+}
 template <storage S, class Loss>
 const char* problem(const Loss& loss, const unpaired_batch<S>& in, const unpaired_outputs<S>& out,
                     const denominator& by) {
-  using R = compute_t<S>;
-  detail::must_be_unpaired<R, Loss>();
-  const std::int64_t n = in.policy.size();
-  if (const char* why = prospect::problem(loss)) return why;
-  if (!by.valid()) return "normaliser needs a positive, finite count";
-  if (!detail::option_fits(in.reference, n)) return "reference and policy differ in size";
-  if (!detail::input_fits(in.desirable, n)) return "desirable and policy differ in size";
-  if (!detail::option_fits(in.tokens, n)) return "tokens and policy differ in size";
-  if (!detail::output_fits(out.loss, n)) return "loss must have an element for each completion";
-  if (!detail::output_fits(out.d_policy, n)) {
-    return "d_policy must have an element for each completion";
-  }
-  if (!detail::output_fits(out.reward, n)) return "reward must have an element for each completion";
-  if (n == 0) return nullptr;
-  return detail::reads_problem<R>(loss, !in.reference.empty(), !in.tokens.empty());
+  return detail::completions_problem<compute_t<S>>(loss, prospect::detail::any_rows(in),
+                                                   prospect::detail::any_rows(out), by);
+}
+template <class Loss>
+const char* problem(const Loss& loss, const unpaired_batch<>& in, const unpaired_outputs<>& out,
+                    const denominator& by) {
+  return prospect::detail::in_fp64(in) ? detail::completions_problem<double>(loss, in, out, by)
+                                       : detail::completions_problem<float>(loss, in, out, by);
 }
 
-/// Of the point that `evaluate` is given.
-inline const char* problem(const reference_point&) { return nullptr; }
-inline const char* problem(const cross_class&) { return nullptr; }
-inline const char* problem(const observed_point& point) {
-  return point.mismatched == nullptr ? "observed_point.mismatched is null" : nullptr;
+/// Of the point that `evaluate` is given, for arithmetic in R.
+template <std::floating_point R = double>
+const char* problem(const reference_point& point) {
+  using prospect::detail::is_finite;
+  return is_finite(static_cast<R>(point.z)) && is_finite(point.raw)
+             ? nullptr
+             : "reference_point must be finite, z and raw";
 }
-template <storage S>
-const char* problem(const mismatched_batch<S>& batch) {
-  if (!detail::input_fits(batch.reference, batch.policy.size())) {
-    return "mismatched reference and policy differ in size";
-  }
-  if (!detail::option_fits(batch.tokens, batch.policy.size())) {
-    return "mismatched tokens and policy differ in size";
-  }
+template <std::floating_point R = double>
+const char* problem(const cross_class&) {
   return nullptr;
 }
+template <std::floating_point R = double>
+const char* problem(const observed_point& point) {
+  return point.mismatched == nullptr ? "observed_point.mismatched is null" : nullptr;
+}
+/// Rows that were forgotten are no batch in which nothing was observed.
+template <std::floating_point R = double, class S>
+const char* problem(const mismatched_batch<S>& batch) {
+  const std::int64_t n = batch.policy.size();
+  if (n == 0) {
+    return "mismatched policy is missing: a batch without mismatched completions has rows of 0 "
+           "tokens";
+  }
+  return detail::first_of(detail::input_problem<"mismatched policy">(batch.policy, n),
+                          detail::input_problem<"mismatched reference">(batch.reference, n),
+                          detail::option_problem<"mismatched tokens">(batch.tokens, n));
+}
 
-template <storage S>
+template <std::floating_point R = double, class S>
 const char* problem(const detail::point_source<S>& point) {
   switch (point.kind) {
+    case detail::point_kind::given:
+      return problem<R>(point.given);
     case detail::point_kind::observed:
-      return problem(observed_point{point.observed});
+      return problem<R>(observed_point{point.observed});
     case detail::point_kind::mismatched:
-      return problem(point.mismatched);
+      return problem<R>(point.mismatched);
     default:
       return nullptr;
   }

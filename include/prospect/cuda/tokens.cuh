@@ -51,6 +51,15 @@ cudaError_t with_variant(const token_options& options, bool statistics, const Ru
   return maps.all.identity() ? with_statistics(unmapped{}) : with_statistics(mapped{maps.all});
 }
 
+/// One more launch, where it is asked for and there is something to do.
+template <logits_storage S>
+cudaError_t zero_padding(matrix_view<S> gradient, const token_options& options,
+                         cudaStream_t stream) {
+  if (padding_of(gradient, options) == 0 || gradient.rows == 0) return cudaSuccess;
+  return launch(&padding_kernel<S>, blocks_for(gradient.rows, warps), threads, 0, 1, stream,
+                gradient);
+}
+
 /// How many tiles of a row a forward pass leaves to one block.
 inline constexpr std::int64_t most_tiles_per_block = 512;
 
@@ -98,16 +107,15 @@ cudaError_t gradient(matrix_view<const S> logits, matrix_view<S> gradient, index
                      strided_span<const float> log_prob, strided_span<const double> lse,
                      const coefficient_rows& coefficients, const token_options& options,
                      cudaStream_t stream) {
-  const std::int64_t padding = padding_of(gradient, options);
-  if (logits.rows == 0 || logits.columns + padding == 0) return cudaSuccess;
+  if (const cudaError_t e = zero_padding(gradient, options, stream)) return e;
+  if (logits.rows == 0 || logits.columns == 0) return cudaSuccess;
   const gradient_arguments<S> a{.logits = logits,
                                 .gradient = gradient,
                                 .targets = rows_of(targets, options, logits.columns),
                                 .log_prob = log_prob,
                                 .lse = lse,
                                 .coefficients = coefficients,
-                                .tiles = std::max<std::int64_t>(1, tiles_of<S>(logits.columns)),
-                                .padding = static_cast<int>(padding)};
+                                .tiles = tiles_of<S>(logits.columns)};
   return with_variant(options, false, [&](auto map, auto) {
     return launch(&gradient_kernel<S, decltype(map)>, blocks_for(logits.rows * a.tiles, warps),
                   threads, 0, 1, stream, a, map);
@@ -242,8 +250,8 @@ cudaError_t token_log_probs_and_gradient(matrix_view<std::type_identity_t<S>> lo
       .targets = detail::rows_of(targets, options, logits.columns),
       .results = {.out = out, .partials = {}},
       .tiles = std::max<std::int64_t>(1, detail::tiles_of<S>(logits.columns)),
-      .tiles_per_block = 0,
-      .padding = static_cast<int>(detail::padding_of(logits, options))};
+      .tiles_per_block = 0};
+  if (const cudaError_t e = detail::zero_padding(logits, options, stream)) return e;
   return detail::with_variant(options, out.statistics(), [&](auto map, auto statistics) {
     using Map = decltype(map);
     bool clusters = false;
@@ -329,9 +337,9 @@ cudaError_t sequence_sums(strided_span<const std::type_identity_t<R>> log_prob, 
 }
 
 /// Gives every scored token its sequence's coefficient dL/dP, and 0 to the others, those of no
-/// sequence included: the reverse of `sequence_sums`.
+/// sequence included: the reverse of `sequence_sums`. Coefficients may be of any storage type.
 template <std::floating_point R>
-cudaError_t spread(strided_span<const double> d_sequence, index_row targets,
+cudaError_t spread(const const_any_row& d_sequence, index_row targets,
                    const sequence_layout& layout, strided_span<std::type_identity_t<R>> d_token,
                    mask_row mask, cudaStream_t stream) {
   if (problem(d_sequence, targets, layout, d_token, mask) != nullptr) return cudaErrorInvalidValue;
@@ -341,7 +349,7 @@ cudaError_t spread(strided_span<const double> d_sequence, index_row targets,
                         prospect::detail::scored_targets{targets, mask}, layout, d_token);
 }
 template <std::floating_point R>
-cudaError_t spread(strided_span<const double> d_sequence, index_row targets,
+cudaError_t spread(const const_any_row& d_sequence, index_row targets,
                    const sequence_layout& layout, strided_span<std::type_identity_t<R>> d_token,
                    cudaStream_t stream) {
   return spread<R>(d_sequence, targets, layout, d_token, mask_row{}, stream);

@@ -48,7 +48,7 @@ TEST_CASE("log-probabilities of rows do not depend on their company") {
   const std::span rows = std::span{job.data.rows}.first(70);  // more than two pieces
   const std::vector<double> all = log_probs(model, rows, 3);
   REQUIRE(all.size() == 70);
-  for (const std::size_t i : {0, 31, 32, 63, 64, 69}) {
+  for (const std::size_t i : {0U, 31U, 32U, 63U, 64U, 69U}) {
     CAPTURE(i);
     CHECK_THAT(log_probs(model, rows.subspan(i, 1), 1)[0], WithinRel(all[i], 1e-5));
   }

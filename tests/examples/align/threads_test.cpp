@@ -14,7 +14,7 @@ using namespace align;
 
 TEST_CASE("every piece runs once on any number of threads") {
   for (const int threads : {1, 2, 5}) {
-    for (const std::size_t pieces : {0, 1, 2, 7, 100}) {
+    for (const std::size_t pieces : {0U, 1U, 2U, 7U, 100U}) {
       CAPTURE(threads, pieces);
       std::vector<std::atomic<int>> runs(pieces);
       parallel(pieces, threads, [&](std::size_t i) { ++runs.at(i); });

@@ -500,12 +500,14 @@ template <std::floating_point R>
 struct split_factor {
   R mantissa;
   int power = 0;
-  double log;  ///< of its magnitude
+  double
+      log;  ///< of its magnitude; for 0 a number as well, since what it is relative to must be one
 
-  explicit split_factor(R factor) : mantissa{factor}, log{std::log(std::abs(double{factor}))} {
+  explicit split_factor(R factor)
+      : mantissa{factor}, log{factor == 0 ? 0.0 : std::log(std::abs(double{factor}))} {
     if (factor == 0 || !is_finite(factor)) return;
     // A power of 2 that is too high for its own exponent stays in the mantissa.
-    power = std::min(std::ilogb(factor), std::numeric_limits<R>::max_exponent - 28) + 2;
+    power = (std::min)(std::ilogb(factor), std::numeric_limits<R>::max_exponent - 28) + 2;
     mantissa = std::ldexp(factor, -power);
   }
 };

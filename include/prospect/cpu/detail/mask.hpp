@@ -12,7 +12,7 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
-/// Not a bool, so that a formula which branches on it does not compile.
+/// Not a bool: a formula that branches on it does not compile, and is told why.
 template <std::floating_point R>
 struct mask {
 #if PROSPECT_CPU_VECTOR_BYTES == 64
@@ -27,6 +27,14 @@ struct mask {
   }
   PROSPECT_INLINE friend mask operator&&(mask a, mask b) {
     return {static_cast<lanes_type>(a.lane & b.lane)};
+  }
+  template <std::same_as<bool> Bool>
+  PROSPECT_INLINE explicit operator Bool() const {
+    static_assert(sizeof(Bool) == 0,
+                  "prospect: this loss promises to be branch_free, but its formula has an if, a ?: "
+                  "or a ! on a comparison: choose with select(condition, a, b), or leave the "
+                  "promise out");
+    return false;
   }
   PROSPECT_INLINE bool operator[](int k) const {
 #if PROSPECT_CPU_VECTOR_BYTES == 64

@@ -2,6 +2,7 @@
 // sums and exact ones for gradients; and how a logit x becomes the z of the distribution.
 #pragma once
 
+#include <prospect/core/precise.hpp>
 #include <prospect/tokens.hpp>
 
 #include <cmath>
@@ -29,21 +30,29 @@ __device__ inline float power_of_2(float t) {
 /// e^d for a sum: the error grows with |d|, as the term itself fades.
 __device__ inline float exponential(float d) { return power_of_2(d * log2_e); }
 
+/// factor 2^t. With --use_fast_math a power below the normal numbers would be 0 before a large
+/// factor has met it: it is formed 2^64 times too large.
+__device__ inline float scaled_power_of_2(float factor, float t) {
+  if (!prospect::detail::precise::subnormals_are_0()) return factor * exp2f(t);
+  const bool deep = t < -64;
+  return factor * power_of_2(deep ? t + 64 : t) * (deep ? 0x1p-64F : 1.0F);
+}
+
 /// factor e^(d + lost) to a few ulp for every d, where `lost` is what rounding took from d.
 __device__ inline float exact_exponential(float factor, float d, float lost) {
   const float t = d * log2_e;
   const float rest = fmaf(d, log2_e, -t) + fmaf(d, log2_e_low, lost * log2_e);
-  const float y = factor * exp2f(t);
+  const float y = scaled_power_of_2(factor, t);
   return fmaf(y, rest * log_2, y);
 }
 
-/// A number that stands for another: a few digits, so that what z - near loses to rounding is
+/// A number that stands for another: a few digits, so that what z - it loses to rounding is
 /// little and can be had exactly. Not above x from 2^16 on, where logits have no more digits
 /// themselves.
 __device__ inline float few_digits(double x) {
   if (fabs(x) < 65536) return static_cast<float>(rint(256 * x) / 256);
-  const float near = __double2float_rn(x);
-  return near > x ? nextafterf(near, -infinity) : near;
+  const float nearest = __double2float_rn(x);
+  return nearest > x ? nextafterf(nearest, -infinity) : nearest;
 }
 
 /// Most models' map: nothing to do, z = x.
@@ -70,22 +79,22 @@ struct unmapped {
   struct softmax {
     static constexpr int words_in_flight = unmapped::words_in_flight;
 
-    float factor, near, lowest;
+    float factor, anchor, lowest;
 
     __device__ float operator()(float x) const {
       // Below `lowest` nothing is left, and the difference stays exact.
       x = fmaxf(lowest, x);
-      const float d = x - near;
-      return exact_exponential(factor, d, x - (d + near));
+      const float d = x - anchor;
+      return exact_exponential(factor, d, x - (d + anchor));
     }
   };
   __device__ softmax relative_to(double lse, float factor) const {
-    const float near = few_digits(lse);
-    // e^(z - lse) = e^(z - near) e^(near - lse)
-    const int exponent = near == 0 ? 0 : ilogbf(near);
-    return {.factor = static_cast<float>(factor * exp(near - lse)),
-            .near = near,
-            .lowest = near - ldexpf(1.0F, exponent < 27 ? 7 : exponent - 20)};
+    const float anchor = few_digits(lse);
+    // e^(z - lse) = e^(z - anchor) e^(anchor - lse)
+    const int exponent = anchor == 0 ? 0 : ilogbf(anchor);
+    return {.factor = static_cast<float>(factor * exp(anchor - lse)),
+            .anchor = anchor,
+            .lowest = anchor - ldexpf(1.0F, exponent < 27 ? 7 : exponent - 20)};
   }
 };
 

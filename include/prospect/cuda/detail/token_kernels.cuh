@@ -204,7 +204,6 @@ struct gradient_arguments {
   strided_span<const double> lse;
   coefficient_rows coefficients;
   std::int64_t tiles;  ///< of a row
-  int padding;         ///< columns behind each row of the gradient that become 0
 };
 
 /// Every tile of every row, a warp each.
@@ -230,9 +229,16 @@ static __global__ void __launch_bounds__(threads, 2)
       write_gradient(tile, out, column_in_tile<S>(target.column, i), terms, own);
     });
   }
-  if (a.padding != 0 && i == a.tiles - 1) {
-    write_constant(a.gradient.row(t) + a.logits.columns, a.padding, 0);
-  }
+}
+
+/// What lies between the columns of a gradient and its pitch becomes 0, a warp for each row. A
+/// kernel of its own, so that those above keep their registers.
+template <storage S>
+static __global__ void __launch_bounds__(threads) padding_kernel(matrix_view<S> gradient) {
+  const std::int64_t t = blockIdx.x * std::int64_t{warps} + warp_index();
+  if (t >= gradient.rows) return;
+  write_constant(gradient.row(t) + gradient.columns,
+                 static_cast<int>(gradient.pitch - gradient.columns), 0);
 }
 
 /// Every tile of every row, a warp each: row t times factors[t].
@@ -307,7 +313,6 @@ struct deferred_arguments {
   token_results results;
   std::int64_t tiles;  ///< of a row
   int tiles_per_block;
-  int padding;  ///< columns behind each row that become 0
 };
 
 /// Forward pass and unscaled gradient in one: a row in the hands of a cluster of blocks, a block
@@ -333,10 +338,6 @@ static __global__ void __launch_bounds__(threads, resident ? resident_blocks : 2
   std::byte* const memory =
       reinterpret_cast<std::byte*>(block_memory) + a.tiles_per_block * sizeof(vocabulary_partial);
   const auto resident_at = [&](int i) { return memory + i * resident_bytes<S>; };
-  // Nobody reads there.
-  if (a.padding != 0 && rank == blocks_per_row - 1 && warp_index() == warps - 1) {
-    write_constant(row + a.logits.columns, a.padding, 0);
-  }
 
   // The same for all blocks of a row.
   if (!target.scored()) {

@@ -1,0 +1,184 @@
+// What the sequence kernel does with a pair: how it is read, what it adds to the sums of a pass,
+// what is written for it.
+#pragma once
+
+#include <prospect/cuda/detail/samples.cuh>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cuda::detail {
+
+/// Pairs among sequences. Coefficients of sequences need to know how often each is named: not at
+/// all, and its coefficient is 0; twice, and it is no number, because there is one place for two.
+struct named_pairs {
+  prospect::detail::pair_indices which{};
+  std::int64_t pairs = -1;  ///< how many; below 0 where the sides of a pair lie side by side
+  std::int64_t sequences = 0;
+  unsigned* named = nullptr;  ///< how often; counted where coefficients of sequences are wanted
+
+  PROSPECT_HD bool given() const { return pairs >= 0; }
+  PROSPECT_HD bool scatters() const { return named != nullptr; }
+};
+
+template <batch_storage S, class Loss, std::floating_point R = arithmetic_t<S>>
+struct paired_job {
+  static constexpr bool any = std::same_as<S, mixed>;
+  enum { loss_sum, chosen, rejected, margin, accurate, logp_chosen, logp_rejected, counted };
+
+  Loss loss;
+  paired_batch<S> in;
+  paired_outputs<S> out;
+  denominator by;
+  paired_metrics* metrics;
+  named_pairs among{};  ///< for a batch of any rows
+
+  struct sample {
+    bool counted = false;
+    R weight = 1;
+    pair<R> value;
+    std::int64_t chosen = 0, rejected = 0;  ///< where the sides are
+  };
+  struct terms {
+    double factor;
+  };
+
+  PROSPECT_HD bool tokens_given() const {
+    return !in.chosen_tokens.empty() || !in.rejected_tokens.empty();
+  }
+  PROSPECT_HD std::int64_t pairs() const {
+    return any && among.given() ? among.pairs : in.policy_chosen.size();
+  }
+  PROSPECT_HD bool wants(int pass) const {
+    return pass == results ||
+           (pass == observe && ((by.counts() && tokens_given()) || (any && among.scatters())));
+  }
+  PROSPECT_HD std::int64_t rows(int pass) const {
+    const std::int64_t n = pairs();
+    return any && pass == results && among.scatters() && among.sequences > n ? among.sequences : n;
+  }
+  /// Whether both sides name a sequence.
+  __device__ bool in_batch(const sample& s) const {
+    const auto inside = [&](std::int64_t at) { return at >= 0 && at < among.sequences; };
+    return !any || !among.given() || (inside(s.chosen) && inside(s.rejected));
+  }
+
+  __device__ terms begin(const pass_totals& totals) const {
+    const double n =
+        tokens_given() ? totals.of[observe].sum[counted] : static_cast<double>(pairs());
+    return {by.factor(n)};
+  }
+  __device__ sample load(int pass, std::int64_t i) const {
+    sample s;
+    if (any && i >= pairs()) return s;
+    const bool by_index = any && among.given();
+    s.chosen = by_index ? among.which.chosen[i] : i;
+    s.rejected = by_index ? among.which.rejected[i] : i;
+    if (!in_batch(s)) {
+      s.counted = true;
+      s.value.chosen = s.value.rejected = {no_number<R>, no_number<R>, R(1)};
+      return s;
+    }
+    const std::int32_t chosen_tokens = read_or(in.chosen_tokens, s.chosen, 1);
+    const std::int32_t rejected_tokens = read_or(in.rejected_tokens, s.rejected, 1);
+    s.counted = chosen_tokens > 0 && rejected_tokens > 0;
+    if (s.counted && pass == results) {
+      s.value = {read_completion<R>(in.policy_chosen, in.reference_chosen, s.chosen, chosen_tokens),
+                 read_completion<R>(in.policy_rejected, in.reference_rejected, s.rejected,
+                                    rejected_tokens),
+                 read_or(in.margin, i, R(0))};
+      s.weight = read_or(in.weight, i, R(1));
+    }
+    return s;
+  }
+  __device__ void add(int pass, std::int64_t i, const sample& s, const terms& t,
+                      row_sums& sums) const {
+    if (pass == observe) {
+      sums.sum[counted] += s.counted ? 1 : 0;
+      if (any && among.scatters()) count(s);
+      return;
+    }
+    R loss_out = 0, d_chosen = 0, d_rejected = 0, reward_chosen = 0, reward_rejected = 0;
+    finite_probe<R> probe;
+    if (s.counted) {
+      auto value = differentiate(loss, s.value);
+      const completion<R>& w = s.value.chosen;
+      const completion<R>& l = s.value.rejected;
+      probe.look_at(w);
+      probe.look_at(l);
+      probe.look_at(s.value.margin);
+      if (!in.weight.empty()) {
+        probe.look_at(s.weight);
+        value = {weighted(s.weight, value.loss), weighted(s.weight, value.d_chosen),
+                 weighted(s.weight, value.d_rejected)};
+      }
+      const double scale = reward_scale(loss);
+      const double up = scale * static_cast<double>(w.ratio);
+      const double down = scale * static_cast<double>(l.ratio);
+      loss_out = value.loss;
+      d_chosen = static_cast<R>(t.factor * static_cast<double>(value.d_chosen));
+      d_rejected = static_cast<R>(t.factor * static_cast<double>(value.d_rejected));
+      reward_chosen = static_cast<R>(up);
+      reward_rejected = static_cast<R>(down);
+      sums.sum[loss_sum] += static_cast<double>(value.loss);
+      sums.sum[chosen] += up;
+      sums.sum[rejected] += down;
+      sums.sum[margin] += up - down;
+      sums.sum[accurate] += up > down ? 1 : 0;
+      sums.sum[logp_chosen] += static_cast<double>(w.policy);
+      sums.sum[logp_rejected] += static_cast<double>(l.policy);
+      sums.sum[counted] += 1;
+    }
+    if (!any || i < pairs()) {
+      probe.look_at(put(out.loss, i, loss_out));
+      probe.look_at(put(out.d_policy_chosen, i, d_chosen));
+      probe.look_at(put(out.d_policy_rejected, i, d_rejected));
+      put(out.reward_chosen, i, reward_chosen);
+      put(out.reward_rejected, i, reward_rejected);
+    }
+    if (any && among.scatters()) scatter(i, s, d_chosen, d_rejected, probe);
+    if (!probe.finite()) note_nonfinite(sums, i);
+  }
+  __device__ void finish(const pass_totals& totals, const terms& t) const {
+    if (metrics == nullptr) return;
+    const row_sums& sums = totals.of[results];
+    const double n = sums.sum[counted];
+    const auto of = [&](int which) { return sum_count{.sum = sums.sum[which], .count = n}; };
+    *metrics = {.loss = of(loss_sum),
+                .rewards_chosen = of(chosen),
+                .rewards_rejected = of(rejected),
+                .rewards_margins = of(margin),
+                .rewards_accuracies = of(accurate),
+                .logps_chosen = of(logp_chosen),
+                .logps_rejected = of(logp_rejected),
+                .nonfinite = {.sum = sums.nonfinite, .count = n},
+                .first_nonfinite = index_or_none(sums.first_nonfinite),
+                .total = t.factor * sums.sum[loss_sum]};
+  }
+
+ private:
+  /// Notes that the sequences of a pair are named.
+  __device__ void count(const sample& s) const {
+    for (const std::int64_t at : {s.chosen, s.rejected}) {
+      if (at >= 0 && at < among.sequences) atomicAdd(among.named + at, 1U);
+    }
+  }
+  /// Writes the coefficients of a pair's sequences where they are named once, and that of sequence
+  /// i where it is not.
+  __device__ void scatter(std::int64_t i, const sample& s, R d_chosen, R d_rejected,
+                          finite_probe<R>& probe) const {
+    // Past the first level of cache, which does not see what other blocks have counted.
+    const auto times_named = [&](std::int64_t at) { return __ldcg(among.named + at); };
+    if (i < among.sequences && times_named(i) != 1) {
+      put(among.which.d_policy, i, times_named(i) == 0 ? R(0) : no_number<R>);
+    }
+    if (i >= pairs()) return;
+    const auto write = [&](std::int64_t at, R d) {
+      if (at < 0 || at >= among.sequences) return;
+      probe.look_at(times_named(at) == 1 ? put(among.which.d_policy, at, d) : no_number<R>);
+    };
+    write(s.chosen, d_chosen);
+    write(s.rejected, d_rejected);
+  }
+};
+
+}  // namespace prospect::inline v1::cuda::detail
+PROSPECT_STRICT_END

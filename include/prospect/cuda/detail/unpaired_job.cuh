@@ -1,0 +1,257 @@
+// What the sequence kernel does with a completion, with the reference points that a batch brings
+// itself, and with mismatched rows.
+#pragma once
+
+#include <prospect/cuda/detail/samples.cuh>
+#include <prospect/losses/reads.hpp>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cuda::detail {
+
+/// The clamped mean of what was observed. One that is not finite spoils what depends on it, because
+/// nobody could refuse it: clamping would make a 0 of -inf, and many a loss a number of +inf.
+template <class R>
+__device__ reference_point point_from(const sum_count& seen) {
+  const reference_point point = reference_point::from(seen);
+  const bool fine = is_finite(seen.sum) && is_finite(seen.count) && !(seen.count < 0) &&
+                    is_finite(static_cast<R>(point.z));
+  return fine ? point : reference_point{.z = no_number<double>, .raw = no_number<double>};
+}
+
+/// What mismatched rows showed, from the sums of a pass.
+__device__ inline observation observation_of(const row_sums& seen, int ratio, int count) {
+  observation o;
+  o.sum = seen.sum[ratio];
+  o.count = seen.sum[count];
+  o.nonfinite = seen.nonfinite;
+  o.first_nonfinite = index_or_none(seen.first_nonfinite);
+  return o;
+}
+
+template <batch_storage S, class Loss, std::floating_point R = arithmetic_t<S>>
+struct unpaired_job {
+  enum { counted, desirable, loss_sum, chosen, rejected, logp_chosen, logp_rejected };
+  /// The sums of the passes before; classes over rows that are finite.
+  enum { all_counted, mismatched_ratio, mismatched_count, n_up, n_down, ratio_up, ratio_down };
+  enum { slope_up, slope_down };
+
+  Loss loss;
+  unpaired_batch<S> in;
+  point_source<S> point;
+  unpaired_outputs<S> out;
+  denominator by;
+  unpaired_metrics* metrics;
+  bool reads_point = reads_reference_point<R>(loss);
+
+  struct sample {
+    bool counted = false;
+    bool desirable = false;
+    R weight = 1;
+    completion<R> value;
+    bool observed = false;  ///< a mismatched row, and its log-ratio
+    R observed_ratio = 0;
+  };
+  /// What a class is measured against, and what it adds to its coefficients because the other
+  /// class's point depends on it.
+  struct class_terms {
+    reference_point against;
+    double attached;
+  };
+  struct terms {
+    double factor;
+    class_terms up, down;
+  };
+
+  PROSPECT_HD bool wants(int pass) const {
+    if (pass == observe) {
+      return point.kind == point_kind::mismatched || point.kind == point_kind::cross_class ||
+             (by.counts() && !in.tokens.empty());
+    }
+    return pass == results || point.kind == point_kind::cross_class;
+  }
+  PROSPECT_HD std::int64_t rows(int pass) const {
+    const std::int64_t n = in.policy.size();
+    const std::int64_t mismatched = point.mismatched.policy.size();
+    return pass == observe && mismatched > n ? mismatched : n;
+  }
+
+  __device__ terms begin(const pass_totals& totals) const {
+    const row_sums& seen = totals.of[observe];
+    const row_sums& slopes = totals.of[attach];
+    const double n =
+        in.tokens.empty() ? static_cast<double>(in.policy.size()) : seen.sum[all_counted];
+    terms t{.factor = by.factor(n), .up = {point.given, 0}, .down = {point.given, 0}};
+    if (point.kind == point_kind::observed) {
+      t.up.against = t.down.against = point_from<R>(*point.observed);
+    } else if (point.kind == point_kind::mismatched) {
+      t.up.against = t.down.against =
+          point_from<R>({.sum = seen.sum[mismatched_ratio], .count = seen.sum[mismatched_count]});
+    } else if (point.kind == point_kind::cross_class) {
+      // Each class is measured against the other, and gets the other's slopes in return.
+      const auto mean = [&](int sum, int count) {
+        return point_from<R>({.sum = seen.sum[sum], .count = seen.sum[count]});
+      };
+      const auto attached = [&](const reference_point& own, int count, int slope) {
+        const double rows = seen.sum[count];
+        return own.raw >= 0 && rows > 0 ? slopes.sum[slope] / rows : 0.0;
+      };
+      t.up.against = mean(ratio_down, n_down);
+      t.down.against = mean(ratio_up, n_up);
+      t.up.attached = attached(t.down.against, n_up, slope_down);
+      t.down.attached = attached(t.up.against, n_down, slope_up);
+    }
+    return t;
+  }
+
+  __device__ sample load(int pass, std::int64_t i) const {
+    sample s;
+    if (i < in.policy.size()) {
+      const std::int32_t tokens = read_or(in.tokens, i, 1);
+      s.counted = tokens > 0;
+      if (s.counted && (pass != observe || point.kind == point_kind::cross_class)) {
+        s.desirable = read(&in.desirable[i]) != 0;
+        s.value = read_completion<R>(in.policy, in.reference, i, tokens);
+        s.weight = read_or(in.weight, i, R(1));
+      }
+    }
+    if (pass == observe && i < point.mismatched.policy.size()) {
+      s.observed = read_or(point.mismatched.tokens, i, 1) > 0;
+      if (s.observed) {
+        s.observed_ratio =
+            read_as<R>(point.mismatched.policy, i) - read_as<R>(point.mismatched.reference, i);
+      }
+    }
+    return s;
+  }
+
+  __device__ void add(int pass, std::int64_t i, const sample& s, const terms& t,
+                      row_sums& sums) const {
+    // A row that is not finite spoils its own results, which are reported, and not those of the
+    // other class.
+    const bool in_class = s.counted && is_finite(s.value.policy) && is_finite(s.value.ratio);
+    if (pass == observe) {
+      const bool observed = s.observed && is_finite(s.observed_ratio);
+      sums.sum[all_counted] += s.counted ? 1 : 0;
+      sums.sum[mismatched_ratio] += observed ? static_cast<double>(s.observed_ratio) : 0;
+      sums.sum[mismatched_count] += observed ? 1 : 0;
+      if (s.observed && !observed) note_nonfinite(sums, i);
+      if (in_class && point.kind == point_kind::cross_class) {
+        const double ratio = static_cast<double>(s.value.ratio);
+        sums.sum[n_up] += s.desirable ? 1 : 0;
+        sums.sum[n_down] += s.desirable ? 0 : 1;
+        sums.sum[ratio_up] += s.desirable ? ratio : 0;
+        sums.sum[ratio_down] += s.desirable ? 0 : ratio;
+      }
+      return;
+    }
+    R loss_out = 0, d_policy = 0, reward_out = 0;
+    finite_probe<R> probe;
+    if (s.counted) {
+      // Chosen number by number: a choice between the two structs would put them into memory.
+      const double z = s.desirable ? t.up.against.z : t.down.against.z;
+      const double attached = s.desirable ? t.up.attached : t.down.attached;
+      auto value = differentiate(
+          loss, unpaired<R>{.answer = s.value, .z = static_cast<R>(z), .desirable = s.desirable});
+      probe.look_at(s.value);
+      if (!in.weight.empty()) {
+        probe.look_at(s.weight);
+        value = {weighted(s.weight, value.loss), weighted(s.weight, value.d_policy),
+                 weighted(s.weight, value.d_z)};
+      }
+      if (pass == attach) {
+        const double slope = in_class && is_finite(value.d_z) ? static_cast<double>(value.d_z) : 0;
+        sums.sum[slope_up] += s.desirable ? slope : 0;
+        sums.sum[slope_down] += s.desirable ? 0 : slope;
+        return;
+      }
+      const double reward = reward_scale(loss) * static_cast<double>(s.value.ratio);
+      const double policy = static_cast<double>(s.value.policy);
+      loss_out = value.loss;
+      d_policy = static_cast<R>(t.factor * (static_cast<double>(value.d_policy) + attached));
+      reward_out = static_cast<R>(reward);
+      sums.sum[counted] += 1;
+      sums.sum[desirable] += s.desirable ? 1 : 0;
+      sums.sum[loss_sum] += static_cast<double>(value.loss);
+      sums.sum[chosen] += s.desirable ? reward : 0;
+      sums.sum[rejected] += s.desirable ? 0 : reward;
+      sums.sum[logp_chosen] += s.desirable ? policy : 0;
+      sums.sum[logp_rejected] += s.desirable ? 0 : policy;
+    }
+    if (pass == attach) return;
+    probe.look_at(put(out.loss, i, loss_out));
+    probe.look_at(put(out.d_policy, i, d_policy));
+    put(out.reward, i, reward_out);
+    if (!probe.finite()) note_nonfinite(sums, i);
+  }
+
+  __device__ void finish(const pass_totals& totals, const terms& t) const {
+    const row_sums& seen = totals.of[observe];
+    if (point.mismatched.observed != nullptr) {
+      *point.mismatched.observed = observation_of(seen, mismatched_ratio, mismatched_count);
+    }
+    if (metrics == nullptr) return;
+    const row_sums& sums = totals.of[results];
+    const double n = sums.sum[counted];
+    const double n_desirable = sums.sum[desirable];
+    const auto of = [&](int which, double count) {
+      return sum_count{.sum = sums.sum[which], .count = count};
+    };
+    unpaired_metrics m{.loss = of(loss_sum, n),
+                       .rewards_chosen = of(chosen, n_desirable),
+                       .rewards_rejected = of(rejected, n - n_desirable),
+                       .logps_chosen = of(logp_chosen, n_desirable),
+                       .logps_rejected = of(logp_rejected, n - n_desirable),
+                       .kl = {},
+                       .kl_unclamped = {},
+                       .nonfinite = {.sum = sums.nonfinite, .count = n},
+                       .first_nonfinite = index_or_none(sums.first_nonfinite),
+                       .total = t.factor * sums.sum[loss_sum]};
+    const auto report = [&](const reference_point& z) {
+      if (!reads_point || !z.present) return;
+      m.kl.add(z.z);
+      m.kl_unclamped.add(z.raw);
+    };
+    if (point.kind != point_kind::cross_class) {
+      report(t.up.against);
+    } else {
+      report(t.down.against);
+      report(t.up.against);
+    }
+    *metrics = m;
+  }
+};
+
+/// The sum of mismatched rows' log-ratios and their number.
+template <batch_storage S, std::floating_point R = arithmetic_t<S>>
+struct mismatched_job {
+  mismatched_batch<S> in;
+
+  struct sample {
+    bool counted = false;
+    R ratio = 0;
+  };
+  struct terms {};
+
+  PROSPECT_HD bool wants(int pass) const { return pass == results; }
+  PROSPECT_HD std::int64_t rows(int) const { return in.policy.size(); }
+
+  __device__ terms begin(const pass_totals&) const { return {}; }
+  __device__ sample load(int, std::int64_t i) const {
+    sample s;
+    s.counted = read_or(in.tokens, i, 1) > 0;
+    if (s.counted) s.ratio = read_as<R>(in.policy, i) - read_as<R>(in.reference, i);
+    return s;
+  }
+  __device__ void add(int, std::int64_t i, const sample& s, const terms&, row_sums& sums) const {
+    const bool fine = is_finite(s.ratio);
+    sums.sum[0] += fine ? static_cast<double>(s.ratio) : 0;
+    sums.sum[1] += s.counted && fine ? 1 : 0;
+    if (!fine) note_nonfinite(sums, i);
+  }
+  __device__ void finish(const pass_totals& totals, const terms&) const {
+    *in.observed = observation_of(totals.of[results], 0, 1);
+  }
+};
+
+}  // namespace prospect::inline v1::cuda::detail
+PROSPECT_STRICT_END
