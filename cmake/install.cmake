@@ -1,10 +1,16 @@
-# Install rules: headers, archive, CMake package and pkg-config files. Everything that is installed
+# Install rules: headers, archive, shared library, CMake package and pkg-config files. Everything that is installed
 # finds its neighbours relative to itself, so the prefix may be moved.
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/prospect)
-install(TARGETS prospect prospect_kernels EXPORT prospect_targets FILE_SET HEADERS)
+set(targets prospect prospect_kernels)
+set(pkg_config_files prospect prospect-headers)
+if(PROSPECT_SHARED)
+  list(APPEND targets prospect_shared)
+  list(APPEND pkg_config_files prospect-shared)
+endif()
+install(TARGETS ${targets} EXPORT prospect_targets FILE_SET HEADERS)
 install(EXPORT prospect_targets NAMESPACE prospect:: DESTINATION ${package_dir})
 install(FILES LICENSE TYPE DOC)
 
@@ -28,7 +34,7 @@ install(FILES
 
 # pkg-config replaces ${pcfiledir} by the folder of the .pc file.
 file(RELATIVE_PATH pc_to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
-foreach(name prospect prospect-headers)
+foreach(name IN LISTS pkg_config_files)
   configure_file(cmake/${name}.pc.in ${name}.pc @ONLY)
   install(FILES ${CMAKE_CURRENT_BINARY_DIR}/${name}.pc
     DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

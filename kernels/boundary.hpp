@@ -1,19 +1,20 @@
-// The border between C and C++: nothing is thrown across it, structs of other versions are read
-// safely, rows are checked before they become spans. Shared by the files of the C API.
+// The border between C and C++: nothing is thrown across it, and structs of other versions are read
+// safely. Shared by the files of the C API.
 #pragma once
 
 #include <prospect/c/prospect.h>
-#include <prospect/core/dtype.hpp>
-#include <prospect/layout.hpp>
+#include <prospect/core/float_mode.hpp>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <exception>
 #include <new>
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <type_traits>
+#include <utility>
 
 namespace prospect::kernels {
 
@@ -37,9 +38,11 @@ inline prospect_status report(prospect_error* error, prospect_status status,
   return status;
 }
 
-/// Runs the body of a C function: every way out of it becomes a status.
+/// Runs the body of a C function, in the default floating-point mode: every way out of it becomes a
+/// status.
 template <class Body>
 prospect_status guard(prospect_error* error, Body&& body) noexcept {
+  const detail::default_float_mode mode;
   try {
     body();
     return PROSPECT_OK;
@@ -62,14 +65,44 @@ T& require(T* pointer, const char* name) {
   return *pointer;
 }
 
+/// Refuses what a check of the library found wrong, if anything.
+inline void check(const char* problem) {
+  if (problem != nullptr) fail(PROSPECT_INVALID_ARGUMENT, problem);
+}
+
+inline void check_reserved(const char* name, std::int32_t reserved) {
+  if (reserved != 0) fail(PROSPECT_UNSUPPORTED, std::string{name} + ".reserved must be 0");
+}
+
+/// The size a struct had when it was first released: a smaller one was never filled in, and most of
+/// it would read as "not given". Fields that are added later do not raise it.
+template <class T>
+inline constexpr std::size_t first_size = 0;
+#define PROSPECT_FIRST_SIZE(type, last_field)     \
+  template <>                                     \
+  inline constexpr std::size_t first_size<type> = \
+      offsetof(type, last_field) + sizeof(type::last_field)
+PROSPECT_FIRST_SIZE(prospect_context, query);
+PROSPECT_FIRST_SIZE(prospect_metrics, first_nonfinite);
+PROSPECT_FIRST_SIZE(prospect_pairs, d_policy);
+PROSPECT_FIRST_SIZE(prospect_completions, seen);
+PROSPECT_FIRST_SIZE(prospect_layout, ends);
+PROSPECT_FIRST_SIZE(prospect_tokens, reserved);
+PROSPECT_FIRST_SIZE(prospect_token_results, target_is_argmax);
+PROSPECT_FIRST_SIZE(prospect_token_coefficients, onehot);
+PROSPECT_FIRST_SIZE(prospect_step, d_sequence);
+#undef PROSPECT_FIRST_SIZE
+
 /// Copies a struct that starts with struct_size. Fields the caller's version lacks read as zero;
 /// fields this version lacks must be zero.
 template <class T>
 T versioned(const T* pointer, const char* name) {
+  static_assert(first_size<T> > 0 && first_size<T> <= sizeof(T));
   const std::size_t theirs = require(pointer, name).struct_size;
   // The upper bound catches a field that was never initialised before it is believed.
-  if (theirs < sizeof(pointer->struct_size) || theirs > 4096) {
-    fail(PROSPECT_INVALID_ARGUMENT, std::string{name} + ".struct_size is not set");
+  if (theirs < first_size<T> || theirs > 4096) {
+    fail(PROSPECT_INVALID_ARGUMENT,
+         std::string{name} + ".struct_size is " + std::to_string(theirs) + ", and no version's");
   }
   const auto* bytes = reinterpret_cast<const unsigned char*>(pointer);
   for (std::size_t i = sizeof(T); i < theirs; ++i) {
@@ -81,68 +114,9 @@ T versioned(const T* pointer, const char* name) {
   std::memcpy(&copy, pointer, std::min(theirs, sizeof(T)));
   return copy;
 }
-
 template <class T>
-strided_span<T> row(const char* name, T* data, std::int64_t size, std::int64_t stride) {
-  if (size < 0) fail(PROSPECT_INVALID_ARGUMENT, std::string{name} + ".size is negative");
-  if (size == 0) return {};
-  if (data == nullptr) fail(PROSPECT_INVALID_ARGUMENT, std::string{name} + ".data is NULL");
-  if (reinterpret_cast<std::uintptr_t>(data) % alignof(T) != 0) {
-    fail(PROSPECT_INVALID_ARGUMENT, std::string{name} + ".data is not aligned to its elements");
-  }
-  return {data, size, stride};
-}
-template <class T>
-strided_span<const T> in(const char* name, const prospect_const_row& r) {
-  return row(name, static_cast<const T*>(r.data), r.size, r.stride);
-}
-template <class T>
-strided_span<T> out(const char* name, const prospect_row& r) {
-  return row(name, static_cast<T*>(r.data), r.size, r.stride);
-}
-
-inline void check_reserved(const char* name, std::int32_t reserved) {
-  if (reserved != 0) fail(PROSPECT_UNSUPPORTED, std::string{name} + ".reserved must be 0");
-}
-
-inline index_row indices(const char* name, const prospect_indices& r) {
-  check_reserved(name, r.reserved);
-  switch (r.dtype) {
-    case PROSPECT_I32:
-      return in<std::int32_t>(name, r.row);
-    case PROSPECT_I64:
-      return in<std::int64_t>(name, r.row);
-    default:
-      fail(PROSPECT_UNSUPPORTED, std::string{name} + ".dtype must be PROSPECT_I32 or _I64");
-  }
-}
-
-/// Calls `body` with a value of the storage type that `dtype` names.
-template <class Body>
-void with_storage(std::int32_t dtype, Body&& body) {
-  switch (dtype) {
-    case PROSPECT_F32:
-      return body(float{});
-    case PROSPECT_F64:
-      return body(double{});
-    case PROSPECT_F16:
-      return body(float16{});
-    case PROSPECT_BF16:
-      return body(bfloat16{});
-    default:
-      fail(PROSPECT_UNSUPPORTED, "dtype must be PROSPECT_F32, _F64, _F16 or _BF16");
-  }
-}
-template <class Body>
-void with_arithmetic(std::int32_t dtype, Body&& body) {
-  switch (dtype) {
-    case PROSPECT_F32:
-      return body(float{});
-    case PROSPECT_F64:
-      return body(double{});
-    default:
-      fail(PROSPECT_UNSUPPORTED, "dtype must be PROSPECT_F32 or PROSPECT_F64");
-  }
+T versioned_or_zero(const T* pointer, const char* name) {
+  return pointer == nullptr ? T{} : versioned(pointer, name);
 }
 
 }  // namespace prospect::kernels

@@ -1,12 +1,12 @@
 // The loops over sequences of each instruction set, loops.cpp, and the best of them, for every loss
-// of losses.def, in fp32 and in fp64.
+// of losses.def: one for arithmetic in fp32, one in fp64. What rows are stored as is a matter of
+// run time.
 #pragma once
 
 #include "isa.hpp"
 
 #include <prospect/cpu/detail/sequence_kernels.hpp>
 
-#include <concepts>
 #include <type_traits>
 
 namespace prospect::kernels {

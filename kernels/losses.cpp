@@ -5,7 +5,7 @@ namespace pk = prospect::kernels;
 
 namespace {
 
-/// Index of a parameter in a loss's table, which is also its place in prospect_loss::value.
+/// Index of a parameter in a loss's table, which is also its place in loss_content::value.
 template <class Loss>
 std::size_t parameter_index(const Loss& loss, const char* name) {
   std::string known;
@@ -37,12 +37,12 @@ const char* prospect_status_string(prospect_status status) {
       return "unsupported";
     case PROSPECT_INTERNAL_ERROR:
       return "internal error";
-    case PROSPECT_CUDA_ERROR:
-    case PROSPECT_CUDA_ERROR_LAST:
-      break;
+    case PROSPECT_ABSENT:
+      return "absent";
+    default:
+      return status > PROSPECT_CUDA_ERROR && status <= PROSPECT_CUDA_ERROR_LAST ? "CUDA error"
+                                                                                : "unknown status";
   }
-  return status > PROSPECT_CUDA_ERROR && status <= PROSPECT_CUDA_ERROR_LAST ? "CUDA error"
-                                                                            : "unknown status";
 }
 
 int32_t prospect_loss_count(void) {
@@ -67,11 +67,10 @@ prospect_status prospect_loss_init(prospect_loss* loss, const char* name, prospe
     prospect::for_each_loss([&](const auto& candidate) {
       if (candidate.name == name) {
         found = true;
-        *loss = {};
-        loss->struct_size = sizeof(prospect_loss);
-        loss->id = index;
+        pk::loss_content content{.tag = pk::loss_content::this_version, .id = index, .value = {}};
         std::size_t i = 0;
-        for (const auto& p : candidate.parameters) loss->value[i++] = candidate.*p.member;
+        for (const auto& p : candidate.parameters) content.value[i++] = candidate.*p.member;
+        std::memcpy(loss, &content, sizeof content);
       }
       known.append(known.empty() ? "" : ", ").append(candidate.name);
       ++index;
@@ -113,7 +112,9 @@ prospect_status prospect_loss_set(prospect_loss* loss, const char* parameter, do
       const std::size_t i = parameter_index(l, parameter);
       l.*l.parameters[i].member = value;
       if (const char* why = prospect::problem(l)) pk::fail(PROSPECT_INVALID_ARGUMENT, why);
-      loss->value[i] = value;
+      std::memcpy(
+          reinterpret_cast<char*>(loss) + offsetof(pk::loss_content, value) + i * sizeof(double),
+          &value, sizeof value);
     });
   });
 }

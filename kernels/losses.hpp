@@ -5,13 +5,28 @@
 
 #include <prospect/losses/losses.hpp>
 
+#include <cstring>
+
 namespace prospect::kernels {
+
+/// What stands in a prospect_loss. The tag is the version's, because a loss's place in the list is:
+/// one that another version has made, or nobody, is no loss.
+struct loss_content {
+  static constexpr std::uint64_t this_version =
+      0x70726f73'00000000U + PROSPECT_VERSION_MAJOR * 10000U + PROSPECT_VERSION_MINOR * 100U +
+      PROSPECT_VERSION_PATCH;
+
+  std::uint64_t tag;
+  std::int64_t id;
+  double value[sizeof(prospect_loss) / sizeof(double) - 2];
+};
+static_assert(sizeof(loss_content) == sizeof(prospect_loss));
 
 /// Calls `visit(loss)` with the loss at this position of losses.def, at its defaults. False beyond
 /// the end.
 template <class Visitor>
-bool with_loss(std::int32_t id, Visitor&& visit) {
-  std::int32_t index = 0;
+bool with_loss(std::int64_t id, Visitor&& visit) {
+  std::int64_t index = 0;
   bool found = false;
   for_each_loss([&](auto loss) {
     if (index++ != id) return;
@@ -24,16 +39,15 @@ bool with_loss(std::int32_t id, Visitor&& visit) {
 /// The same with the caller's hyper-parameters filled in.
 template <class Visitor>
 void with_loss(const prospect_loss* pointer, Visitor&& visit) {
-  const prospect_loss& given = require(pointer, "loss");
-  if (given.struct_size != sizeof(prospect_loss)) {
-    fail(PROSPECT_INVALID_ARGUMENT, "loss was not made by prospect_loss_init");
-  }
-  const bool found = with_loss(given.id, [&](auto loss) {
-    static_assert(decltype(loss)::parameters.size() <= PROSPECT_MAX_PARAMETERS);
-    std::size_t i = 0;
-    for (const auto& p : loss.parameters) loss.*p.member = given.value[i++];
-    visit(loss);
-  });
+  loss_content content;
+  std::memcpy(&content, &require(pointer, "loss"), sizeof content);
+  const bool ours = content.tag == loss_content::this_version;
+  const bool found = ours && with_loss(content.id, [&](auto loss) {
+                       static_assert(loss.parameters.size() <= std::size(loss_content{}.value));
+                       std::size_t i = 0;
+                       for (const auto& p : loss.parameters) loss.*p.member = content.value[i++];
+                       visit(loss);
+                     });
   if (!found) fail(PROSPECT_INVALID_ARGUMENT, "loss was not made by prospect_loss_init");
 }
 

@@ -1,86 +1,134 @@
-// Sequences as the C API has them, as batches of the library, and metrics the other way; for the
-// host and for the device.
+// Sequences as the C API has them, as batches of the library; for the host and for the device.
 #pragma once
 
-#include "boundary.hpp"
+#include "views.hpp"
 
+#include <prospect/batch.hpp>
+#include <prospect/core/strict.hpp>
 #include <prospect/reference_point.hpp>
 
-#include <cmath>
-#include <cstddef>
-#include <type_traits>
-
 namespace prospect::kernels {
-
-/// Writes as much as the caller's version of the struct can hold.
-template <class Metrics>
-void fill(prospect_metrics* target, const Metrics& source) {
-  if (target == nullptr) return;
-  prospect_metrics filled{};
-  filled.struct_size = target->struct_size;
-  filled.total = source.total;
-  filled.first_nonfinite = source.first_nonfinite;
-  const auto named = source.named();
-  static_assert(named.size() <= std::extent_v<decltype(filled.metric)>);
-  constexpr std::size_t before = offsetof(prospect_metrics, metric);
-  const std::size_t room =
-      target->struct_size < before ? 0 : (target->struct_size - before) / sizeof(prospect_metric);
-  for (const named_metric& m : named) {
-    if (static_cast<std::size_t>(filled.size) == room) break;
-    filled.metric[filled.size++] = {
-        .name = m.name.data(), .sum = m.value.sum, .count = m.value.count};
-  }
-  std::memcpy(target, &filled, std::min<std::size_t>(target->struct_size, sizeof(filled)));
-}
-
-inline void check_metrics(const prospect_metrics* metrics) {
-  if (metrics != nullptr) versioned(metrics, "metrics");
-}
 
 template <class L>
 [[noreturn]] void wrong_kind(const L& loss, const char* kind) {
   fail(PROSPECT_INVALID_ARGUMENT, "loss: " + std::string{loss.name} + " is not " + kind + " loss");
 }
 
-template <storage S>
-paired_batch<S> batch_of(const prospect_pairs& p) {
-  return {.policy_chosen = in<S>("policy_chosen", p.policy_chosen),
-          .policy_rejected = in<S>("policy_rejected", p.policy_rejected),
-          .reference_chosen = in<S>("reference_chosen", p.reference_chosen),
-          .reference_rejected = in<S>("reference_rejected", p.reference_rejected),
-          .chosen_tokens = in<std::int32_t>("chosen_tokens", p.chosen_tokens),
-          .rejected_tokens = in<std::int32_t>("rejected_tokens", p.rejected_tokens)};
+inline void out_of_place(const char* name, const prospect_row& r, const char* why) {
+  if (given(r)) fail(PROSPECT_INVALID_ARGUMENT, std::string{name} + " is given, " + why);
 }
 
-template <storage S>
-paired_outputs<S> outputs_of(const prospect_pairs& p) {
-  return {.loss = out<S>("loss", p.loss),
-          .d_policy_chosen = out<S>("d_policy_chosen", p.d_policy_chosen),
-          .d_policy_rejected = out<S>("d_policy_rejected", p.d_policy_rejected),
-          .reward_chosen = out<S>("reward_chosen", p.reward_chosen),
-          .reward_rejected = out<S>("reward_rejected", p.reward_rejected)};
+/// Whether the pairs are named by indices into rows of sequences. Refuses rows of the other form:
+/// they would not be read.
+inline bool by_index(const prospect_pairs& p) {
+  if (given(p.chosen) || given(p.rejected)) {
+    constexpr const char* why = "but chosen and rejected are positions in rows of sequences";
+    out_of_place("policy_chosen", p.policy_chosen, why);
+    out_of_place("policy_rejected", p.policy_rejected, why);
+    out_of_place("reference_chosen", p.reference_chosen, why);
+    out_of_place("reference_rejected", p.reference_rejected, why);
+    out_of_place("chosen_tokens", p.chosen_tokens, why);
+    out_of_place("rejected_tokens", p.rejected_tokens, why);
+    return true;
+  }
+  constexpr const char* why = "but chosen and rejected do not say which sequences are pairs";
+  out_of_place("policy", p.policy, why);
+  out_of_place("reference", p.reference, why);
+  out_of_place("tokens", p.tokens, why);
+  out_of_place("d_policy", p.d_policy, why);
+  return false;
 }
 
-template <storage S>
-unpaired_batch<S> batch_of(const prospect_completions& c) {
-  return {.policy = in<S>("policy", c.policy),
-          .reference = in<S>("reference", c.reference),
-          .desirable = in<std::uint8_t>("desirable", c.desirable),
-          .tokens = in<std::int32_t>("tokens", c.tokens)};
+inline const_any_row read_row(const char* name, const prospect_row& r) {
+  return real_row<const_any_row>(name, r);
+}
+inline any_row write_row(const char* name, const prospect_row& r) {
+  return real_row<any_row>(name, r);
+}
+inline strided_span<const std::int32_t> counts(const char* name, const prospect_row& r) {
+  return row<const std::int32_t>(name, r);
 }
 
-template <storage S>
-unpaired_outputs<S> outputs_of(const prospect_completions& c) {
-  return {.loss = out<S>("loss", c.loss),
-          .d_policy = out<S>("d_policy", c.d_policy),
-          .reward = out<S>("reward", c.reward)};
+inline paired_batch<> batch_of(const prospect_pairs& p) {
+  return {.policy_chosen = read_row("policy_chosen", p.policy_chosen),
+          .policy_rejected = read_row("policy_rejected", p.policy_rejected),
+          .reference_chosen = read_row("reference_chosen", p.reference_chosen),
+          .reference_rejected = read_row("reference_rejected", p.reference_rejected),
+          .chosen_tokens = counts("chosen_tokens", p.chosen_tokens),
+          .rejected_tokens = counts("rejected_tokens", p.rejected_tokens),
+          .weight = read_row("weight", p.weight),
+          .margin = read_row("margin", p.margin)};
+}
+inline paired_outputs<> outputs_of(const prospect_pairs& p) {
+  return {.loss = write_row("loss", p.loss),
+          .d_policy_chosen = write_row("d_policy_chosen", p.d_policy_chosen),
+          .d_policy_rejected = write_row("d_policy_rejected", p.d_policy_rejected),
+          .reward_chosen = write_row("reward_chosen", p.reward_chosen),
+          .reward_rejected = write_row("reward_rejected", p.reward_rejected)};
+}
+
+inline indexed_pairs indexed_batch_of(const prospect_pairs& p) {
+  return {.policy = read_row("policy", p.policy),
+          .reference = read_row("reference", p.reference),
+          .tokens = counts("tokens", p.tokens),
+          .chosen = indices("chosen", p.chosen),
+          .rejected = indices("rejected", p.rejected),
+          .weight = read_row("weight", p.weight),
+          .margin = read_row("margin", p.margin)};
+}
+inline indexed_outputs indexed_outputs_of(const prospect_pairs& p) {
+  return {.loss = write_row("loss", p.loss),
+          .d_policy = write_row("d_policy", p.d_policy),
+          .d_policy_chosen = write_row("d_policy_chosen", p.d_policy_chosen),
+          .d_policy_rejected = write_row("d_policy_rejected", p.d_policy_rejected),
+          .reward_chosen = write_row("reward_chosen", p.reward_chosen),
+          .reward_rejected = write_row("reward_rejected", p.reward_rejected)};
+}
+
+inline unpaired_batch<> batch_of(const prospect_completions& c) {
+  return {.policy = read_row("policy", c.policy),
+          .reference = read_row("reference", c.reference),
+          .desirable = row<const std::uint8_t>("desirable", c.desirable),
+          .tokens = counts("tokens", c.tokens),
+          .weight = read_row("weight", c.weight)};
+}
+inline unpaired_outputs<> outputs_of(const prospect_completions& c) {
+  return {.loss = write_row("loss", c.loss),
+          .d_policy = write_row("d_policy", c.d_policy),
+          .reward = write_row("reward", c.reward)};
+}
+
+inline void finite(const char* name, double x) {
+  if (!detail::is_finite(x)) {
+    fail(PROSPECT_INVALID_ARGUMENT, std::string{name} + " must be finite");
+  }
+}
+inline sum_count finite_observation(const prospect_observation& seen) {
+  finite("observed.sum", seen.sum);
+  finite("observed.count", seen.count);
+  if (seen.count < 0) fail(PROSPECT_INVALID_ARGUMENT, "observed.count is negative");
+  return {.sum = seen.sum, .count = seen.count};
+}
+inline prospect_observation to_c(const observation& seen) {
+  return {.sum = seen.sum,
+          .count = seen.count,
+          .nonfinite = seen.nonfinite,
+          .first_nonfinite = seen.first_nonfinite};
 }
 
 inline reference_point given_point(const prospect_completions& c) {
-  if (!std::isfinite(c.z) || !std::isfinite(c.z_raw)) {
-    fail(PROSPECT_INVALID_ARGUMENT, "z and z_raw must be finite");
-  }
+  finite("z", c.z);
+  finite("z_raw", c.z_raw);
   return {.z = c.z, .raw = c.z_raw};
+}
+
+/// Rows that were forgotten are no batch in which nothing was observed.
+inline void mismatched_given(const prospect_completions& c) {
+  if (!given(c.mismatched_policy) || !given(c.mismatched_reference)) {
+    fail(PROSPECT_INVALID_ARGUMENT,
+         "mismatched_policy and mismatched_reference are missing, and PROSPECT_BATCH_MEAN is their "
+         "mean");
+  }
 }
 
 }  // namespace prospect::kernels

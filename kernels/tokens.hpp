@@ -1,9 +1,9 @@
-// Tokens as the C API has them, as views of the library; for the host and for the device.
+// Tokens as the C API has them, as views and options of the library; for the host and for the
+// device.
 #pragma once
 
-#include "boundary.hpp"
+#include "views.hpp"
 
-#include <prospect/core/matrix_view.hpp>
 #include <prospect/tokens.hpp>
 #include <prospect/vocabulary.hpp>
 
@@ -11,64 +11,119 @@
 
 namespace prospect::kernels {
 
-template <class T>
-matrix_view<T> matrix(const prospect_logits& l) {
-  check_reserved("logits", l.reserved);
-  if (l.rows < 0 || l.columns < 0) fail(PROSPECT_INVALID_ARGUMENT, "logits have a negative size");
-  if (l.rows == 0) return {nullptr, 0, l.columns, l.pitch};
-  // One row through the common checks: NULL and alignment.
-  const auto first = row("logits", static_cast<T*>(l.data), l.columns, 1);
-  return {first.data(), l.rows, l.columns, l.pitch};
-}
-
 inline sequence_layout layout_of(const prospect_layout* pointer) {
-  const prospect_layout& l = require(pointer, "layout");
-  if (l.offsets.row.size != 0) {
-    return sequence_layout::packed(indices("layout.offsets", l.offsets));
+  const prospect_layout l = versioned(pointer, "layout");
+  const bool packed = given(l.offsets), ranges = given(l.begins) || given(l.ends);
+  if (packed && ranges) {
+    fail(PROSPECT_INVALID_ARGUMENT, "layout has offsets as well as begins and ends");
   }
-  return sequence_layout::padded(l.sequences, l.length);
+  if (ranges) {
+    return sequence_layout::ranges(indices("layout.begins", l.begins),
+                                   indices("layout.ends", l.ends));
+  }
+  if (!packed) return sequence_layout::padded(l.sequences, l.length);
+  if (l.offsets.size == 0)
+    fail(PROSPECT_INVALID_ARGUMENT, "layout.offsets has not even one element");
+  return sequence_layout::packed(indices("layout.offsets", l.offsets));
 }
 
-inline index_row targets_of(const prospect_indices* targets) {
-  return indices("targets", require(targets, "targets"));
-}
+/// What is known of a batch's tokens. The layout is read where it is needed.
+struct tokens_of {
+  prospect_tokens given;
+  index_row targets;
+  token_options options;
+
+  explicit tokens_of(const prospect_tokens* pointer)
+      : given{versioned(pointer, "tokens")}, targets{indices("targets", given.targets)} {
+    check_reserved("tokens", given.reserved);
+    options.mask = kernels::mask("mask", given.mask);
+    options.inverse_temperatures =
+        row<const float>("inverse_temperatures", given.inverse_temperatures);
+    if (given.temperature != 0) options.temperature = given.temperature;
+    if (given.soft_cap != 0) options.soft_cap = given.soft_cap;
+    options.first_token = given.first_token;
+    options.vocabulary = given.vocabulary;
+    options.zero_padding = given.zero_padding != 0;
+  }
+  sequence_layout layout() const { return layout_of(given.layout); }
+};
 
 template <class R>
-token_outputs<R> outputs_of(prospect_row log_prob, prospect_row lse,
-                            const prospect_token_statistics* pointer) {
-  const prospect_token_statistics s =
-      pointer == nullptr ? prospect_token_statistics{} : versioned(pointer, "statistics");
-  return {.log_prob = out<R>("log_prob", log_prob),
-          .lse = out<double>("lse", lse),
-          .entropy = out<R>("entropy", s.entropy),
-          .sum_squares = out<R>("sum_squares", s.sum_squares),
-          .mean_logit = out<R>("mean_logit", s.mean_logit),
-          .target_is_argmax = out<std::uint8_t>("target_is_argmax", s.target_is_argmax)};
+token_outputs<R> outputs_of(const prospect_token_results* pointer) {
+  const prospect_token_results r = versioned(pointer, "results");
+  return {.log_prob = row<R>("log_prob", r.log_prob),
+          .lse = row<double>("lse", r.lse),
+          .entropy = row<R>("entropy", r.entropy),
+          .sum_squares = row<R>("sum_squares", r.sum_squares),
+          .mean_logit = row<R>("mean_logit", r.mean_logit),
+          .target_is_argmax = row<std::uint8_t>("target_is_argmax", r.target_is_argmax)};
 }
 
-/// Options of a call; an executor is the host's alone.
-inline token_options token_options_of(const prospect_token_options& given) {
-  token_options options;
-  if (given.temperature != 0) options.temperature = given.temperature;
-  if (given.soft_cap != 0) options.soft_cap = given.soft_cap;
-  options.first_token = given.first_token;
-  options.vocabulary = given.vocabulary;
-  return options;
+/// Calls `body` with a value of the type that gathered partials become: that of the first row that
+/// is wanted.
+template <class Body>
+void with_results(const prospect_token_results* pointer, const Body& body) {
+  const prospect_token_results r = versioned(pointer, "results");
+  if (r.log_prob.size != 0) return with_arithmetic("log_prob", r.log_prob.dtype, body);
+  if (r.entropy.size != 0) return with_arithmetic("entropy", r.entropy.dtype, body);
+  if (r.sum_squares.size != 0) return with_arithmetic("sum_squares", r.sum_squares.dtype, body);
+  if (r.mean_logit.size != 0) return with_arithmetic("mean_logit", r.mean_logit.dtype, body);
+  body(float{});
 }
-inline prospect_token_options given_options(const prospect_token_options* pointer) {
-  return pointer == nullptr ? prospect_token_options{} : versioned(pointer, "options");
+
+/// What goes back into the logits: one coefficient a row, or two.
+template <class R>
+struct coefficients_of {
+  strided_span<const R> log_prob;
+  strided_span<const double> lse;
+  strided_span<const R> d_token, softmax, onehot;
+  bool two;
+
+  explicit coefficients_of(const prospect_token_coefficients* pointer) {
+    const prospect_token_coefficients c = versioned(pointer, "coefficients");
+    log_prob = row<const R>("log_prob", c.log_prob);
+    lse = row<const double>("lse", c.lse);
+    d_token = row<const R>("d_token", c.d_token);
+    softmax = row<const R>("softmax", c.softmax);
+    onehot = row<const R>("onehot", c.onehot);
+    two = kernels::given(c.softmax) || kernels::given(c.onehot);
+    if (two == kernels::given(c.d_token) && two) {
+      fail(PROSPECT_INVALID_ARGUMENT,
+           "d_token is given as well as softmax and onehot: which of them is meant?");
+    }
+  }
+};
+
+/// Logits and their gradient, which is in their place or elsewhere.
+template <storage S>
+matrix_view<S> gradient_matrix(const prospect_matrix& logits, const prospect_matrix& gradient) {
+  if (gradient.dtype != logits.dtype) {
+    fail(PROSPECT_UNSUPPORTED, "gradient.dtype must be that of the logits");
+  }
+  return matrix<S>("gradient", gradient);
 }
 
 static_assert(sizeof(prospect_partial) == sizeof(vocabulary_partial) &&
               alignof(prospect_partial) == alignof(vocabulary_partial) &&
               offsetof(prospect_partial, after) == offsetof(vocabulary_partial, after));
 
-/// The same numbers under the library's name.
-inline vocabulary_partial* partials_of(prospect_partial* p) {
-  return reinterpret_cast<vocabulary_partial*>(p);
+/// The same numbers under the library's name, `rows` in each of so many parts.
+inline matrix_view<const vocabulary_partial> gathered(const prospect_partial* p, std::int64_t parts,
+                                                      std::int64_t rows) {
+  const matrix_view<const vocabulary_partial> all{
+      reinterpret_cast<const vocabulary_partial*>(&require(p, "partials")), parts, rows};
+  if (const char* why = detail::view_problem(all)) {
+    fail(PROSPECT_INVALID_ARGUMENT, std::string{"partials "} + why);
+  }
+  return all;
 }
-inline const vocabulary_partial* partials_of(const prospect_partial* p) {
-  return reinterpret_cast<const vocabulary_partial*>(p);
+inline strided_span<vocabulary_partial> partials_row(prospect_partial* p, std::int64_t rows) {
+  const strided_span<vocabulary_partial> all{
+      reinterpret_cast<vocabulary_partial*>(&require(p, "partials")), rows};
+  if (const char* why = detail::view_problem(all)) {
+    fail(PROSPECT_INVALID_ARGUMENT, std::string{"partials "} + why);
+  }
+  return all;
 }
 
 }  // namespace prospect::kernels

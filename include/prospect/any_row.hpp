@@ -18,10 +18,17 @@ namespace prospect::inline v1 {
 enum class dtype : std::int32_t { f32 = 0, f64 = 1, f16 = 2, bf16 = 3 };
 
 template <storage S>
-inline constexpr dtype dtype_of = std::same_as<S, double>    ? dtype::f64
-                                  : std::same_as<S, float>   ? dtype::f32
-                                  : std::same_as<S, float16> ? dtype::f16
-                                                             : dtype::bf16;
+struct dtype_number;
+template <>
+struct dtype_number<float> : std::integral_constant<dtype, dtype::f32> {};
+template <>
+struct dtype_number<double> : std::integral_constant<dtype, dtype::f64> {};
+template <>
+struct dtype_number<float16> : std::integral_constant<dtype, dtype::f16> {};
+template <>
+struct dtype_number<bfloat16> : std::integral_constant<dtype, dtype::bf16> {};
+template <storage S>
+inline constexpr dtype dtype_of = dtype_number<S>::value;
 
 PROSPECT_HD constexpr std::int64_t bytes_of(dtype type) noexcept {
   return type == dtype::f64 ? 8 : type == dtype::f32 ? 4 : 2;

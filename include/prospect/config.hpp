@@ -50,6 +50,13 @@
 #define PROSPECT_STRICT_BEGIN
 #define PROSPECT_STRICT_END
 #endif
+// clang's pragma reaches arithmetic and comparisons but no choice: of two numbers one of which may be
+// NaN, -ffinite-math-only lets it take either. So there the bits are chosen.
+#if defined(__clang__) && __FINITE_MATH_ONLY__
+#define PROSPECT_CHOOSES_BITS 1
+#else
+#define PROSPECT_CHOOSES_BITS 0
+#endif
 #if !defined(PROSPECT_APART)
 #define PROSPECT_APART PROSPECT_INLINE
 #endif

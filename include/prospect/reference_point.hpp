@@ -37,7 +37,7 @@ struct observation : sum_count {
 };
 
 /// z = 0: KTO-zero.
-constexpr reference_point zero_point() noexcept { return {}; }
+PROSPECT_INLINE constexpr reference_point zero_point() noexcept { return {}; }
 
 /// A z of the caller's own, used as given; it may be negative.
 /// @throws std::invalid_argument if `z` is not finite.
@@ -51,19 +51,38 @@ PROSPECT_INLINE reference_point constant_point(double z) {
 ///
 /// -1 in a batch of one, where the rotation meets its own row: a matched row measures the reward,
 /// not the divergence, so there is nothing to observe. -1 too for a row that does not exist.
-constexpr std::int64_t mismatched_row(std::int64_t i, std::int64_t rows) noexcept {
+PROSPECT_INLINE constexpr std::int64_t mismatched_row(std::int64_t i, std::int64_t rows) noexcept {
   if (rows < 2 || i < 0 || i >= rows) return -1;
   return i + 1 < rows ? i + 1 : 0;
 }
 
+namespace detail {
+
+/// Both members, and their quotient.
+PROSPECT_HD constexpr bool is_finite(const sum_count& seen) noexcept {
+  return is_finite(seen.sum) && is_finite(seen.count) && is_finite(seen.mean());
+}
+
+}  // namespace detail
+
 /// The mean over everything added since the last reset: micro-batches of one step, ranks, or both.
 class pooled_point {
  public:
-  constexpr void add(const sum_count& mismatched) noexcept { seen_ += mismatched; }
-  constexpr void reset() noexcept { seen_ = {}; }
+  /// @returns false if the observation is not finite: it is left out, because it would spoil all
+  ///          the others.
+  PROSPECT_INLINE constexpr bool add(const sum_count& mismatched) noexcept {
+    sum_count all = seen_;
+    all += mismatched;
+    if (!detail::is_finite(mismatched) || !detail::is_finite(all)) return false;
+    seen_ = all;
+    return true;
+  }
+  PROSPECT_INLINE constexpr void reset() noexcept { seen_ = {}; }
   /// For an all-reduce across ranks, between the last `add` and `point`.
-  constexpr sum_count& observed() noexcept { return seen_; }
-  constexpr reference_point point() const noexcept { return reference_point::from(seen_); }
+  PROSPECT_INLINE constexpr sum_count& observed() noexcept { return seen_; }
+  PROSPECT_INLINE constexpr reference_point point() const noexcept {
+    return reference_point::from(seen_);
+  }
 
  private:
   sum_count seen_;
@@ -80,17 +99,27 @@ class ema_point {
       detail::refuse("prospect: ema_point: decay must lie in [0, 1)");
     }
   }
-  constexpr void add(const sum_count& mismatched) noexcept {
-    if (!mismatched.present()) return;
+  /// @returns false if the observation is not finite: it is left out, because no later one would
+  ///          make up for it.
+  PROSPECT_INLINE constexpr bool add(const sum_count& mismatched) noexcept {
+    if (!detail::is_finite(mismatched)) return false;
+    if (!mismatched.present()) return true;
     average_ = decay_ * average_ + (1 - decay_) * mismatched.mean();
     weight_ = decay_ * weight_ + (1 - decay_);
+    return true;
   }
-  constexpr reference_point point() const noexcept {
-    return reference_point::clamped(weight_ > 0 ? average_ / weight_ : 0.0);
+  PROSPECT_INLINE constexpr reference_point point() const noexcept {
+    return reference_point::from({.sum = average_, .count = weight_});
   }
   /// What a checkpoint has to keep: (average, weight). `restore(state())` changes nothing.
-  constexpr sum_count state() const noexcept { return {.sum = average_, .count = weight_}; }
-  constexpr void restore(const sum_count& state) noexcept {
+  PROSPECT_INLINE constexpr sum_count state() const noexcept {
+    return {.sum = average_, .count = weight_};
+  }
+  /// @throws std::invalid_argument if the state is none that `state()` can have given.
+  PROSPECT_INLINE void restore(const sum_count& state) {
+    if (!detail::is_finite(state) || state.count < 0) {
+      detail::refuse("prospect: ema_point: state must be finite, and its weight not negative");
+    }
     average_ = state.sum;
     weight_ = state.count;
   }

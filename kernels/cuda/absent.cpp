@@ -1,82 +1,33 @@
-// The C API on a device in an archive that was built without CUDA: every function says so.
+// The C API on a device in a library that was built without CUDA: every function says so.
 #include "../boundary.hpp"
 
-namespace pk = prospect::kernels;
+/// One line for each function of prospect/c/cuda.h: its arguments but for the last two, which all
+/// of them have.
+#define PROSPECT_ON_DEVICE(name, ...)                                                  \
+  prospect_status name(__VA_ARGS__, const prospect_context*, prospect_error* error) {  \
+    return prospect::kernels::report(error, PROSPECT_UNSUPPORTED,                      \
+                                     "prospect: this library was built without CUDA"); \
+  }
 
-namespace {
-
-prospect_status absent(prospect_error* error) {
-  return pk::report(error, PROSPECT_UNSUPPORTED, "prospect: this archive was built without CUDA");
-}
-
-}  // namespace
-
-prospect_status prospect_pairs_cuda(const prospect_loss*, const prospect_pairs*, void*, void*,
-                                    size_t*, CUstream_st*, prospect_error* error) {
-  return absent(error);
-}
-prospect_status prospect_completions_cuda(const prospect_loss*, const prospect_completions*, void*,
-                                          void*, size_t*, CUstream_st*, prospect_error* error) {
-  return absent(error);
-}
-prospect_status prospect_mismatched_kl_cuda(prospect_dtype, prospect_const_row, prospect_const_row,
-                                            prospect_const_row, prospect_sum_count*, void*, size_t*,
-                                            CUstream_st*, prospect_error* error) {
-  return absent(error);
-}
-prospect_status prospect_token_log_probs_cuda(const prospect_logits*, const prospect_indices*,
-                                              const prospect_token_options*, prospect_row,
-                                              prospect_row, const prospect_token_statistics*, void*,
-                                              size_t*, CUstream_st*, prospect_error* error) {
-  return absent(error);
-}
-prospect_status prospect_token_log_probs_and_gradient_cuda(
-    const prospect_logits*, const prospect_indices*, const prospect_token_options*, prospect_row,
-    prospect_row, const prospect_token_statistics*, CUstream_st*, prospect_error* error) {
-  return absent(error);
-}
-prospect_status prospect_logits_gradient_cuda(const prospect_logits*, const prospect_indices*,
-                                              const prospect_token_options*, prospect_const_row,
-                                              prospect_const_row, prospect_const_row, CUstream_st*,
-                                              prospect_error* error) {
-  return absent(error);
-}
-prospect_status prospect_logits_gradient_into_cuda(const prospect_logits*, const prospect_logits*,
-                                                   const prospect_indices*,
-                                                   const prospect_token_options*,
-                                                   prospect_const_row, prospect_const_row,
-                                                   prospect_const_row, prospect_const_row,
-                                                   CUstream_st*, prospect_error* error) {
-  return absent(error);
-}
-prospect_status prospect_scale_rows_cuda(const prospect_logits*, prospect_const_row, CUstream_st*,
-                                         prospect_error* error) {
-  return absent(error);
-}
-prospect_status prospect_vocabulary_partials_cuda(const prospect_logits*, const prospect_indices*,
-                                                  const prospect_token_options*, int,
-                                                  prospect_partial*, void*, size_t*, CUstream_st*,
-                                                  prospect_error* error) {
-  return absent(error);
-}
-prospect_status prospect_combine_partials_cuda(const prospect_partial*, int64_t,
-                                               const prospect_indices*, prospect_row, prospect_row,
-                                               const prospect_token_statistics*, CUstream_st*,
-                                               prospect_error* error) {
-  return absent(error);
-}
-prospect_status prospect_sequence_sums_cuda(prospect_dtype, prospect_const_row,
-                                            const prospect_indices*, const prospect_layout*,
-                                            prospect_row, prospect_row, CUstream_st*,
-                                            prospect_error* error) {
-  return absent(error);
-}
-prospect_status prospect_spread_cuda(prospect_dtype, prospect_const_row, const prospect_indices*,
-                                     const prospect_layout*, prospect_row, CUstream_st*,
-                                     prospect_error* error) {
-  return absent(error);
-}
-prospect_status prospect_shift_targets_cuda(const prospect_indices*, const prospect_layout*,
-                                            prospect_row, CUstream_st*, prospect_error* error) {
-  return absent(error);
-}
+PROSPECT_ON_DEVICE(prospect_pairs_cuda, const prospect_loss*, const prospect_pairs*,
+                   prospect_device_metrics*)
+PROSPECT_ON_DEVICE(prospect_completions_cuda, const prospect_loss*, const prospect_completions*,
+                   prospect_device_metrics*)
+PROSPECT_ON_DEVICE(prospect_mismatched_kl_cuda, prospect_row, prospect_row, prospect_row,
+                   prospect_observation*)
+PROSPECT_ON_DEVICE(prospect_token_log_probs_cuda, prospect_matrix, const prospect_tokens*,
+                   const prospect_token_results*)
+PROSPECT_ON_DEVICE(prospect_token_log_probs_and_gradient_cuda, prospect_matrix,
+                   const prospect_tokens*, const prospect_token_results*)
+PROSPECT_ON_DEVICE(prospect_logits_gradient_cuda, prospect_matrix, prospect_matrix,
+                   const prospect_tokens*, const prospect_token_coefficients*)
+PROSPECT_ON_DEVICE(prospect_scale_rows_cuda, prospect_matrix, prospect_row)
+PROSPECT_ON_DEVICE(prospect_sequence_sums_cuda, const prospect_tokens*, prospect_row, prospect_row,
+                   prospect_row)
+PROSPECT_ON_DEVICE(prospect_spread_cuda, const prospect_tokens*, prospect_row, prospect_row)
+PROSPECT_ON_DEVICE(prospect_shift_targets_cuda, prospect_row, const prospect_layout*, prospect_row)
+PROSPECT_ON_DEVICE(prospect_vocabulary_partials_cuda, prospect_matrix, const prospect_tokens*,
+                   int32_t, prospect_partial*)
+PROSPECT_ON_DEVICE(prospect_combine_partials_cuda, const prospect_partial*, int64_t,
+                   const prospect_tokens*, const prospect_token_results*)
+PROSPECT_ON_DEVICE(prospect_step_cuda, const prospect_step*, prospect_device_metrics*)

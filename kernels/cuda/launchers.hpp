@@ -15,7 +15,7 @@
 
 namespace prospect::kernels {
 
-/// Every loss of losses.def for one storage type. The loss is one that was checked.
+/// Every loss of losses.def where all rows are made of S. The loss is one that was checked.
 template <storage S>
 struct sequence_launchers {
   static cudaError_t pairs(const prospect_loss& loss, const paired_batch<S>& in,
@@ -26,7 +26,23 @@ struct sequence_launchers {
                                  const unpaired_outputs<S>& out, const cuda::denominator& by,
                                  unpaired_metrics* metrics, cuda::scratch space,
                                  cudaStream_t stream);
-  static cudaError_t mismatched_kl(const cuda::mismatched_batch<S>& batch, cuda::scratch space,
+};
+
+/// The same for rows that differ, or that are made of 16 bits, with arithmetic in R.
+template <std::floating_point R>
+struct mixed_launchers {
+  static cudaError_t pairs(const prospect_loss& loss, const paired_batch<>& in,
+                           const paired_outputs<>& out, const cuda::denominator& by,
+                           paired_metrics* metrics, cuda::scratch space, cudaStream_t stream);
+  static cudaError_t pairs(const prospect_loss& loss, const indexed_pairs& in,
+                           const indexed_outputs& out, const cuda::denominator& by,
+                           paired_metrics* metrics, cuda::scratch space, cudaStream_t stream);
+  static cudaError_t completions(const prospect_loss& loss, const unpaired_batch<>& in,
+                                 const cuda::detail::point_source<mixed>& point,
+                                 const unpaired_outputs<>& out, const cuda::denominator& by,
+                                 unpaired_metrics* metrics, cuda::scratch space,
+                                 cudaStream_t stream);
+  static cudaError_t mismatched_kl(const cuda::mismatched_batch<>& batch, cuda::scratch space,
                                    cudaStream_t stream);
 };
 
@@ -39,15 +55,15 @@ struct token_launchers {
   static cudaError_t log_probs_and_gradient(matrix_view<S> logits, index_row targets,
                                             const token_outputs<float>& out,
                                             const token_options& options, cudaStream_t stream);
-  static cudaError_t gradient(matrix_view<S> logits, index_row targets,
-                              strided_span<const float> log_prob, strided_span<const double> lse,
-                              strided_span<const float> d_token, const token_options& options,
-                              cudaStream_t stream);
-  static cudaError_t gradient_into(matrix_view<const S> logits, matrix_view<S> gradient,
-                                   index_row targets, strided_span<const float> log_prob,
-                                   strided_span<const double> lse,
-                                   const token_coefficients<float>& coefficients,
-                                   const token_options& options, cudaStream_t stream);
+  static cudaError_t gradient(matrix_view<const S> logits, matrix_view<S> gradient,
+                              index_row targets, strided_span<const float> log_prob,
+                              strided_span<const double> lse, strided_span<const float> d_token,
+                              const token_options& options, cudaStream_t stream);
+  static cudaError_t gradient_of_two(matrix_view<const S> logits, matrix_view<S> gradient,
+                                     index_row targets, strided_span<const float> log_prob,
+                                     strided_span<const double> lse,
+                                     const token_coefficients<float>& coefficients,
+                                     const token_options& options, cudaStream_t stream);
   static cudaError_t scale_rows(matrix_view<S> matrix, strided_span<const float> factors,
                                 cudaStream_t stream);
   static cudaError_t partials(matrix_view<const S> logits, index_row targets,
@@ -60,14 +76,19 @@ template <std::floating_point R>
 struct layout_launchers {
   static cudaError_t sums(strided_span<const R> log_prob, index_row targets,
                           const sequence_layout& layout, const sequence_outputs& out,
-                          cudaStream_t stream);
-  static cudaError_t spread(strided_span<const double> d_sequence, index_row targets,
+                          const mask_row& mask, cudaStream_t stream);
+  static cudaError_t spread(const const_any_row& d_sequence, index_row targets,
                             const sequence_layout& layout, strided_span<R> d_token,
-                            cudaStream_t stream);
+                            const mask_row& mask, cudaStream_t stream);
 };
 cudaError_t launch_combine(matrix_view<const vocabulary_partial> parts, index_row targets,
-                           const token_outputs<float>& out, cudaStream_t stream);
+                           const token_outputs<float>& out, const mask_row& mask,
+                           cudaStream_t stream);
 cudaError_t launch_shift_targets(index_row labels, const sequence_layout& layout,
                                  strided_span<std::int32_t> targets, cudaStream_t stream);
+/// What pairs say about their sequences, added up for each sequence in the order of the pairs.
+cudaError_t launch_add_up(index_row chosen, index_row rejected, strided_span<const double> d_chosen,
+                          strided_span<const double> d_rejected, strided_span<double> d,
+                          cudaStream_t stream);
 
 }  // namespace prospect::kernels

@@ -9,28 +9,60 @@ namespace prospect::kernels {
 template <std::floating_point R>
 cudaError_t layout_launchers<R>::sums(strided_span<const R> log_prob, index_row targets,
                                       const sequence_layout& layout, const sequence_outputs& out,
-                                      cudaStream_t stream) {
-  return cuda::sequence_sums<R>(log_prob, targets, layout, out, stream);
+                                      const mask_row& mask, cudaStream_t stream) {
+  return cuda::sequence_sums<R>(log_prob, targets, layout, out, mask, stream);
 }
 
 template <std::floating_point R>
-cudaError_t layout_launchers<R>::spread(strided_span<const double> d_sequence, index_row targets,
+cudaError_t layout_launchers<R>::spread(const const_any_row& d_sequence, index_row targets,
                                         const sequence_layout& layout, strided_span<R> d_token,
-                                        cudaStream_t stream) {
-  return cuda::spread<R>(d_sequence, targets, layout, d_token, stream);
+                                        const mask_row& mask, cudaStream_t stream) {
+  return cuda::spread<R>(d_sequence, targets, layout, d_token, mask, stream);
 }
 
 template struct layout_launchers<float>;
 template struct layout_launchers<double>;
 
 cudaError_t launch_combine(matrix_view<const vocabulary_partial> parts, index_row targets,
-                           const token_outputs<float>& out, cudaStream_t stream) {
-  return cuda::token_log_probs(parts, targets, out, stream);
+                           const token_outputs<float>& out, const mask_row& mask,
+                           cudaStream_t stream) {
+  return cuda::token_log_probs(parts, targets, out, mask, stream);
 }
 
 cudaError_t launch_shift_targets(index_row labels, const sequence_layout& layout,
                                  strided_span<std::int32_t> targets, cudaStream_t stream) {
   return cuda::shift_targets(labels, layout, targets, stream);
+}
+
+namespace {
+
+constexpr int pair_threads = 256;
+
+/// A warp for each sequence, which looks through all pairs: each lane in order, then lane by lane.
+__global__ void __launch_bounds__(pair_threads)
+    add_up_kernel(index_row chosen, index_row rejected, strided_span<const double> d_chosen,
+                  strided_span<const double> d_rejected, strided_span<double> d) {
+  const std::int64_t s = (std::int64_t{blockIdx.x} * pair_threads + threadIdx.x) / 32;
+  if (s >= d.size()) return;
+  double sum = 0;
+  for (std::int64_t i = threadIdx.x % 32; i < chosen.size(); i += 32) {
+    if (chosen[i] == s) sum += d_chosen[i];
+    if (rejected[i] == s) sum += d_rejected[i];
+  }
+  for (int apart = 16; apart > 0; apart /= 2) sum += __shfl_down_sync(0xffffffffU, sum, apart);
+  if (threadIdx.x % 32 == 0) d[s] = sum;
+}
+
+}  // namespace
+
+cudaError_t launch_add_up(index_row chosen, index_row rejected, strided_span<const double> d_chosen,
+                          strided_span<const double> d_rejected, strided_span<double> d,
+                          cudaStream_t stream) {
+  if (d.size() == 0) return cudaSuccess;
+  constexpr std::int64_t sequences_per_block = pair_threads / 32;
+  const std::int64_t blocks = (d.size() + sequences_per_block - 1) / sequences_per_block;
+  return cuda::detail::launch(&add_up_kernel, blocks, pair_threads, 0, 1, stream, chosen, rejected,
+                              d_chosen, d_rejected, d);
 }
 
 }  // namespace prospect::kernels

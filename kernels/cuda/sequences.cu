@@ -1,5 +1,5 @@
-// The sequence kernel for every loss of losses.def and the storage type that this file is compiled
-// for; PROSPECT_STORAGE names it.
+// The sequence kernel for every loss of losses.def and rows of the storage type that this file is
+// compiled for; PROSPECT_STORAGE names it.
 #include "launchers.hpp"
 
 #include "../losses.hpp"
@@ -37,12 +37,6 @@ cudaError_t sequence_launchers<S>::completions(const prospect_loss& loss,
     }
   });
   return status;
-}
-
-template <storage S>
-cudaError_t sequence_launchers<S>::mismatched_kl(const cuda::mismatched_batch<S>& batch,
-                                                 cuda::scratch space, cudaStream_t stream) {
-  return cuda::mismatched_kl(batch, space, stream);
 }
 
 template struct sequence_launchers<PROSPECT_STORAGE>;

@@ -23,20 +23,22 @@ cudaError_t token_launchers<S>::log_probs_and_gradient(matrix_view<S> logits, in
 }
 
 template <storage S>
-cudaError_t token_launchers<S>::gradient(matrix_view<S> logits, index_row targets,
-                                         strided_span<const float> log_prob,
+cudaError_t token_launchers<S>::gradient(matrix_view<const S> logits, matrix_view<S> gradient,
+                                         index_row targets, strided_span<const float> log_prob,
                                          strided_span<const double> lse,
                                          strided_span<const float> d_token,
                                          const token_options& options, cudaStream_t stream) {
-  return cuda::logits_gradient<S>(logits, targets, log_prob, lse, d_token, options, stream);
+  return cuda::logits_gradient<S>(logits, gradient, targets, log_prob, lse, d_token, options,
+                                  stream);
 }
 
 template <storage S>
-cudaError_t token_launchers<S>::gradient_into(matrix_view<const S> logits, matrix_view<S> gradient,
-                                              index_row targets, strided_span<const float> log_prob,
-                                              strided_span<const double> lse,
-                                              const token_coefficients<float>& coefficients,
-                                              const token_options& options, cudaStream_t stream) {
+cudaError_t token_launchers<S>::gradient_of_two(matrix_view<const S> logits,
+                                                matrix_view<S> gradient, index_row targets,
+                                                strided_span<const float> log_prob,
+                                                strided_span<const double> lse,
+                                                const token_coefficients<float>& coefficients,
+                                                const token_options& options, cudaStream_t stream) {
   return cuda::logits_gradient<S>(logits, gradient, targets, log_prob, lse, coefficients, options,
                                   stream);
 }

@@ -158,3 +158,58 @@ TEST_CASE("decay outside [0, 1) is refused by name", "[reference_point]") {
     CHECK(testing::refuses("decay", [&] { prospect::ema_point{decay}; }));
   }
 }
+
+TEST_CASE("what was never observed is not present", "[reference_point]") {
+  CHECK_FALSE(reference_point::from({}).present);
+  CHECK(reference_point::from({.sum = 0, .count = 1}).present);
+  CHECK(prospect::constant_point(0).present);
+  CHECK(reference_point{.z = 1}.present);
+  prospect::pooled_point pooled;
+  prospect::ema_point average{0.9};
+  CHECK_FALSE(pooled.point().present);
+  CHECK_FALSE(average.point().present);
+  CHECK(average.add({}));
+  CHECK_FALSE(average.point().present);
+  pooled.add({.sum = -1, .count = 2});
+  average.add({.sum = -1, .count = 2});
+  CHECK(pooled.point().present);
+  CHECK(average.point().present);
+}
+
+TEST_CASE("no average is poisoned: what is not finite is left out, and said to be",
+          "[reference_point]") {
+  const double infinity = std::numeric_limits<double>::infinity(), nan = std::nan("");
+  prospect::pooled_point pooled;
+  prospect::ema_point average{0.5};
+  CHECK(pooled.add({.sum = 3, .count = 2}));
+  CHECK(average.add({.sum = 3, .count = 2}));
+  const std::vector<sum_count> bad{{.sum = nan, .count = 2},       {.sum = infinity, .count = 2},
+                                   {.sum = -infinity, .count = 2}, {.sum = 1, .count = nan},
+                                   {.sum = 1, .count = infinity},  {.sum = nan, .count = 0},
+                                   {.sum = 1e300, .count = 1e-300}};
+  for (const sum_count& seen : bad) {
+    CAPTURE(seen.sum, seen.count);
+    CHECK_FALSE(pooled.add(seen));
+    CHECK_FALSE(average.add(seen));
+    CHECK(pooled.point().raw == 1.5);
+    CHECK(average.point().raw == 1.5);
+    CHECK(testing::refuses("state", [&] { average.restore(seen); }));
+    CHECK(average.point().raw == 1.5);
+  }
+  CHECK(testing::refuses("state", [&] { average.restore({.sum = 1, .count = -0.5}); }));
+  // Nor do finite sums add up to an infinite one.
+  CHECK(pooled.add({.sum = 1e308, .count = 1}));
+  CHECK_FALSE(pooled.add({.sum = 1e308, .count = 1}));
+  CHECK(std::isfinite(pooled.point().raw));
+}
+
+TEST_CASE("an observation is a sum with a count, and what was left out beside it",
+          "[reference_point]") {
+  prospect::observation seen;
+  seen.add(3);
+  seen.nonfinite = 2;
+  prospect::pooled_point pooled;
+  CHECK(pooled.add(seen));
+  CHECK(pooled.observed().count == 1);
+  CHECK(reference_point::from(seen).z == 3);
+}

@@ -1,5 +1,5 @@
-// message: could not convert|no match|not contextually convertible|no viable conversion|used where
-// a 'bool' was expected A loss that promises to be free of branches is held to it.
+// message: prospect: this loss promises to be branch_free, but its formula has an if
+// A loss that promises to be free of branches is held to it.
 #include <prospect/prospect.hpp>
 
 struct loss {

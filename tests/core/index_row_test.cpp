@@ -1,7 +1,8 @@
-// Rows of indices of either width, from whatever holds them.
+// Rows of indices: of either width, from whatever a host has.
 
 #include <prospect/core/index_row.hpp>
 
+#include <array>
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -10,7 +11,37 @@
 
 #include "catch.hpp"
 
+namespace {
+
 using prospect::index_row;
+
+std::int64_t total(index_row row) {
+  std::int64_t sum = 0;
+  for (std::int64_t i = 0; i < row.size(); ++i) sum += row[i];
+  return sum;
+}
+
+std::vector<std::int32_t> made() { return {1, -100, 5}; }
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("indices come from pointers, containers and temporaries", "[index_row]",
+                   std::int32_t, std::int64_t) {
+  const std::array<TestType, 5> data{1, 2, 3, 40, 50};
+  CHECK(total({data.data(), 5}) == 96);
+  CHECK(total({data.data(), 3, 2}) == 54);
+  CHECK(total({data.data() + 4, 5, -1}) == 96);
+  CHECK(total(data) == 96);
+  CHECK(total(std::span{data}.first(2)) == 3);
+  CHECK(total(std::vector<TestType>(data.begin(), data.end())) == 96);
+  CHECK(total(made()) == -94);
+  CHECK(total({}) == 0);
+}
+
+TEST_CASE("what are no indices is not taken for some", "[index_row]") {
+  STATIC_REQUIRE_FALSE(std::is_convertible_v<std::vector<float>&, prospect::index_row>);
+  STATIC_REQUIRE_FALSE(std::is_convertible_v<std::vector<std::uint32_t>&, prospect::index_row>);
+}
 
 TEST_CASE("index rows read int32 and int64 from any view of them", "[index_row]") {
   std::vector<std::int32_t> narrow{5, -100, 7};
@@ -36,8 +67,6 @@ TEST_CASE("index rows read int32 and int64 from any view of them", "[index_row]"
   CHECK(wide_backwards.size() == 2);
   CHECK(wide_backwards[0] == std::int64_t{1} << 40);
   CHECK(wide_backwards[1] == 5);
-  STATIC_REQUIRE_FALSE(std::is_convertible_v<std::vector<float>&, index_row>);
-  STATIC_REQUIRE_FALSE(std::is_convertible_v<std::vector<std::int32_t>, index_row>);
 }
 
 TEST_CASE("index rows that describe no memory say why", "[index_row]") {

@@ -3,6 +3,7 @@
 #include <prospect/core/strided_span.hpp>
 
 #include <array>
+#include <cstdint>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -13,6 +14,14 @@ namespace {
 
 using row = prospect::strided_span<float>;
 using const_row = prospect::strided_span<const float>;
+
+std::vector<float> made() { return {1, 2, 3.5F}; }
+
+float total(const_row values) {
+  float sum = 0;
+  for (std::int64_t i = 0; i < values.size(); ++i) sum += values[i];
+  return sum;
+}
 
 }  // namespace
 
@@ -55,9 +64,17 @@ TEST_CASE("contiguous containers convert, in the safe direction", "[strided_span
   STATIC_REQUIRE_FALSE(std::is_convertible_v<const_row, row>);
   STATIC_REQUIRE_FALSE(std::is_convertible_v<const std::vector<float>&, row>);
   STATIC_REQUIRE_FALSE(std::is_convertible_v<std::vector<double>&, const_row>);
-  // A temporary would be gone before the call.
-  STATIC_REQUIRE_FALSE(std::is_convertible_v<std::vector<float>, const_row>);
+  // A temporary lives as long as the call that reads it; nobody would see what is written to it.
+  STATIC_REQUIRE(std::is_convertible_v<std::vector<float>, const_row>);
+  STATIC_REQUIRE(std::is_convertible_v<const std::vector<float>, const_row>);
+  STATIC_REQUIRE_FALSE(std::is_convertible_v<std::vector<float>, row>);
+  STATIC_REQUIRE_FALSE(std::is_convertible_v<std::vector<double>, const_row>);
   STATIC_REQUIRE(std::is_trivially_copyable_v<row>);
+}
+
+TEST_CASE("a temporary is read within the call it is written in", "[strided_span]") {
+  CHECK(total(made()) == 6.5F);
+  CHECK(total(std::array<float, 2>{1, 2}) == 3);
 }
 
 TEST_CASE("a row that is not given is empty", "[strided_span]") {

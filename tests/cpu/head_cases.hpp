@@ -56,6 +56,15 @@ struct head_case {
   }
 
   prospect::cpu::lm_head<S> head() { return {weight.view(), bias}; }
+  bool scored(std::int64_t t) const {
+    return targets[static_cast<std::size_t>(t)] != prospect::ignored_target &&
+           (options.mask.empty() || options.mask[t]);
+  }
+  double temperature(std::int64_t t) const {
+    const auto& inverse = options.inverse_temperatures;
+    return inverse.empty() ? options.temperature
+                           : options.temperature / static_cast<double>(inverse[t]);
+  }
 };
 
 /// The answer to a case in double.
@@ -86,14 +95,14 @@ struct head_answer {
     std::vector<double> z(at(vocabulary)), slope(at(vocabulary));
     for (std::int64_t t = 0; t < tokens; ++t) {
       const std::int64_t target = c.targets[at(t)];
-      if (target == prospect::ignored_target) continue;
+      if (!c.scored(t)) continue;
       for (std::int64_t v = 0; v < vocabulary; ++v) {
         double x = c.bias.empty() ? 0.0 : static_cast<double>(prospect::load(c.bias[at(v)]));
         for (std::int64_t k = 0; k < width; ++k) x += h[at(t * width + k)] * w[at(v * width + k)];
         const bool caps = std::isfinite(c.options.soft_cap);
         const double tanh = caps ? std::tanh(x / c.options.soft_cap) : 0.0;
-        z[at(v)] = (caps ? c.options.soft_cap * tanh : x) / c.options.temperature;
-        slope[at(v)] = (1 - tanh * tanh) / c.options.temperature;
+        z[at(v)] = (caps ? c.options.soft_cap * tanh : x) / c.temperature(t);
+        slope[at(v)] = (1 - tanh * tanh) / c.temperature(t);
       }
       const double highest = *std::max_element(z.begin(), z.end());
       double others = 0;

@@ -91,10 +91,10 @@ TEMPLATE_TEST_CASE("the head path stays inside its workspace", "[head][memory]",
       testing::head_results<TestType> r{c.shape};
       head_workspace<R> workspace{bytes};
       const auto step = [&] {
-        head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, keep, c.options,
-                       {}, on);
+        const head_ticket ticket = head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(),
+                                                  workspace, keep, c.options, {}, on);
         head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token,
-                      r.gradients(), workspace, c.options, {}, on);
+                      r.gradients(), ticket, workspace, c.options, {}, on);
       };
       CHECK(peak(step) <= bytes + beside);
       // And it is there the next time.

@@ -90,8 +90,17 @@ PRIMITIVE(sigmoid);
 PRIMITIVE(softplus);
 PRIMITIVE(log_sigmoid);
 PRIMITIVE(expm1);
+PRIMITIVE(tanh);
+PRIMITIVE(sqrt);
 PRIMITIVE(log1mexp);
 #undef PRIMITIVE
+
+struct device_power {
+  PROSPECT_HD value_and_slope operator()(float x) const {
+    const auto d = prospect::pow(dual<float, 1>::variable(x, 0), 0.375);
+    return {d.value, d.partial[0]};
+  }
+};
 
 // What a loss of the user's own may divide by: a variable, or a constant.
 struct device_quotient {
@@ -218,6 +227,12 @@ TEST_CASE("primitives and their derivatives are within 2 ulp on the device") {
       x, device_exp{}, [](long double v) { return std::exp(v); },
       [](long double v) { return std::exp(v); });
   check_primitive(
+      x, device_tanh{}, [](long double v) { return std::tanh(v); },
+      [](long double v) {
+        const long double e = std::exp(-2 * std::fabs(v));
+        return 4 * e / ((1 + e) * (1 + e));
+      });
+  check_primitive(
       x, device_third{}, [](long double v) { return v / 3; }, [](long double) { return 1.0L / 3; });
 
   std::vector<float> negative, positive;
@@ -231,6 +246,12 @@ TEST_CASE("primitives and their derivatives are within 2 ulp on the device") {
   check_primitive(
       positive, device_log1p{}, [](long double v) { return std::log1p(v); },
       [](long double v) { return 1 / (1 + v); });
+  check_primitive(
+      positive, device_sqrt{}, [](long double v) { return std::sqrt(v); },
+      [](long double v) { return 0.5L / std::sqrt(v); });
+  check_primitive(
+      positive, device_power{}, [](long double v) { return std::pow(v, 0.375L); },
+      [](long double v) { return 0.375L * std::pow(v, -0.625L); });
   check_primitive(
       positive, device_quotient{}, [](long double v) { return 3 / v; },
       [](long double v) { return -3 / (v * v); });

@@ -229,6 +229,25 @@ TEST_CASE("what the host can see is checked before any work") {
   auto out = d.out();
   out.reward_chosen = {out.reward_chosen.data(), 9, 0};
   refused(prospect::dpo{}, d.in(), out, by, "reward_chosen");
+  // Rows that are no memory, with the sizes of those that are.
+  const auto* const data = d.in().policy_chosen.data();
+  const auto* const crooked =
+      reinterpret_cast<const float*>(reinterpret_cast<std::uintptr_t>(data) + 1);
+  const std::int64_t wide = std::int64_t{1} << 62;
+  in = d.in();
+  for (const prospect::strided_span<const float> row :
+       {prospect::strided_span<const float>{nullptr, 9}, {crooked, 9}, {data, 9, wide}}) {
+    in.reference_rejected = row;
+    refused(prospect::dpo{}, in, d.out(), by, "reference_rejected");
+  }
+  for (const std::int64_t size : {std::int64_t{-9}, wide}) {
+    in = {.policy_chosen = {data, size, 0},
+          .policy_rejected = {data, size, 0},
+          .reference_chosen = {data, size, 0},
+          .reference_rejected = {data, size, 0}};
+    refused(prospect::dpo{}, in, {}, by, "policy_chosen");
+  }
+  refused(prospect::dpo{}, d.in(), d.out(), gpu::denominator::over(nullptr), "normaliser");
   require_success(cudaDeviceSynchronize());
   d.fetch();
   for (auto* row : c.outputs()) {

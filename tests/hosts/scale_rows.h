@@ -1,10 +1,9 @@
-/* One call of the C API that uses the archive's threads: every row of a matrix times 2. */
+/* One call of the C API that uses the archive's threads: row i of a matrix times factors[i]. */
 #include <prospect/c/prospect.h>
 
 #include <stddef.h>
 
-static int scale_rows(float* data, int64_t rows, int64_t columns, const float* twos) {
-  prospect_logits matrix = {data, rows, columns, columns, PROSPECT_F32, 0};
-  const prospect_const_row factors = {twos, rows, 1};
-  return prospect_scale_rows_cpu(&matrix, factors, NULL) == PROSPECT_OK;
+static inline int scale_rows(float* data, int64_t rows, int64_t columns, const float* factors) {
+  return prospect_scale_rows_cpu(PROSPECT_MATRIX(data, rows, columns), PROSPECT_ROW(factors, rows),
+                                 NULL, NULL) == PROSPECT_OK;
 }

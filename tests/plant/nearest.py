@@ -9,7 +9,8 @@ NEAREST = [
     ("include/prospect/core/*_span.hpp", "core/{stem}_test.cpp"),
     ("include/prospect/core/dtype*.hpp", "core/dtype*_test.cpp"),
     ("include/prospect/core/extent.hpp",
-     "core/extent*_test.cpp cpu/*arguments_test.cpp cpu/sizes*_test.cpp cpu/token_options*_test.cpp"),
+     "core/extent*_test.cpp cpu/*arguments_test.cpp cpu/sizes*_test.cpp "
+     "cpu/token_options*_test.cpp"),
     ("include/prospect/core/*", "core/{stem}*_test.cpp core/*_test.cpp losses/*_test.cpp"),
     ("include/prospect/losses/*", "losses/*_test.cpp cpu/sequences*_test.cpp"),
     ("include/prospect/batch*.hpp",
@@ -25,7 +26,8 @@ NEAREST = [
     ("include/prospect/cpu/head*", "cpu/head*_test.cpp"),
     ("include/prospect/cpu/gemm.hpp", "cpu/gemm*_test.cpp cpu/head*_test.cpp"),
     ("include/prospect/cpu/*/head*", "cpu/head*_test.cpp"),
-    ("include/prospect/cpu/checks.hpp", "cpu/*arguments*_test.cpp cpu/token*_test.cpp cpu/*_test.cpp"),
+    ("include/prospect/cpu/checks.hpp",
+     "cpu/*arguments*_test.cpp cpu/token*_test.cpp cpu/*_test.cpp"),
     ("include/prospect/cpu/sequences*",
      "cpu/sequences*_test.cpp cpu/cross_class*_test.cpp cpu/nonfinite*_test.cpp"),
     ("include/prospect/cpu/detail/s*",
@@ -81,8 +83,8 @@ def nearest(file, files):
         stem = file.rsplit("/", 1)[1].rsplit(".", 1)[0]
         found = []
         for wanted in tests.format(stem=stem).split():
-            # A * stays within a folder here.
-            found += [f for f in sorted(files) if f not in found and
-                      fnmatch.fnmatch(f, f"tests/{wanted}") and f.count("/") == wanted.count("/") + 1]
+            depth = wanted.count("/") + 1  # a * stays within a folder here
+            found += [f for f in sorted(files) if f.count("/") == depth and f not in found and
+                      fnmatch.fnmatch(f, f"tests/{wanted}")]
         return found
     return []

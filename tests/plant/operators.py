@@ -31,16 +31,19 @@ TOKEN = re.compile(r"""(?P<comment>//[^\n]*|/\*.*?\*/)
                    |(?P<directive>^[ ]*\#(?:[^\n]*\\\n)*[^\n]*)""", re.S | re.M | re.X)
 
 
+OF_TYPES = re.compile(
+    r"\b(static_assert|requires|noexcept|concept|template|alignas|sizeof|decltype)\b")
+
+
 def code_of(text):
-    """The text with blanks for what is no code: as long, line for line. Strings keep their quotes."""
+    """The text with blanks for what is no code, line for line. Strings keep their quotes."""
     def blanked(match):
         keep = 1 if match.lastgroup in {"string", "char"} else 0
         inside = match.group()[keep:len(match.group()) - keep]
         return match.group()[:keep] + re.sub(r"[^\n]", " ", inside) + match.group()[:keep]
     code = TOKEN.sub(blanked, text)
     # What is true of types alone is the compiler's to check.
-    for start in re.finditer(r"\b(static_assert|requires|noexcept|concept|template|alignas|sizeof|decltype)\b",
-                             code):
+    for start in OF_TYPES.finditer(code):
         word = start.group()
         if word == "concept":
             end = statement_end(code, start.end())
@@ -51,7 +54,8 @@ def code_of(text):
             if word == "requires" and end > 0 and body and code[opener.end() - 1] == "(":
                 end = closing(code, body.end() - 1)
         if end > 0:
-            code = code[:start.start()] + re.sub(r"[^\n]", " ", code[start.start():end]) + code[end:]
+            blank = re.sub(r"[^\n]", " ", code[start.start():end])
+            code = code[:start.start()] + blank + code[end:]
     return code
 
 
@@ -119,7 +123,8 @@ def dropped_checks(code, text):
         if leaves.search(code, body, end) and not re.compile(r"\s*else\b").match(code, end) and \
                 not re.search(r"\belse\s*$", code[:start]) and end - start < 400:
             yield start, end, ""
-    for match in re.finditer(r"^ *[\w:.]*\b(check|require|verify|validate)\w*(<\w+>)?\(", code, re.M):
+    call = re.compile(r"^ *[\w:.]*\b(check|require|verify|validate)\w*(<\w+>)?\(", re.M)
+    for match in call.finditer(code):
         end = closing(code, match.end() - 1)
         if end > 0 and code[end:end + 1] == ";":
             yield match.start(), end + 1, ""
@@ -132,9 +137,9 @@ def negated(code, text):
 
 def dropped_lines(code, text):
     lead = r"^( +)(?!return\b|using\b|throw\b|break\b|continue\b|case\b|delete\b|else\b)"
-    for pattern in (lead + r"[\w.\->:\[\]*()]+ [-+*/|&]?= [^;\n]*;$", lead + r"[\w.\->:]+\([^;\n]*\);$",
-                    lead + r"(?:\+\+|--)[\w.\->:\[\]]+;$"):
-        for match in re.finditer(pattern, code, re.M):
+    for pattern in (r"[\w.\->:\[\]*()]+ [-+*/|&]?= [^;\n]*;$", r"[\w.\->:]+\([^;\n]*\);$",
+                    r"(?:\+\+|--)[\w.\->:\[\]]+;$"):
+        for match in re.finditer(lead + pattern, code, re.M):
             if match.group().count("(") == match.group().count(")"):
                 yield match.start(), match.end(), match.group(1) + ";"
 
@@ -153,7 +158,8 @@ def swapped_arguments(code, text):
             depth += {"(": 1, "{": 1, "[": 1, ")": -1, "}": -1, "]": -1}.get(code[i], 0)
         for (a, b), (c, d) in zip(parts, parts[1:]):
             first, second = text[a:b], text[c:d]
-            if simple.match(code[a:b]) and simple.match(code[c:d]) and first.strip() != second.strip():
+            if first.strip() != second.strip() and simple.match(code[a:b]) and \
+                    simple.match(code[c:d]):
                 gap = re.match(r"\s*", second).group()
                 yield a, d, f"{second.strip()},{gap}{first.strip()}"
 
@@ -163,7 +169,8 @@ LOOKALIKES = [("chosen", "rejected"), ("desirable", "undesirable"), ("policy", "
               ("rows", "columns"), ("columns", "pitch"), ("begin", "end"), ("first", "last"),
               ("softmax", "onehot"), ("low", "high"), ("log_prob", "lse"), ("sum", "count"),
               ("before", "after"), ("width", "height"), ("train", "held_out"), ("size", "stride"),
-              ("offset", "size"), ("prompt", "completion"), ("here", "there"), ("x", "y"), ("i", "j")]
+              ("offset", "size"), ("prompt", "completion"), ("here", "there"), ("x", "y"),
+              ("i", "j")]
 
 
 def wrong_variables(code, text):
@@ -200,7 +207,8 @@ OPERATORS = {
     "times/over": replaced(r"(?<=\w )[*/](?= )", other_of({"*": "/"})),
     "not accumulated": replaced(r"(?<= )[-+*|]=(?= )", "="),
     "index": replaced(r"(?<=[\w\])])\[(\w+)\](?! *[({])", r"[\1 + 1]", r"[\1 - 1]"),
-    "last left out": replaced(r"\b(?:size\(\)|rows|columns|count|n|end|size)\b(?=[;)])", r"\g<0> - 1"),
+    "last left out": replaced(r"\b(?:size\(\)|rows|columns|count|n|end|size)(?=[;)])",
+                              r"\g<0> - 1"),
     "constant": replaced(r"(?<![\w.'])(?:0x[\da-fA-F.]+p[-+]?\d+F?|\d+\.\d+(?:e[-+]?\d+)?F?|"
                          r"\d+)(?![\w.'])", larger),
     "min/max": replaced(r"\b(?:min|max|fmin|fmax|min_element|max_element)(?=\()",
@@ -227,8 +235,9 @@ def sites_of(file, text):
             last = text.find("\n", end)
             last = len(text) if last < 0 else last
             old = text[first:last]
-            found.append(Defect(kind, file, text.count("\n", 0, start) + 1, old,
-                                text[first:start] + new + text[end:last], occurrence(text, old, first)))
+            planted = text[first:start] + new + text[end:last]
+            found.append(Defect(kind, file, text.count("\n", 0, start) + 1, old, planted,
+                                occurrence(text, old, first)))
         by_kind[kind] = found
     return by_kind
 

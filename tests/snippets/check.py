@@ -6,7 +6,8 @@ A snippet is a part of a program. The rest, what its reader is assumed to have, 
 of frames/ whose first line names the snippet by its file and a text that it holds, or else the
 default of its language. Where the snippet goes, the frame says `here`; `here, up to TEXT` takes the
 lines up to the first that holds the text, so that a frame can come between. #include lines go to
-the frame's top. What is not compiled stands in `not_compiled`, with the reason.
+the frame's top; a line `flags: FLAG...` gives the C++ compiler more. What is not compiled stands in
+`not_compiled`, with the reason.
 
 Code in a comment that is not fenced would escape: indented lines that end as code does are errors.
 """
@@ -45,6 +46,10 @@ def comment_text(line):
     return None if match is None else (match.group(1) or "").removesuffix("*/").rstrip()
 
 
+# Prose that ends in a semicolon has no call, no name of a scope and no assignment.
+LOOKS_LIKE_CODE = re.compile(r"^ {2,}(?=\S)(?=.*(\w\(|::|->| = )).*[;{}]( *//.*)?$")
+
+
 def language_of(fence, file, text):
     if fence == "cpp" and (file.startswith("include/prospect/cuda/") or
                            re.search(r"\.cuh>|\bcuda::|<<<", text)):
@@ -72,7 +77,7 @@ def snippets_of(root, path, errors):
             fence = None
         elif fence is not None:
             snippet.lines.append(text)
-        elif header and text is not None and re.match(r"^ {2,}\S.*[;{}]( *//.*)?$", text):
+        elif header and text is not None and LOOKS_LIKE_CODE.match(text):
             errors.append(f"{file}:{number}: code in a comment that is not fenced (```cpp): {text}")
     if fence is not None:
         errors.append(f"{file}:{snippet.line}: a fenced block does not end")
@@ -138,8 +143,11 @@ def is_declarations(lines):
     return any(DECLARES.match(l) and not STATES.match(l) for l in code)
 
 
+PLACE = re.compile(r"^\s*(?://|#|/\*) here(?:, (declarations|statements)|, up to (.+?))?(?: \*/)?$")
+
+
 def framed(snippet, frame):
-    """The program: the frame with the snippet in its place, and #line to name where it comes from."""
+    """The program: the frame with the snippet in its place, and #line to name the places."""
     if snippet.language in {"cpp", "c", "cuda"} and re.search(r"^int main\(", snippet.text(), re.M):
         return snippet.text() + "\n"
     includes, rest = [], []
@@ -157,8 +165,7 @@ def framed(snippet, frame):
     kind = "declarations" if is_declarations([line for _, line in rest]) else "statements"
     program = lines(includes)
     for number, line in enumerate(frame.read_text().splitlines(), 1):
-        match = re.match(r"^\s*(?://|#|/\*) here(?:, (declarations|statements)|, up to (.+?))?(?: \*/)?$",
-                         line)
+        match = PLACE.match(line)
         if not match:
             program.append(line)
             continue
@@ -197,8 +204,9 @@ class Tools:
         return self.run(*command, "-o", "program") or self.run("./program")
 
     def cpp(self, source, _):
+        flags = re.search(r"^// flags: (.*)", source.read_text(), re.M)
         return self.program(self.options.cxx, "-std=c++20", "-Wall", "-Wextra", *self.include,
-                            source, "-pthread")
+                            *(flags.group(1).split() if flags else []), source, "-pthread")
 
     def c(self, source, _):
         if not self.options.archive:
@@ -220,14 +228,18 @@ class Tools:
             self.run("env", f"LD_PRELOAD={self.options.emulator}", "./program")
 
     def cmake(self, source, _):
-        """A project in which the snippet stands, configured and built against the prefix."""
+        """A project in which the snippet stands, configured and built against the prefix; the source
+        lies in third_party/prospect."""
         if not self.options.prefix:
             return self.skip("CMake: no installed package is given")
         project = self.folder / "project"
-        project.mkdir(exist_ok=True)
+        shutil.rmtree(project, ignore_errors=True)
+        (project / "third_party").mkdir(parents=True)
+        (project / "third_party" / "prospect").symlink_to(self.options.root)
         shutil.copy(source, project / "CMakeLists.txt")
         (project / "main.cpp").write_text("int main() {}\n")
         return self.run("cmake", "-S", project, "-B", project / "build",
+                        "-G", self.options.generator,
                         f"-DCMAKE_PREFIX_PATH={self.options.prefix}",
                         f"-DCMAKE_CXX_COMPILER={self.options.cxx}") or \
             self.run("cmake", "--build", project / "build")
@@ -277,17 +289,22 @@ class Tools:
         return None
 
 
+def path(given):
+    return Path(given).resolve()
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, add_help=True,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=lambda p: Path(p).resolve())
+    parser.add_argument("root", type=path)
     parser.add_argument("--cxx", default="c++")
     parser.add_argument("--cc", default="cc")
-    parser.add_argument("--archive", help="libprospect_kernels.a; without it C is skipped")
+    parser.add_argument("--archive", type=path, help="libprospect_kernels.a, or C is skipped")
     parser.add_argument("--link", action="append", default=[], help="what else the archive needs")
     parser.add_argument("--nvcc", help="without it CUDA is skipped")
-    parser.add_argument("--emulator", help="library under which CUDA snippets are run")
-    parser.add_argument("--prefix", help="where the package is installed, or CMake is skipped")
+    parser.add_argument("--emulator", type=path, help="under which CUDA snippets are run")
+    parser.add_argument("--prefix", type=path, help="the installed package, or CMake is skipped")
+    parser.add_argument("--generator", default="Ninja", help="CMake's, for its own snippets")
     parser.add_argument("--frames", type=Path, default=HERE / "frames")
     parser.add_argument("--not-compiled", type=Path, default=HERE / "not_compiled")
     parser.add_argument("--only", default="", help="snippets whose file:line (language) holds this")
@@ -332,7 +349,7 @@ def main():
                                     "compiled" if len(tools.skipped) > skips else "right"))
     for n in [*own_frames, *left_out]:
         if n.used != 1:
-            errors.append(f"the one for the snippet of {n.file} with {n.text} names {n.used}: {n.what}")
+            errors.append(f"the one of {n.file} with {n.text} names {n.used}: {n.what}")
     for why in sorted(tools.skipped):
         print(f"skipped: {why}")
     print(f"{len(snippets)} snippets")

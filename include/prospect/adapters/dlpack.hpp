@@ -116,7 +116,8 @@ PROSPECT_INLINE strided_span<T> row(const DLTensor& tensor, DLDevice device = {k
 template <class T>
 PROSPECT_INLINE matrix_view<T> matrix(const DLTensor& tensor, DLDevice device = {kDLCPU, 0}) {
   T* const data = detail::checked_data<T>(tensor, 2, device);
-  const std::int64_t rows = tensor.shape[0], columns = tensor.shape[1];
+  const std::int64_t rows = tensor.shape[0];
+  const std::int64_t columns = tensor.shape[1];
   if (tensor.strides != nullptr && tensor.strides[1] != 1 && rows > 0 && columns > 1) {
     detail::refuse_tensor("has rows that are not contiguous");
   }

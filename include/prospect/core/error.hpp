@@ -23,7 +23,9 @@ namespace prospect::inline v1 {
 /// program does not link. Gets what the exception would say ("prospect: targets has ...") before
 /// any work is done, and must not return: if it does, std::abort is called.
 ///
-///     void prospect::refused(const char* message) { my_engine::fatal(message); }
+/// ```cpp
+/// void prospect::refused(const char* message) { my_engine::fatal(message); }
+/// ```
 void refused(const char* message);
 #endif
 

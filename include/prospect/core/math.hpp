@@ -174,7 +174,7 @@ PROSPECT_HD_APART R softplus(R x) noexcept {
     return in_double(
         x, [](auto d) __attribute__((always_inline)) { return detail::wide::softplus(d); });
   } else {
-    const R positive_part = x < R(0) ? R(0) : x;
+    const R positive_part = select(x < R(0), R(0), x);
     return positive_part + std::log1p(detail::precise::exp(-detail::absolute(x)));
   }
 }
@@ -290,8 +290,8 @@ PROSPECT_HD_APART R pow_slope_in_exponent(R base, R exponent) noexcept {
           return detail::wide::pow_slope_in_exponent(b, e);
         });
   } else {
-    const bool vanishes =
-        base == R(0) ? exponent >= R(0) : base > std::numeric_limits<R>::max() && exponent < R(0);
+    constexpr R largest = (std::numeric_limits<R>::max)();
+    const bool vanishes = base == R(0) ? exponent >= R(0) : base > largest && exponent < R(0);
     return vanishes ? R(0) : pow(base, exponent) * std::log(base);
   }
 }
@@ -301,14 +301,32 @@ template <std::floating_point R>
 PROSPECT_HD_APART R sqrt(R x) noexcept {
 #if defined(__CUDA_ARCH__)
   if constexpr (std::same_as<R, float>) return __fsqrt_rn(x);
-#endif
   return std::sqrt(x);
+#else
+  // The standard library's function is compiled with a host's flags, which may make it an estimate;
+  // -ffinite-math-only lets clang do the same to its own.
+  if constexpr (std::same_as<R, float>) {
+#if PROSPECT_CHOOSES_BITS && defined(__AVX__)
+    asm("vsqrtss %0, %0, %0" : "+x"(x));
+    return x;
+#elif PROSPECT_CHOOSES_BITS && defined(__SSE2__)
+    asm("sqrtss %0, %0" : "+x"(x));
+    return x;
+#else
+    return __builtin_sqrtf(x);
+#endif
+  } else if constexpr (std::same_as<R, double>) {
+    return __builtin_sqrt(x);
+  } else {
+    return std::sqrt(x);
+  }
+#endif
 }
 
 /// sqrt'(x) = 1 / (2 sqrt(x)): +inf at 0, of either sign.
 template <number R>
 PROSPECT_HD_APART R sqrt_slope(R x) noexcept {
-  return R(0.5) / detail::absolute(sqrt(x));
+  return detail::precise::divide(R(0.5), detail::absolute(sqrt(x)));
 }
 
 /// |x|. The derivative at the kink is 0.

@@ -22,19 +22,7 @@ concept number = std::floating_point<R> || requires { typename R::lane_type; };
 template <number R>
 using flag_of = decltype(std::declval<R>() < std::declval<R>());
 
-/// condition ? a : b. A formula that says this instead does not branch.
-template <std::floating_point R>
-PROSPECT_HD constexpr R select(bool condition, R a, R b) noexcept {
-  return condition ? a : b;
-}
-
 namespace detail {
-
-/// The larger number; `b` where either is NaN.
-template <std::floating_point R>
-PROSPECT_HD constexpr R larger(R a, R b) noexcept {
-  return a > b ? a : b;
-}
 
 /// The bits of a number, or of several, and the one number that a lane of them is.
 template <class D>
@@ -69,6 +57,33 @@ template <class D>
 PROSPECT_HD constexpr D with_sign_of(D signed_one, D x) noexcept {
   return bit_cast<D>((bit_cast<bits_of_t<D>>(x) & but_sign<D>) |
                      (bit_cast<bits_of_t<D>>(signed_one) & ~but_sign<D>));
+}
+
+}  // namespace detail
+
+/// condition ? a : b. A formula that says this instead does not branch.
+template <std::floating_point R>
+PROSPECT_HD constexpr R select(bool condition, R a, R b) noexcept {
+#if PROSPECT_CHOOSES_BITS
+  if constexpr (!std::same_as<R, long double>) {
+    using bits = detail::bits_of_t<R>;
+    return detail::bit_cast<R>(condition ? detail::bit_cast<bits>(a) : detail::bit_cast<bits>(b));
+  }
+#endif
+  return condition ? a : b;
+}
+
+namespace detail {
+
+/// The larger number; `b` where either is NaN.
+template <std::floating_point R>
+PROSPECT_HD constexpr R larger(R a, R b) noexcept {
+  return select(a > b, a, b);
+}
+/// The smaller number; `b` where either is NaN.
+template <std::floating_point R>
+PROSPECT_HD constexpr R smaller(R a, R b) noexcept {
+  return select(a < b, a, b);
 }
 
 }  // namespace detail

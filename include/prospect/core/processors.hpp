@@ -82,7 +82,8 @@ inline double number_in(const std::string& path, double fallback) {
 /// Processors that one group's quota is worth.
 inline double group_quota(const std::string& folder, bool unified) {
   constexpr double unlimited = (std::numeric_limits<double>::max)();
-  double quota = -1, period = -1;
+  double quota = -1;
+  double period = -1;
   if (unified) {  // "max 100000" or "150000 100000"
     each_line(folder + "/cpu.max", [&](std::string_view line) {
       std::sscanf(std::string{line}.c_str(), "%lf %lf", &quota, &period);
@@ -104,7 +105,8 @@ inline group_mount mount_of(bool unified, const std::string& filesystem) {
   // 36 35 0:29 /root /point options [more] - type source options
   each_line(filesystem + "/proc/self/mountinfo", [&](std::string_view line) {
     for (int i = 0; i < 3; ++i) take(line, ' ');
-    const std::string_view root = take(line, ' '), point = take(line, ' ');
+    const std::string_view root = take(line, ' ');
+    const std::string_view point = take(line, ' ');
     while (!line.empty() && take(line, ' ') != "-") continue;
     const std::string_view type = take(line, ' ');
     take(line, ' ');
@@ -133,8 +135,9 @@ inline double quota_processors(const std::string& filesystem = {}) {
                                                                    : std::string{};
     }
     if (!group.starts_with('/') || group.find("/..") != std::string::npos) group.clear();
+    const std::string top = filesystem + mount.point;
     while (true) {
-      least = (std::min)(least, group_quota(filesystem + mount.point + group, unified));
+      least = (std::min)(least, group_quota(top + group, unified));
       if (group.empty()) return;
       group.erase(group.rfind('/'));
     }

@@ -29,9 +29,12 @@ class strided_span {
   PROSPECT_HD constexpr strided_span(T* data, std::int64_t size, std::int64_t stride = 1) noexcept
       : data_{data}, size_{size}, stride_{stride} {}
 
-  /// From any contiguous container that outlives the call: `std::vector`, `std::span`, an array.
+  /// From any contiguous container: `std::vector`, `std::span`, an array. To be read (`const T`)
+  /// also from a temporary, which lives as long as the call it is written in; a span or batch that
+  /// is to outlive the call is made from what outlives it too.
   template <std::ranges::contiguous_range Row>
-    requires(std::ranges::sized_range<Row> && std::ranges::borrowed_range<Row &&> &&
+    requires(std::ranges::sized_range<Row> &&
+             (std::ranges::borrowed_range<Row&&> || std::is_const_v<T>) &&
              std::convertible_to<std::remove_reference_t<std::ranges::range_reference_t<Row>> (*)[],
                                  T (*)[]>)
   PROSPECT_INLINE constexpr strided_span(Row&& row) noexcept

@@ -12,6 +12,7 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::detail::wide {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr double most = (std::numeric_limits<double>::max)();
 constexpr double no_number = std::numeric_limits<double>::quiet_NaN();
 constexpr double log_2 = 0.693147180559945309417232121458;
 
@@ -55,7 +56,7 @@ PROSPECT_HD constexpr D not_below(D x) noexcept {
 }
 template <class D>
 PROSPECT_HD constexpr D bounded(D x) noexcept {
-  return -larger(D(-100), -not_below(x));
+  return smaller(D(100), not_below(x));
 }
 
 template <class D>
@@ -98,7 +99,7 @@ PROSPECT_HD constexpr D log(D x, D lost = D(0)) noexcept {
   const D y = k * D(log_2) + s * polynomial(s * s, 2, 0.6666666655449704, 0.4000012183984329,
                                             0.28550820811744637, 0.23330467331025373);
   // Infinity and NaN are handed on.
-  const D right = select(x < D(infinity), y, x);
+  const D right = select(x <= D(most), y, x);
   const D left = select(x < D(0), D(no_number), D(-infinity));
   return select(x <= D(0), left, right);
 }
@@ -168,7 +169,7 @@ PROSPECT_HD constexpr D tanh_slope(D x) noexcept {
 /// Held inside [-bound, bound]. So 0 times it is 0; NaN is handed on.
 template <class D>
 PROSPECT_HD constexpr D within(D x, double bound) noexcept {
-  return -larger(D(-bound), -larger(D(-bound), x));
+  return smaller(D(bound), larger(D(-bound), x));
 }
 template <class D>
 PROSPECT_HD constexpr D if_integer(D x, D yes, D no) noexcept {
@@ -181,12 +182,12 @@ PROSPECT_HD constexpr D if_integer(D x, D yes, D no) noexcept {
 template <class D>
 PROSPECT_HD constexpr D pow(D base, D exponent) noexcept {
   const D size = absolute(base);
-  const D log_size = within(wide::log(size), std::numeric_limits<double>::max());
+  const D log_size = within(wide::log(size), most);
   // The result saturates far outside of what a float can hold, so that a factor brings it back.
   const D power = parts_of_exp(within(within(exponent, 1e200) * log_size, 700)).exp();
   // The sign of a negative base: that of an odd integer is kept, and between two integers there is
   // none, except for what is no number in the usual sense.
-  const D between = select(size == D(0), D(1), select(size == D(infinity), D(1), D(no_number)));
+  const D between = select(size == D(0), D(1), select(size > D(most), D(1), D(no_number)));
   const D if_negative = if_integer(exponent * D(0.5), D(1), if_integer(exponent, D(-1), between));
   return power * select(with_sign_of(base, D(1)) < D(0), if_negative, D(1));
 }
@@ -201,7 +202,7 @@ PROSPECT_HD constexpr D pow_slope_in_exponent(D base, D exponent) noexcept {
   const D slope = wide::pow(base, exponent) * wide::log(base);
   const D at_0 = select(exponent >= D(0), D(0), slope);
   const D at_infinity = select(exponent < D(0), D(0), slope);
-  return select(base == D(0), at_0, select(base == D(infinity), at_infinity, slope));
+  return select(base == D(0), at_0, select(base > D(most), at_infinity, slope));
 }
 
 }  // namespace prospect::inline v1::detail::wide

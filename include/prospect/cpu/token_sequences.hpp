@@ -2,11 +2,14 @@
 // tokens, and labels aligned with the rows that predict them.
 #pragma once
 
+#include <prospect/any_row.hpp>
 #include <prospect/core/float_mode.hpp>
 #include <prospect/cpu/token_checks.hpp>
+#include <prospect/executor.hpp>
 #include <prospect/layout.hpp>
 #include <prospect/tokens.hpp>
 
+#include <algorithm>
 #include <concepts>
 #include <cstdint>
 #include <limits>
@@ -28,7 +31,7 @@ inline scored_targets check_sequences(const index_row& targets, const mask_row& 
 
 /// Tokens are counted in 32 bits.
 inline void check_lengths(const sequence_layout& layout, std::int64_t rows) {
-  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  constexpr std::int64_t most = (std::numeric_limits<std::int32_t>::max)();
   if (rows <= most) return;
   for (std::int64_t i = 0; i < layout.sequences(); ++i) {
     if (layout.end(i) - layout.begin(i) > most) {
@@ -38,15 +41,27 @@ inline void check_lengths(const sequence_layout& layout, std::int64_t rows) {
   }
 }
 
+/// Calls body(first, last) for runs of n sequences that are long enough to be worth a thread's
+/// while, as many as so many rows make.
+template <executor E, class Body>
+void for_each_run(std::int64_t n, std::int64_t rows, E& on, const Body& body) {
+  constexpr std::int64_t rows_per_run = 1 << 14, most_runs = 256;
+  const std::int64_t runs = (std::min)({rows / rows_per_run, n, most_runs});
+  if (runs < 2) return body(0, n);
+  on.run(runs, [&](std::int64_t i) { body(n * i / runs, n * (i + 1) / runs); });
+}
+
 /// Calls outside(t) for rows that belong to no sequence, and inside(t, i) for those of sequence i.
-template <class Outside, class Inside>
-void for_each_token(const sequence_layout& layout, std::int64_t rows, const Outside& outside,
+template <executor E, class Outside, class Inside>
+void for_each_token(const sequence_layout& layout, std::int64_t rows, E& on, const Outside& outside,
                     const Inside& inside) {
   if (rows == 0) return;  // however many sequences share them
-  for (std::int64_t i = 0; i < layout.sequences(); ++i) {
-    for (std::int64_t t = layout.gap(i); t < layout.begin(i); ++t) outside(t);
-    for (std::int64_t t = layout.begin(i); t < layout.end(i); ++t) inside(t, i);
-  }
+  for_each_run(layout.sequences(), rows, on, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) {
+      for (std::int64_t t = layout.gap(i); t < layout.begin(i); ++t) outside(t);
+      for (std::int64_t t = layout.begin(i); t < layout.end(i); ++t) inside(t, i);
+    }
+  });
   for (std::int64_t t = layout.gap(layout.sequences()); t < rows; ++t) outside(t);
 }
 
@@ -61,9 +76,10 @@ inline namespace PROSPECT_CPU_ISA {
 /// without scored tokens sums to 0 and counts 0 tokens.
 /// @throws std::invalid_argument for sizes that differ, a layout that does not fit the rows, or a
 ///         sequence of more than 2^31 - 1 rows whose tokens are to be counted.
-template <std::floating_point R>
+template <std::floating_point R, executor E = thread_pool>
 void sequence_sums(strided_span<const std::type_identity_t<R>> log_prob, index_row targets,
-                   const sequence_layout& layout, const sequence_outputs& out, mask_row mask = {}) {
+                   const sequence_layout& layout, const sequence_outputs& out, mask_row mask = {},
+                   E& on = thread_pool::shared()) {
   detail::require_row("log_prob", log_prob, targets.size());
   const auto scored = detail::check_sequences(targets, mask, layout);
   detail::output_row("log_prob (sums)", out.log_prob, layout.sequences());
@@ -71,34 +87,38 @@ void sequence_sums(strided_span<const std::type_identity_t<R>> log_prob, index_r
   if (!out.tokens.empty()) detail::check_lengths(layout, targets.size());
   if (out.log_prob.empty() && out.tokens.empty()) return;
   const prospect::detail::default_float_mode mode;
-  for (std::int64_t i = 0; i < layout.sequences(); ++i) {
-    double sum = 0;
-    std::int32_t tokens = 0;
-    for (std::int64_t t = layout.begin(i); t < layout.end(i); ++t) {
-      if (scored[t] == ignored_target) continue;
-      sum += log_prob[t];
-      ++tokens;
-    }
-    if (!out.log_prob.empty()) out.log_prob[i] = sum;
-    if (!out.tokens.empty()) out.tokens[i] = tokens;
-  }
+  detail::for_each_run(layout.sequences(), targets.size(), on,
+                       [&](std::int64_t first, std::int64_t last) {
+                         for (std::int64_t i = first; i < last; ++i) {
+                           double sum = 0;
+                           std::int32_t tokens = 0;
+                           for (std::int64_t t = layout.begin(i); t < layout.end(i); ++t) {
+                             if (scored[t] == ignored_target) continue;
+                             sum += log_prob[t];
+                             ++tokens;
+                           }
+                           if (!out.log_prob.empty()) out.log_prob[i] = sum;
+                           if (!out.tokens.empty()) out.tokens[i] = tokens;
+                         }
+                       });
 }
 
 /// Gives every scored token its sequence's coefficient dL/dP, and 0 to the others, those of no
-/// sequence included: the reverse of `sequence_sums`.
+/// sequence included: the reverse of `sequence_sums`. Coefficients may be of any storage type.
 /// @throws std::invalid_argument for sizes that differ or a layout that does not fit the rows.
-template <std::floating_point R>
-void spread(strided_span<const double> d_sequence, index_row targets, const sequence_layout& layout,
-            strided_span<std::type_identity_t<R>> d_token, mask_row mask = {}) {
+template <std::floating_point R, executor E = thread_pool>
+void spread(const const_any_row& d_sequence, index_row targets, const sequence_layout& layout,
+            strided_span<std::type_identity_t<R>> d_token, mask_row mask = {},
+            E& on = thread_pool::shared()) {
   const auto scored = detail::check_sequences(targets, mask, layout);
   detail::require_row("d_sequence", d_sequence, layout.sequences());
   detail::require_row("d_token", d_token, targets.size());
   detail::output_row("d_token", d_token, targets.size());
   const prospect::detail::default_float_mode mode;
   detail::for_each_token(
-      layout, targets.size(), [&](std::int64_t t) { d_token[t] = R(0); },
+      layout, targets.size(), on, [&](std::int64_t t) { d_token[t] = R(0); },
       [&](std::int64_t t, std::int64_t i) {
-        d_token[t] = scored[t] == ignored_target ? R(0) : static_cast<R>(d_sequence[i]);
+        d_token[t] = scored[t] == ignored_target ? R(0) : d_sequence.get<R>(i);
       });
 }
 
@@ -107,17 +127,18 @@ void spread(strided_span<const double> d_sequence, index_row targets, const sequ
 /// -100 at its last row and at rows of no sequence.
 /// @throws std::invalid_argument for sizes that differ, a layout that does not fit the rows, or a
 ///         label that is neither -100 nor an int32 token id.
-inline void shift_targets(index_row labels, const sequence_layout& layout,
-                          strided_span<std::int32_t> targets) {
+template <executor E = thread_pool>
+void shift_targets(index_row labels, const sequence_layout& layout,
+                   strided_span<std::int32_t> targets, E& on = thread_pool::shared()) {
   detail::describes_memory("labels", labels.problem());
   detail::check_layout(layout, labels.size());
   detail::require_row("targets", targets, labels.size());
   detail::output_row("targets", targets, labels.size());
-  constexpr std::int64_t end = std::int64_t{std::numeric_limits<std::int32_t>::max()} + 1;
+  constexpr std::int64_t end = std::int64_t{(std::numeric_limits<std::int32_t>::max)()} + 1;
   detail::check_indices("labels", labels, end);
   constexpr auto ignored = static_cast<std::int32_t>(ignored_target);
   detail::for_each_token(
-      layout, labels.size(), [&](std::int64_t t) { targets[t] = ignored; },
+      layout, labels.size(), on, [&](std::int64_t t) { targets[t] = ignored; },
       [&](std::int64_t t, std::int64_t i) {
         const bool last = t + 1 == layout.end(i);
         targets[t] = last ? ignored : static_cast<std::int32_t>(labels[t + 1]);

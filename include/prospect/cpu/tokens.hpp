@@ -64,7 +64,7 @@ void for_each_row(std::int64_t rows, std::int64_t row_bytes, E& on, const Body& 
   const std::int64_t piece =
       std::max<std::int64_t>(1, piece_bytes / std::max<std::int64_t>(1, row_bytes));
   on.run((rows + piece - 1) / piece, [&](std::int64_t i) {
-    const std::int64_t end = std::min(rows, (i + 1) * piece);
+    const std::int64_t end = (std::min)(rows, (i + 1) * piece);
     for (std::int64_t t = i * piece; t < end; ++t) body(t);
   });
 }
@@ -302,9 +302,10 @@ void vocabulary_partials(matrix_view<const std::type_identity_t<S>> logits, inde
 /// `token_log_probs`. Parts are combined from the first to the last, ((p0 + p1) + p2) + ..., so
 /// that every rank that does this gets the same bits. `mask` is that of the options that the
 /// partials were made with.
-template <std::floating_point R>
+template <std::floating_point R, executor E = thread_pool>
 void token_log_probs(matrix_view<const vocabulary_partial> parts, index_row targets,
-                     const token_outputs<std::type_identity_t<R>>& out, mask_row mask = {}) {
+                     const token_outputs<std::type_identity_t<R>>& out, mask_row mask = {},
+                     E& on = thread_pool::shared()) {
   detail::check_matrix("parts", parts);
   if (parts.rows == 0) detail::reject("parts", "are none");
   if (parts.columns != targets.size()) detail::reject("targets", "differ in number from the parts");
@@ -313,11 +314,12 @@ void token_log_probs(matrix_view<const vocabulary_partial> parts, index_row targ
   detail::check_outputs(out, targets.size());
   const detail::scored_targets scored{targets, mask};
   const prospect::detail::default_float_mode mode;
-  for (std::int64_t t = 0; t < targets.size(); ++t) {
+  const std::int64_t bytes = parts.rows * std::int64_t{sizeof(vocabulary_partial)};
+  detail::for_each_row(targets.size(), bytes, on, [&](std::int64_t t) {
     vocabulary_partial whole = parts.row(0)[t];
     for (std::int64_t i = 1; i < parts.rows; ++i) whole = combine(whole, parts.row(i)[t]);
     detail::put_scores(out, t, scored[t] == ignored_target ? token_scores{} : finish(whole));
-  }
+  });
 }
 
 }  // namespace PROSPECT_CPU_ISA

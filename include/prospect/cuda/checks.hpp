@@ -4,7 +4,7 @@
 
 #include <prospect/core/extent.hpp>
 #include <prospect/cuda/batch.hpp>
-#include <prospect/cuda/detail/about.hpp>
+#include <prospect/cuda/detail/texts.hpp>
 #include <prospect/losses/reads.hpp>
 
 PROSPECT_STRICT_BEGIN

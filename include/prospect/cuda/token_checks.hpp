@@ -2,9 +2,11 @@
 // looked at. The launchers answer cudaErrorInvalidValue, the C API repeats the text.
 #pragma once
 
+#include <prospect/any_row.hpp>
 #include <prospect/core/extent.hpp>
 #include <prospect/core/matrix_view.hpp>
 #include <prospect/cuda/checks.hpp>
+#include <prospect/cuda/detail/texts.hpp>
 #include <prospect/layout.hpp>
 #include <prospect/tokens.hpp>
 #include <prospect/vocabulary.hpp>
@@ -20,30 +22,6 @@ inline constexpr std::int64_t tile_bytes = 8192;
 inline constexpr int warps = 8;
 /// How many blocks a launch may have.
 inline constexpr std::int64_t grid_limit = (std::int64_t{1} << 31) - 1;
-
-template <std::size_t n>
-struct literal {
-  char text[n]{};
-  constexpr literal(const char (&from)[n]) {
-    for (std::size_t i = 0; i < n; ++i) text[i] = from[i];
-  }
-};
-/// "name what", put together by the compiler: a text that outlives the call.
-template <literal name, literal what>
-struct sentence {
-  static constexpr auto joined = [] {
-    struct {
-      char text[sizeof(name.text) + sizeof(what.text)]{};
-    } all;
-    std::size_t at = 0;
-    for (const char c : name.text) all.text[at++] = c;
-    all.text[at - 1] = ' ';
-    for (const char c : what.text) all.text[at++] = c;
-    return all;
-  }();
-};
-template <literal name, literal what>
-constexpr const char* says = sentence<name, what>::joined.text;
 
 template <literal name, class T>
 const char* matrix_problem(const matrix_view<T>& m) {
@@ -243,12 +221,13 @@ const char* problem(strided_span<const R> log_prob, const index_row& targets,
 
 /// Of `spread`.
 template <class R>
-const char* problem(strided_span<const double> d_sequence, const index_row& targets,
+const char* problem(const const_any_row& d_sequence, const index_row& targets,
                     const sequence_layout& layout, strided_span<R> d_token,
                     const mask_row& mask = {}) {
   if (!detail::indices_fit(targets, targets.size())) return "targets are not aligned, or no memory";
   if (const char* why = detail::layout_problem(layout, targets.size())) return why;
-  if (!detail::input_fits(d_sequence, layout.sequences())) {
+  if (d_sequence.size() != layout.sequences() ||
+      prospect::detail::view_problem(d_sequence) != nullptr) {
     return "d_sequence must have an element for each sequence";
   }
   if (d_token.size() != targets.size() || !detail::output_fits(d_token, targets.size())) {

@@ -337,9 +337,9 @@ cudaError_t sequence_sums(strided_span<const std::type_identity_t<R>> log_prob, 
 }
 
 /// Gives every scored token its sequence's coefficient dL/dP, and 0 to the others, those of no
-/// sequence included: the reverse of `sequence_sums`.
+/// sequence included: the reverse of `sequence_sums`. Coefficients may be of any storage type.
 template <std::floating_point R>
-cudaError_t spread(strided_span<const double> d_sequence, index_row targets,
+cudaError_t spread(const const_any_row& d_sequence, index_row targets,
                    const sequence_layout& layout, strided_span<std::type_identity_t<R>> d_token,
                    mask_row mask, cudaStream_t stream) {
   if (problem(d_sequence, targets, layout, d_token, mask) != nullptr) return cudaErrorInvalidValue;
@@ -349,7 +349,7 @@ cudaError_t spread(strided_span<const double> d_sequence, index_row targets,
                         prospect::detail::scored_targets{targets, mask}, layout, d_token);
 }
 template <std::floating_point R>
-cudaError_t spread(strided_span<const double> d_sequence, index_row targets,
+cudaError_t spread(const const_any_row& d_sequence, index_row targets,
                    const sequence_layout& layout, strided_span<std::type_identity_t<R>> d_token,
                    cudaStream_t stream) {
   return spread<R>(d_sequence, targets, layout, d_token, mask_row{}, stream);

@@ -18,13 +18,14 @@ int main(void) {
     return 1;
   }
 
-  prospect_pairs pairs = {sizeof pairs};
-  pairs.dtype = PROSPECT_F32;
-  pairs.policy_chosen = pairs.reference_chosen = (prospect_const_row){chosen, 2, 1};
-  pairs.policy_rejected = pairs.reference_rejected = (prospect_const_row){rejected, 2, 1};
-  pairs.d_policy_chosen = (prospect_row){d_chosen, 2, 1};
-  prospect_metrics metrics = {sizeof metrics};
-  if (prospect_pairs_cpu(&loss, &pairs, &metrics, &error) != PROSPECT_OK) {
+  prospect_pairs pairs;
+  PROSPECT_INIT(pairs);
+  pairs.policy_chosen = pairs.reference_chosen = PROSPECT_ROW(chosen, 2);
+  pairs.policy_rejected = pairs.reference_rejected = PROSPECT_ROW(rejected, 2);
+  pairs.d_policy_chosen = PROSPECT_ROW(d_chosen, 2);
+  prospect_metrics metrics;
+  PROSPECT_INIT(metrics);
+  if (prospect_pairs_cpu(&loss, &pairs, &metrics, NULL, &error) != PROSPECT_OK) {
     puts(error.message);
     return 1;
   }

@@ -7,16 +7,14 @@ int main(void) {
   const double policy[] = {-10, -20}, reference[] = {-11, -18};
   const uint8_t desirable[] = {1, 0};
   double losses[2];
+  prospect_metric listed[16];
   prospect_error error = {""};
-  prospect_metrics metrics = {.struct_size = sizeof metrics};
+  prospect_metrics metrics = {.struct_size = sizeof metrics, .metric = listed, .capacity = 16};
   const prospect_completions batch = {.struct_size = sizeof batch,
-                                      .dtype = PROSPECT_F64,
-                                      .normaliser = PROSPECT_MEAN,
-                                      .reference_point = PROSPECT_GIVEN_POINT,
-                                      .policy = {policy, 2, 1},
-                                      .reference = {reference, 2, 1},
-                                      .desirable = {desirable, 2, 1},
-                                      .loss = {losses, 2, 1}};
+                                      .policy = PROSPECT_ROW(policy, 2),
+                                      .reference = PROSPECT_ROW(reference, 2),
+                                      .desirable = PROSPECT_ROW(desirable, 2),
+                                      .loss = PROSPECT_ROW(losses, 2)};
   /* here */
   REQUIRE(error.message[0] == '\0');
   REQUIRE(near(losses[0], 1.33 / (1 + exp(0.1 * 1))));

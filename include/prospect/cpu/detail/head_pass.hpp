@@ -369,7 +369,6 @@ class head_pass {
   }
 
   prospect::detail::default_float_mode mode_;  // also for what runs between the tasks
-  prospect::detail::default_float_mode mode_;  // as long as the pass
   matrix_view<const S> hidden_;
   lm_head<S> head_;
   token_options options_;

@@ -88,23 +88,52 @@ PROSPECT_INLINE Numbers every_lane(R x) {
   return x - Numbers{};  // x - 0 is x, -0 included
 }
 
+// Where choices are made by bits, the instructions that AVX-512 has for them are a host's to change
+// as well; comparisons are not.
+#if PROSPECT_CPU_VECTOR_BYTES == 64 && !PROSPECT_CHOOSES_BITS
+#define PROSPECT_CPU_KEEPS_AVX512 1
+#else
+#define PROSPECT_CPU_KEEPS_AVX512 0
+#endif
+
+/// condition ? a : b, where the condition compared numbers like them.
+template <class Numbers, class Condition>
+PROSPECT_INLINE Numbers either(Condition condition, Numbers a, Numbers b) {
+#if PROSPECT_CHOOSES_BITS
+  return (Numbers)(condition ? (Condition)a : (Condition)b);
+#else
+  return condition ? a : b;
+#endif
+}
 /// The larger number; `b` where either is NaN.
 template <class Numbers>
 PROSPECT_INLINE Numbers larger(Numbers a, Numbers b) {
-#if PROSPECT_CPU_VECTOR_BYTES == 64
+#if PROSPECT_CPU_KEEPS_AVX512
   if constexpr (std::same_as<Numbers, floats>)
     return (floats)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
   if constexpr (std::same_as<Numbers, doubles>) {
     return (doubles)_mm512_maskz_max_pd(0xff, (__m512d)a, (__m512d)b);
   }
 #endif
-  return a > b ? a : b;
+  return either(a > b, a, b);
+}
+/// The smaller number; `b` where either is NaN.
+template <class Numbers>
+PROSPECT_INLINE Numbers smaller(Numbers a, Numbers b) {
+#if PROSPECT_CPU_KEEPS_AVX512
+  if constexpr (std::same_as<Numbers, floats>)
+    return (floats)_mm512_maskz_min_ps(0xffff, (__m512)a, (__m512)b);
+  if constexpr (std::same_as<Numbers, doubles>) {
+    return (doubles)_mm512_maskz_min_pd(0xff, (__m512d)a, (__m512d)b);
+  }
+#endif
+  return either(a < b, a, b);
 }
 
 /// Whether a > b in any lane.
 template <class Numbers>
 PROSPECT_INLINE bool any_above(Numbers a, Numbers b) {
-#if PROSPECT_CPU_VECTOR_BYTES == 64
+#if PROSPECT_CPU_KEEPS_AVX512
   if constexpr (std::same_as<Numbers, floats>) {
     return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ) != 0;
   } else {
@@ -114,9 +143,11 @@ PROSPECT_INLINE bool any_above(Numbers a, Numbers b) {
   return _mm256_movemask_epi8((__m256i)(a > b)) != 0;
 #else
   const auto above = a > b;
-  std::uint64_t bits[2];
+  std::uint64_t bits[PROSPECT_CPU_VECTOR_BYTES / 8];
   std::memcpy(bits, &above, sizeof(bits));
-  return (bits[0] | bits[1]) != 0;
+  std::uint64_t any = 0;
+  for (const std::uint64_t word : bits) any |= word;
+  return any != 0;
 #endif
 }
 
@@ -128,7 +159,7 @@ inline constexpr R smallest_normal = (std::numeric_limits<R>::min)();
 /// would take a hundred cycles for each, subnormal ones, are never formed. `a` is finite there.
 template <class Numbers>
 PROSPECT_INLINE Numbers product_unless_below(Numbers x, Numbers least, Numbers a, Numbers b) {
-#if PROSPECT_CPU_VECTOR_BYTES == 64
+#if PROSPECT_CPU_KEEPS_AVX512
   if constexpr (std::same_as<Numbers, floats>) {
     const auto kept = _mm512_cmp_ps_mask((__m512)x, (__m512)least, _CMP_NLT_UQ);
     return (floats)_mm512_maskz_mul_ps(kept, (__m512)a, (__m512)b);
@@ -476,7 +507,7 @@ struct split_factor {
       : mantissa{factor}, log{factor == 0 ? 0.0 : std::log(std::abs(double{factor}))} {
     if (factor == 0 || !is_finite(factor)) return;
     // A power of 2 that is too high for its own exponent stays in the mantissa.
-    power = std::min(std::ilogb(factor), std::numeric_limits<R>::max_exponent - 28) + 2;
+    power = (std::min)(std::ilogb(factor), std::numeric_limits<R>::max_exponent - 28) + 2;
     mantissa = std::ldexp(factor, -power);
   }
 };
@@ -522,7 +553,7 @@ class whole_power_exponential {
     return every_digit ? fused(x, every_lane<floats>(log2_e_low), y) : y;
   }
   PROSPECT_INLINE floats operator()(floats x) const {
-#if PROSPECT_CPU_VECTOR_BYTES == 64
+#if PROSPECT_CPU_KEEPS_AVX512
     const floats inside = x;  // whatever comes of a lower one is left out
 #else
     const floats inside = clamped(x);

@@ -12,7 +12,7 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
-/// Not a bool, so that a formula which branches on it does not compile.
+/// Not a bool: a formula that branches on it does not compile, and is told why.
 template <std::floating_point R>
 struct mask {
 #if PROSPECT_CPU_VECTOR_BYTES == 64
@@ -28,6 +28,14 @@ struct mask {
   PROSPECT_INLINE friend mask operator&&(mask a, mask b) {
     return {static_cast<lanes_type>(a.lane & b.lane)};
   }
+  template <std::same_as<bool> Bool>
+  PROSPECT_INLINE explicit operator Bool() const {
+    static_assert(sizeof(Bool) == 0,
+                  "prospect: this loss promises to be branch_free, but its formula has an if, a ?: "
+                  "or a ! on a comparison: choose with select(condition, a, b), or leave the "
+                  "promise out");
+    return false;
+  }
   PROSPECT_INLINE bool operator[](int k) const {
 #if PROSPECT_CPU_VECTOR_BYTES == 64
     return ((lane >> k) & 1) != 0;
@@ -39,6 +47,7 @@ struct mask {
 
 #if PROSPECT_CPU_VECTOR_BYTES == 64
 
+#if PROSPECT_CPU_KEEPS_AVX512
 template <int predicate>
 PROSPECT_INLINE mask<float> compared(floats a, floats b) {
   return {_mm512_cmp_ps_mask((__m512)a, (__m512)b, predicate)};
@@ -65,6 +74,34 @@ PROSPECT_INLINE floats chosen_by(mask<float> m, floats a, floats b) {
 PROSPECT_INLINE doubles chosen_by(mask<double> m, doubles a, doubles b) {
   return (doubles)_mm512_mask_blend_pd(m.lane, (__m512d)b, (__m512d)a);
 }
+#else
+template <class Compared>
+PROSPECT_INLINE auto mask_of(Compared lanes) {
+  if constexpr (sizeof(lanes[0]) == 4) {
+    return _mm512_movepi32_mask((__m512i)lanes);
+  } else {
+    return _mm512_movepi64_mask((__m512i)lanes);
+  }
+}
+template <class R>
+PROSPECT_INLINE mask<R> equal(numbers<R> a, numbers<R> b) {
+  return {mask_of(a == b)};
+}
+template <class R>
+PROSPECT_INLINE mask<R> below(numbers<R> a, numbers<R> b) {
+  return {mask_of(a < b)};
+}
+template <class R>
+PROSPECT_INLINE mask<R> at_most(numbers<R> a, numbers<R> b) {
+  return {mask_of(a <= b)};
+}
+PROSPECT_INLINE floats chosen_by(mask<float> m, floats a, floats b) {
+  return (floats)_mm512_mask_blend_epi32(m.lane, (__m512i)b, (__m512i)a);
+}
+PROSPECT_INLINE doubles chosen_by(mask<double> m, doubles a, doubles b) {
+  return (doubles)_mm512_mask_blend_epi64(m.lane, (__m512i)b, (__m512i)a);
+}
+#endif
 
 /// Neither NaN nor infinite, by the bits.
 PROSPECT_INLINE mask<float> finite(floats x) {
@@ -104,7 +141,7 @@ PROSPECT_INLINE mask<R> at_most(numbers<R> a, numbers<R> b) {
 }
 template <class R>
 PROSPECT_INLINE numbers<R> chosen_by(mask<R> m, numbers<R> a, numbers<R> b) {
-  return m.lane ? a : b;
+  return either(m.lane, a, b);
 }
 
 #endif

@@ -114,8 +114,8 @@ struct mapped_logits {
   }
 };
 
-/// Close to x, with so few digits that what z - near loses to rounding is little, and can be had
-/// exactly: it is z - ((z - near) + near). Beyond 2^16 logits in fp32 have no more digits than that
+/// Close to x, with so few digits that what z - it loses to rounding is little, and can be had
+/// exactly: z - ((z - it) + it). Beyond 2^16 logits in fp32 have no more digits than that
 /// by themselves.
 template <class R>
 double few_digits(double x) {
@@ -126,9 +126,9 @@ double few_digits(double x) {
 /// The same as a number of type R, and from 2^16 on not above x.
 template <class R>
 R few_digits_below(double x) {
-  const R near = static_cast<R>(few_digits<R>(x));
-  const bool above = std::abs(x) >= 65536 && near > x;
-  return above ? std::nextafter(near, -std::numeric_limits<R>::infinity()) : near;
+  const R nearest = static_cast<R>(few_digits<R>(x));
+  const bool above = std::abs(x) >= 65536 && nearest > x;
+  return above ? std::nextafter(nearest, -std::numeric_limits<R>::infinity()) : nearest;
 }
 
 /// For sums over any logits, e^(z - shift): fast, and accurate where terms count.
@@ -203,43 +203,43 @@ class whole_power_terms {
   e e_to_;
 };
 
-/// factor e^(z - near - rest). 16-bit results do not show what the difference loses, fp64 has
+/// factor e^(z - anchor - rest). 16-bit results do not show what the difference loses, fp64 has
 /// digits to spare.
 template <storage S>
 class exact_exponential {
   using R = compute_t<S>;
 
  public:
-  exact_exponential(R factor, R near, R rest)
+  exact_exponential(R factor, R anchor, R rest)
       : exponential_{factor},
-        near_{every_lane<numbers<R>>(near)},
+        anchor_{every_lane<numbers<R>>(anchor)},
         rest_{every_lane<numbers<R>>(rest)},
-        // So far below that nothing is left, and near - lowest is exact.
+        // So far below that nothing is left, and anchor - lowest is exact.
         lowest_{every_lane<numbers<R>>(
-            near - std::ldexp(R(1), near == 0 ? 7 : std::max(7, std::ilogb(near) - 20)))} {}
+            anchor - std::ldexp(R(1), anchor == 0 ? 7 : (std::max)(7, std::ilogb(anchor) - 20)))} {}
 
   /// Of a plain logit, where nothing rests.
   PROSPECT_INLINE numbers<R> operator()(numbers<R> z) const {
     if constexpr (std::same_as<S, float>) {
       z = larger(lowest_, z);
-      const numbers<R> d = z - near_;
-      return exponential_(d, z - (d + near_));
+      const numbers<R> d = z - anchor_;
+      return exponential_(d, z - (d + anchor_));
     } else {
-      return exponential_(z - near_);
+      return exponential_(z - anchor_);
     }
   }
   PROSPECT_INLINE numbers<R> operator()(const mapped<R>& z) const {
-    const numbers<R> high = z.high - near_;
+    const numbers<R> high = z.high - anchor_;
     const numbers<R> low = z.low - rest_;
     const numbers<R> d = high + low;
-    const numbers<R> lost = (z.high - (high + near_)) + (low - (d - high));
+    const numbers<R> lost = (z.high - (high + anchor_)) + (low - (d - high));
     // Nothing is left down there, and what was lost may be anything.
     return normal_product(z.slope, exponential_(d, d < exponential_.least ? numbers<R>{} : lost));
   }
 
  private:
   exponential<R> exponential_;
-  numbers<R> near_, rest_, lowest_;
+  numbers<R> anchor_, rest_, lowest_;
 };
 
 /// For rows that keep their exponentials, where no whole power will do.
@@ -282,21 +282,21 @@ double usable_shift(double x) {
 /// A few tiles' worth in the type of arithmetic, everything else in fp64.
 template <class R>
 struct running_sum {
-  tile<R> near{};
-  doubles far{};
+  tile<R> recent{};
+  doubles settled{};
 
   PROSPECT_INLINE void flush() {
-    const numbers<R> sum = sum_of_ways(near);
+    const numbers<R> sum = sum_of_ways(recent);
     if constexpr (std::same_as<R, double>) {
-      far += sum;
+      settled += sum;
     } else {
       const double_pair wide = widened(sum);
-      far += wide.first + wide.second;
+      settled += wide.first + wide.second;
     }
-    near = {};
+    recent = {};
   }
   PROSPECT_INLINE double total() const {
-    return fold<double>(far, [](double a, double b) { return a + b; });
+    return fold<double>(settled, [](double a, double b) { return a + b; });
   }
 };
 
@@ -348,12 +348,12 @@ struct running_block {
     highest = larger(top, highest);
     unrolled<ways>([&](int w) __attribute__((always_inline)) {
       const numbers<R> value = e_to(t.way[w]);
-      exponentials.near.way[w] += value;
+      exponentials.recent.way[w] += value;
       if constexpr (statistics) {
-        squares.near.way[w] +=
+        squares.recent.way[w] +=
             product_unless_below(value, every_lane<numbers<R>>(smallest_root), value, value);
-        weighted.near.way[w] += value * e_to.exponent(t.way[w]);
-        logits.near.way[w] += map.template operator()<R>(plain.way[w]).high * R(logits_scale);
+        weighted.recent.way[w] += value * e_to.exponent(t.way[w]);
+        logits.recent.way[w] += map.template operator()<R>(plain.way[w]).high * R(logits_scale);
       }
       values.way[w] = value;
     });
@@ -389,14 +389,14 @@ block_sums sum_block(X* x, std::int64_t count, const Map& map, const Terms& e_to
   constexpr bool keeps = !std::is_const_v<X>;
   using R = compute_t<std::remove_const_t<X>>;
   constexpr std::int64_t tile_length = tile_size<R>;
-  constexpr std::int64_t near = 16 * tile_length;
+  constexpr std::int64_t stretch = 16 * tile_length;
 
   const auto too_high = every_lane<numbers<R>>(static_cast<R>(limit));
   running_block<statistics, R, Terms> sums;
   std::int64_t i = 0;
   bool going_on = true;
   while (going_on && i + tile_length <= count) {
-    const std::int64_t end = count - i < near ? count : i + near;
+    const std::int64_t end = count - i < stretch ? count : i + stretch;
     for (; i + tile_length <= end; i += tile_length) {
       prefetch_ahead(x + i);
       const tile<R> t = load_tile(x + i);
@@ -583,12 +583,12 @@ void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t
       return write(e{static_cast<R>(factor * std::exp(power / e::log2_e - lse)), power});
     }
   }
-  // e^(z - lse) = e^(z - near) e^(near - lse)
-  const R near = few_digits_below<R>(lse);
+  // e^(z - lse) = e^(z - anchor) e^(anchor - lse)
+  const R anchor = few_digits_below<R>(lse);
   write(Map::identity
-            ? exact_exponential<S>{static_cast<R>(factor * std::exp(near - lse)), near, R(0)}
-            : exact_exponential<S>{static_cast<R>(factor * map.steepest()), near,
-                                   static_cast<R>(lse - near)});
+            ? exact_exponential<S>{static_cast<R>(factor * std::exp(anchor - lse)), anchor, R(0)}
+            : exact_exponential<S>{static_cast<R>(factor * map.steepest()), anchor,
+                                   static_cast<R>(lse - anchor)});
 }
 
 /// a p - b at the target itself: from 1 - p where the model is confident, because as a difference

@@ -191,7 +191,7 @@ tally<paired_sum::size> paired_results(const Loss& loss, const paired_batch<>& i
   tally<paired_sum::size> seen;
   for_each_block(piece, [&](range at) {
     const auto of_d = [&](row_writer<R>& per_pair) {
-      return results_at<R>{per_pair.begin(at), std::min(per_pair.limit(), to_chosen.limit())};
+      return results_at<R>{per_pair.begin(at), (std::min)(per_pair.limit(), to_chosen.limit())};
     };
     const pairs_at<R> rows{.chosen = chosen.read(at),
                            .rejected = rejected.read(at),

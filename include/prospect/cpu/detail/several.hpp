@@ -14,6 +14,12 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
+/// a / b. Left to a host's flags, it may become an estimate.
+template <std::floating_point R>
+PROSPECT_APART numbers<R> quotient(numbers<R> a, numbers<R> b) {
+  return a / b;
+}
+
 template <std::floating_point R>
 struct several {
   using lane_type = R;
@@ -33,8 +39,9 @@ struct several {
   PROSPECT_INLINE friend several operator+(several a, several b) { return a.lane + b.lane; }
   PROSPECT_INLINE friend several operator-(several a, several b) { return a.lane - b.lane; }
   PROSPECT_INLINE friend several operator*(several a, several b) { return a.lane * b.lane; }
-  // Left to a host's flags, it may become an estimate.
-  PROSPECT_APART friend several operator/(several a, several b) { return a.lane / b.lane; }
+  PROSPECT_INLINE friend several operator/(several a, several b) {
+    return quotient<R>(a.lane, b.lane);
+  }
   PROSPECT_INLINE several& operator+=(several b) { return *this = *this + b; }
   PROSPECT_INLINE several& operator-=(several b) { return *this = *this - b; }
   PROSPECT_INLINE several& operator*=(several b) { return *this = *this * b; }
@@ -56,6 +63,9 @@ struct several {
   /// `b` where either is NaN.
   PROSPECT_INLINE friend several larger(several a, several b) {
     return detail::larger(a.lane, b.lane);
+  }
+  PROSPECT_INLINE friend several smaller(several a, several b) {
+    return detail::smaller(a.lane, b.lane);
   }
 };
 

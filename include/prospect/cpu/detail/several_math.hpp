@@ -98,14 +98,17 @@ PROSPECT_APART several<float> softplus(several<float> x) {
 
 /// An instruction of every processor that has vectors, for which there is no operator.
 PROSPECT_APART several<float> sqrt(several<float> x) {
-#if PROSPECT_CPU_VECTOR_BYTES == 64
+#if PROSPECT_CHOOSES_BITS  // and makes an estimate of an instruction
+  for (int k = 0; k < lanes<float>; ++k) x.lane[k] = prospect::sqrt(float{x.lane[k]});
+  return x;
+#elif PROSPECT_CPU_VECTOR_BYTES == 64
   return (floats)_mm512_maskz_sqrt_ps(0xffff, (__m512)x.lane);
 #elif PROSPECT_CPU_VECTOR_BYTES == 32
   return (floats)_mm256_sqrt_ps((__m256)x.lane);
 #elif defined(__SSE2__) && !defined(__CUDACC__)
   return (floats)_mm_sqrt_ps((__m128)x.lane);
 #else
-  for (int k = 0; k < lanes<float>; ++k) x.lane[k] = prospect::sqrt(float{x.lane[k]});
+  for (int k = 0; k < lanes<float>; ++k) x.lane[k] = __builtin_sqrtf(x.lane[k]);
   return x;
 #endif
 }

@@ -46,13 +46,13 @@ __device__ inline float exact_exponential(float factor, float d, float lost) {
   return fmaf(y, rest * log_2, y);
 }
 
-/// A number that stands for another: a few digits, so that what z - near loses to rounding is
+/// A number that stands for another: a few digits, so that what z - it loses to rounding is
 /// little and can be had exactly. Not above x from 2^16 on, where logits have no more digits
 /// themselves.
 __device__ inline float few_digits(double x) {
   if (fabs(x) < 65536) return static_cast<float>(rint(256 * x) / 256);
-  const float near = __double2float_rn(x);
-  return near > x ? nextafterf(near, -infinity) : near;
+  const float nearest = __double2float_rn(x);
+  return nearest > x ? nextafterf(nearest, -infinity) : nearest;
 }
 
 /// Most models' map: nothing to do, z = x.
@@ -79,22 +79,22 @@ struct unmapped {
   struct softmax {
     static constexpr int words_in_flight = unmapped::words_in_flight;
 
-    float factor, near, lowest;
+    float factor, anchor, lowest;
 
     __device__ float operator()(float x) const {
       // Below `lowest` nothing is left, and the difference stays exact.
       x = fmaxf(lowest, x);
-      const float d = x - near;
-      return exact_exponential(factor, d, x - (d + near));
+      const float d = x - anchor;
+      return exact_exponential(factor, d, x - (d + anchor));
     }
   };
   __device__ softmax relative_to(double lse, float factor) const {
-    const float near = few_digits(lse);
-    // e^(z - lse) = e^(z - near) e^(near - lse)
-    const int exponent = near == 0 ? 0 : ilogbf(near);
-    return {.factor = static_cast<float>(factor * exp(near - lse)),
-            .near = near,
-            .lowest = near - ldexpf(1.0F, exponent < 27 ? 7 : exponent - 20)};
+    const float anchor = few_digits(lse);
+    // e^(z - lse) = e^(z - anchor) e^(anchor - lse)
+    const int exponent = anchor == 0 ? 0 : ilogbf(anchor);
+    return {.factor = static_cast<float>(factor * exp(anchor - lse)),
+            .anchor = anchor,
+            .lowest = anchor - ldexpf(1.0F, exponent < 27 ? 7 : exponent - 20)};
   }
 };
 

@@ -2,6 +2,7 @@
 // coefficients spread over scored tokens, labels aligned with the rows that predict them.
 #pragma once
 
+#include <prospect/any_row.hpp>
 #include <prospect/core/strided_span.hpp>
 #include <prospect/layout.hpp>
 #include <prospect/tokens.hpp>
@@ -76,11 +77,11 @@ static __global__ void __launch_bounds__(layout_threads)
 
 template <class R>
 static __global__ void __launch_bounds__(layout_threads)
-    spread_kernel(strided_span<const double> d_sequence, prospect::detail::scored_targets targets,
+    spread_kernel(const_any_row d_sequence, prospect::detail::scored_targets targets,
                   sequence_layout layout, strided_span<R> d_token) {
   const std::int64_t i = blockIdx.x;
   const block_rows rows{layout, i, targets.size()};
-  const R d = i < layout.sequences() ? static_cast<R>(d_sequence[i]) : R(0);
+  const R d = i < layout.sequences() ? d_sequence.get<R>(i) : R(0);
   rows.for_each_outside([&](std::int64_t t) { d_token[t] = R(0); });
   rows.for_each_inside(
       [&](std::int64_t t) { d_token[t] = targets[t] == ignored_target ? R(0) : d; });

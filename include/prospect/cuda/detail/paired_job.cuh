@@ -161,16 +161,19 @@ struct paired_job {
       if (at >= 0 && at < among.sequences) atomicAdd(among.named + at, 1U);
     }
   }
-  /// Writes the coefficients of a pair's sequences, and that of sequence i if nobody names it.
+  /// Writes the coefficients of a pair's sequences where they are named once, and that of sequence
+  /// i where it is not.
   __device__ void scatter(std::int64_t i, const sample& s, R d_chosen, R d_rejected,
                           finite_probe<R>& probe) const {
     // Past the first level of cache, which does not see what other blocks have counted.
     const auto times_named = [&](std::int64_t at) { return __ldcg(among.named + at); };
-    if (i < among.sequences && times_named(i) == 0) put(among.which.d_policy, i, R(0));
+    if (i < among.sequences && times_named(i) != 1) {
+      put(among.which.d_policy, i, times_named(i) == 0 ? R(0) : no_number<R>);
+    }
     if (i >= pairs()) return;
     const auto write = [&](std::int64_t at, R d) {
       if (at < 0 || at >= among.sequences) return;
-      probe.look_at(put(among.which.d_policy, at, times_named(at) == 1 ? d : no_number<R>));
+      probe.look_at(times_named(at) == 1 ? put(among.which.d_policy, at, d) : no_number<R>);
     };
     write(s.chosen, d_chosen);
     write(s.rejected, d_rejected);

@@ -10,52 +10,55 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cuda::detail {
 
 template <std::size_t n>
-struct words {
+struct literal {
   char text[n]{};
-  constexpr words(const char (&from)[n]) {
+  constexpr literal(const char (&from)[n]) {
     for (std::size_t i = 0; i < n; ++i) text[i] = from[i];
   }
 };
-
-template <words name, words what>
-struct name_and_what {
-  char text[sizeof(name.text) + sizeof(what.text)]{};
-  constexpr name_and_what() {
+/// "name what", put together by the compiler: a text that outlives the call.
+template <literal name, literal what>
+struct sentence {
+  static constexpr auto joined = [] {
+    struct {
+      char text[sizeof(name.text) + sizeof(what.text)]{};
+    } all;
     std::size_t at = 0;
-    for (const char c : name.text) text[at++] = c;
-    text[at - 1] = ' ';
-    for (const char c : what.text) text[at++] = c;
-  }
+    for (const char c : name.text) all.text[at++] = c;
+    all.text[at - 1] = ' ';
+    for (const char c : what.text) all.text[at++] = c;
+    return all;
+  }();
 };
-template <words name, words what>
-inline constexpr name_and_what<name, what> about;
+template <literal name, literal what>
+constexpr const char* says = sentence<name, what>::joined.text;
 
 /// Why a row is no description of memory on any device, or nullptr.
-template <words name, class Row>
+template <literal name, class Row>
 const char* memory_problem(const Row& row) {
-  if (row.size() < 0) return about<name, "has a negative size">.text;
+  if (row.size() < 0) return says<name, "has a negative size">;
   if (prospect::detail::view_problem(row) == nullptr) return nullptr;
-  return row.data() == nullptr ? about<name, "has no data">.text
-                               : about<name, "is misaligned, or larger than any memory">.text;
+  return row.data() == nullptr ? says<name, "has no data">
+                               : says<name, "is misaligned, or larger than any memory">;
 }
 
 /// Of an input that must be there, with an element for each of n rows.
-template <words name, class Row>
+template <literal name, class Row>
 const char* input_problem(const Row& row, std::int64_t n) {
-  if (row.size() != n) return about<name, "must have an element for each row of the batch">.text;
+  if (row.size() != n) return says<name, "must have an element for each row of the batch">;
   return memory_problem<name>(row);
 }
 /// Of one that may be left out.
-template <words name, class Row>
+template <literal name, class Row>
 const char* option_problem(const Row& row, std::int64_t n) {
   return row.empty() ? nullptr : input_problem<name>(row, n);
 }
 /// Of an output, which may be left out, and has a place of its own for each row.
-template <words name, class Row>
+template <literal name, class Row>
 const char* output_problem(const Row& row, std::int64_t n) {
   if (const char* why = option_problem<name>(row, n)) return why;
   if (row.size() < 2 || row.stride() != 0) return nullptr;
-  return about<name, "has stride 0: every result would overwrite the last">.text;
+  return says<name, "has stride 0: every result would overwrite the last">;
 }
 
 /// The first problem that there is.

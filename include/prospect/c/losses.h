@@ -1,0 +1,70 @@
+/* The built-in losses: by name, with their hyper-parameters by name, and metrics by name. */
+#ifndef PROSPECT_C_LOSSES_H
+#define PROSPECT_C_LOSSES_H
+
+#include <prospect/c/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What a loss takes. A kind that you do not know is one of a later version. */
+typedef int32_t prospect_kind;
+enum {
+  PROSPECT_PAIRED_LOSS = 0,  /* prospect_pairs */
+  PROSPECT_UNPAIRED_LOSS = 1 /* prospect_completions */
+};
+
+/* A loss and its hyper-parameters. Plain data, 1 KiB for ever: copy it freely within a process, but
+ * store names and values instead. Only the functions below know what is in it. */
+typedef struct prospect_loss {
+  double opaque[128];
+} prospect_loss;
+
+/* The built-in losses, 0 <= index < count. NULL beyond the end. */
+PROSPECT_API int32_t prospect_loss_count(void);
+PROSPECT_API const char* prospect_loss_name(int32_t index);
+
+/* Makes `loss` the one of this name, at its defaults. */
+PROSPECT_API prospect_status prospect_loss_init(prospect_loss* loss, const char* name,
+                                                prospect_error* error);
+PROSPECT_API prospect_status prospect_loss_kind(const prospect_loss* loss, prospect_kind* kind,
+                                                prospect_error* error);
+/* The names of its parameters, 0 <= index. NULL beyond the end, or for an invalid loss. */
+PROSPECT_API const char* prospect_loss_parameter(const prospect_loss* loss, int32_t index);
+/* Refuses a value that makes the loss invalid (beta <= 0, ...), and then changes nothing. */
+PROSPECT_API prospect_status prospect_loss_set(prospect_loss* loss, const char* parameter,
+                                               double value, prospect_error* error);
+PROSPECT_API prospect_status prospect_loss_get(const prospect_loss* loss, const char* parameter,
+                                               double* value, prospect_error* error);
+
+/* ---- Metrics --------------------------------------------------------------------------------- */
+
+/* A sum and the number of its terms: all-reduce both, then divide. count 0 = absent, not 0. */
+typedef struct prospect_metric {
+  const char* name; /* as Hugging Face trainers log it, e.g. "rewards/chosen"; static storage */
+  double sum;
+  double count;
+} prospect_metric;
+
+/* Of one call. `metric` is the caller's array, of `capacity` elements; `size` says how many metrics
+ * there are, and as many of them as there is room for are written. */
+typedef struct prospect_metrics {
+  size_t struct_size;
+  prospect_metric* metric;
+  int32_t capacity;
+  int32_t size;
+  double total;            /* the scalar loss: the sum over examples after the normaliser */
+  int64_t first_nonfinite; /* index of the first NaN or infinite example, or -1 */
+} prospect_metrics;
+
+/* The mean of the metric of this name. PROSPECT_ABSENT where nothing was counted, and
+ * PROSPECT_UNKNOWN_NAME where there is no such metric; *mean then stays as it is. */
+PROSPECT_API prospect_status prospect_metric_get(const prospect_metrics* metrics, const char* name,
+                                                 double* mean);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,151 @@
+// Structs of other versions: shorter than the first release's, never set, longer with and without
+// something in what is not known here. For every struct of the surface, through a function that
+// takes it.
+#include <kernels/boundary.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "c/surface.hpp"
+#include "catch.hpp"
+
+// A struct that has grown since its first release, as ours will.
+struct grown {
+  std::size_t struct_size;
+  std::int64_t first;
+  std::int64_t later;
+};
+template <>
+inline constexpr std::size_t prospect::kernels::first_size<grown> = offsetof(grown, later);
+
+namespace {
+
+using testing::c_loss;
+using testing::c_row;
+using testing::sized;
+
+/// A call with one struct in a larger one, whose bytes behind the known ones are the test's.
+template <class Struct>
+struct in_future {
+  Struct known;
+  unsigned char unknown[16];
+};
+
+/// Calls with the struct as it is, and with struct sizes of other versions.
+template <class Struct>
+void check_versions(const char* name, const Struct& right,
+                    const std::function<prospect_status(const Struct*, prospect_error*)>& call) {
+  CAPTURE(name);
+  prospect_error error{};
+  const prospect_status status = call(&right, &error);
+  CAPTURE(std::string{error.message});
+  CHECK(status == PROSPECT_OK);
+
+  in_future<Struct> s{.known = right, .unknown = {}};
+  const std::string field = std::string{name} + ".struct_size";
+  for (const std::size_t wrong :
+       {std::size_t{0}, std::size_t{4}, std::size_t{12}, std::size_t{16}, sizeof(Struct) - 8,
+        sizeof(Struct) - 1, std::size_t{4097}, std::size_t{0xdeadbeef}}) {
+    CAPTURE(wrong);
+    s.known.struct_size = wrong;
+    testing::refused(call(&s.known, &error), PROSPECT_INVALID_ARGUMENT, error, field);
+  }
+  s.known.struct_size = sizeof s;
+  CHECK(call(&s.known, &error) == PROSPECT_OK);
+  for (const std::size_t i : {0, 1, 7, 15}) {
+    CAPTURE(i);
+    s.unknown[i] = 1;  // the first of them is right behind what is known
+    testing::refused(call(&s.known, &error), PROSPECT_UNSUPPORTED, error,
+                     std::string{name} + " uses fields of a newer version");
+    s.unknown[i] = 0;
+  }
+}
+
+}  // namespace
+
+TEST_CASE("structs of other versions, one for each struct of the surface") {
+  std::vector<float> a{-1, -2}, b{-2, -1}, r{-1, -1}, logits{1, 2, 3, 3, 2, 1}, log_prob{0, 0};
+  std::vector<double> lse{0, 0}, sums{0};
+  const std::vector<std::int32_t> target{0, 1};
+  const std::vector<std::uint8_t> desirable{1, 0};
+  const prospect_loss dpo = c_loss("dpo"), kto = c_loss("kto");
+
+  auto pairs = sized<prospect_pairs>();
+  pairs.policy_chosen = c_row(a);
+  pairs.policy_rejected = c_row(b);
+  pairs.reference_chosen = pairs.reference_rejected = c_row(r);
+  check_versions<prospect_pairs>("pairs", pairs, [&](auto* p, auto* error) {
+    return prospect_pairs_cpu(&dpo, p, nullptr, nullptr, error);
+  });
+  auto completions = sized<prospect_completions>();
+  completions.policy = c_row(a);
+  completions.reference = c_row(r);
+  completions.desirable = c_row(desirable);
+  check_versions<prospect_completions>("completions", completions, [&](auto* c, auto* error) {
+    return prospect_completions_cpu(&kto, c, nullptr, nullptr, error);
+  });
+  check_versions<prospect_metrics>("metrics", sized<prospect_metrics>(), [&](auto* m, auto* error) {
+    return prospect_pairs_cpu(&dpo, &pairs, const_cast<prospect_metrics*>(m), nullptr, error);
+  });
+  check_versions<prospect_context>("context", sized<prospect_context>(), [&](auto* c, auto* error) {
+    return prospect_pairs_cpu(&dpo, &pairs, nullptr, c, error);
+  });
+
+  const prospect_matrix x = PROSPECT_MATRIX(logits.data(), 2, 3);
+  auto layout = sized<prospect_layout>();
+  layout.sequences = 1;
+  layout.length = 2;
+  auto tokens = sized<prospect_tokens>();
+  tokens.targets = c_row(target);
+  tokens.layout = &layout;
+  auto results = sized<prospect_token_results>();
+  results.log_prob = c_row(log_prob);
+  results.lse = c_row(lse);
+  check_versions<prospect_tokens>("tokens", tokens, [&](auto* t, auto* error) {
+    return prospect_token_log_probs_cpu(x, t, &results, nullptr, error);
+  });
+  check_versions<prospect_token_results>("results", results, [&](auto* out, auto* error) {
+    return prospect_token_log_probs_cpu(x, &tokens, out, nullptr, error);
+  });
+  check_versions<prospect_layout>("layout", layout, [&](auto* l, auto* error) {
+    tokens.layout = l;
+    const prospect_status status = prospect_sequence_sums_cpu(&tokens, c_row(log_prob), c_row(sums),
+                                                              prospect_row{}, nullptr, error);
+    tokens.layout = &layout;
+    return status;
+  });
+  auto coefficients = sized<prospect_token_coefficients>();
+  coefficients.log_prob = coefficients.d_token = c_row(log_prob);
+  coefficients.lse = c_row(lse);
+  check_versions<prospect_token_coefficients>(
+      "coefficients", coefficients, [&](auto* c, auto* error) {
+        return prospect_logits_gradient_cpu(x, x, &tokens, c, nullptr, error);
+      });
+  std::vector<double> memory(500);
+  auto context = sized<prospect_context>();
+  context.scratch = memory.data();
+  context.scratch_size = memory.size() * sizeof(double);
+  completions.policy = {};
+  completions.reference.size = completions.desirable.size = 1;
+  auto step = sized<prospect_step>();
+  step.logits = x;
+  step.tokens = &tokens;
+  step.loss = &kto;
+  step.completions = &completions;
+  check_versions<prospect_step>("step", step, [&](auto* s, auto* error) {
+    return prospect_step_cpu(s, nullptr, &context, error);
+  });
+}
+
+TEST_CASE("a struct that has grown: what an older caller lacks reads as zero") {
+  grown g{.struct_size = offsetof(grown, later), .first = 3, .later = 77};
+  const grown old = prospect::kernels::versioned(&g, "grown");
+  CHECK(old.first == 3);
+  CHECK(old.later == 0);
+  g.struct_size = sizeof g;
+  CHECK(prospect::kernels::versioned(&g, "grown").later == 77);
+  g.struct_size = offsetof(grown, later) - 1;
+  CHECK_THROWS_AS(prospect::kernels::versioned(&g, "grown"), prospect::kernels::failure);
+}
