@@ -52,18 +52,25 @@ void for_each_run(std::int64_t n, std::int64_t rows, E& on, const Body& body) {
   on.run(runs, [&](std::int64_t i) { body(n * i / runs, n * (i + 1) / runs); });
 }
 
-/// Calls outside(t) for rows that belong to no sequence, and inside(t, i) for those of sequence i.
+/// Calls outside(first, last) for rows that belong to no sequence, and inside(first, last, i) for
+/// those of sequence i.
 template <executor E, class Outside, class Inside>
-void for_each_token(const sequence_layout& layout, std::int64_t rows, E& on, const Outside& outside,
-                    const Inside& inside) {
+void for_each_sequence(const sequence_layout& layout, std::int64_t rows, E& on,
+                       const Outside& outside, const Inside& inside) {
   if (rows == 0) return;  // however many sequences share them
   for_each_run(layout.sequences(), rows, on, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i) {
-      for (std::int64_t t = layout.gap(i); t < layout.begin(i); ++t) outside(t);
-      for (std::int64_t t = layout.begin(i); t < layout.end(i); ++t) inside(t, i);
+      outside(layout.gap(i), layout.begin(i));
+      inside(layout.begin(i), layout.end(i), i);
     }
   });
-  for (std::int64_t t = layout.gap(layout.sequences()); t < rows; ++t) outside(t);
+  outside(layout.gap(layout.sequences()), rows);
+}
+
+/// Calls body(targets) with what costs least: most batches have no mask.
+template <class Body>
+void with_targets(const scored_targets& scored, const Body& body) {
+  scored.mask.empty() ? body(scored.targets) : body(scored);
 }
 
 }  // namespace PROSPECT_CPU_ISA
@@ -88,20 +95,23 @@ void sequence_sums(strided_span<const std::type_identity_t<R>> log_prob, index_r
   if (!out.tokens.empty()) detail::check_lengths(layout, targets.size());
   if (out.log_prob.empty() && out.tokens.empty()) return;
   const prospect::detail::default_float_mode mode;
-  detail::for_each_run(layout.sequences(), targets.size(), on,
-                       [&](std::int64_t first, std::int64_t last) {
-                         for (std::int64_t i = first; i < last; ++i) {
-                           double sum = 0;
-                           std::int32_t tokens = 0;
-                           for (std::int64_t t = layout.begin(i); t < layout.end(i); ++t) {
-                             if (scored[t] == ignored_target) continue;
-                             sum += log_prob[t];
-                             ++tokens;
+  detail::with_targets(scored, [&](const auto& scored_by) {
+    detail::for_each_run(layout.sequences(), targets.size(), on,
+                         [&](std::int64_t first, std::int64_t last) {
+                           for (std::int64_t i = first; i < last; ++i) {
+                             const std::int64_t end = layout.end(i);
+                             double sum = 0;
+                             std::int32_t tokens = 0;
+                             for (std::int64_t t = layout.begin(i); t < end; ++t) {
+                               if (scored_by[t] == ignored_target) continue;
+                               sum += log_prob[t];
+                               ++tokens;
+                             }
+                             if (!out.log_prob.empty()) out.log_prob[i] = sum;
+                             if (!out.tokens.empty()) out.tokens[i] = tokens;
                            }
-                           if (!out.log_prob.empty()) out.log_prob[i] = sum;
-                           if (!out.tokens.empty()) out.tokens[i] = tokens;
-                         }
-                       });
+                         });
+  });
 }
 
 /// Gives every scored token its sequence's coefficient dL/dP, and 0 to the others, those of no
@@ -116,11 +126,19 @@ void spread(const const_any_row& d_sequence, index_row targets, const sequence_l
   detail::require_row("d_token", d_token, targets.size());
   detail::output_row("d_token", d_token, targets.size());
   const prospect::detail::default_float_mode mode;
-  detail::for_each_token(
-      layout, targets.size(), on, [&](std::int64_t t) { d_token[t] = R(0); },
-      [&](std::int64_t t, std::int64_t i) {
-        d_token[t] = scored[t] == ignored_target ? R(0) : d_sequence.get<R>(i);
-      });
+  detail::with_targets(scored, [&](const auto& scored_by) {
+    detail::for_each_sequence(
+        layout, targets.size(), on,
+        [&](std::int64_t first, std::int64_t last) {
+          for (std::int64_t t = first; t < last; ++t) d_token[t] = R(0);
+        },
+        [&](std::int64_t first, std::int64_t last, std::int64_t i) {
+          const R d = d_sequence.get<R>(i);
+          for (std::int64_t t = first; t < last; ++t) {
+            d_token[t] = scored_by[t] == ignored_target ? R(0) : d;
+          }
+        });
+  });
 }
 
 /// Aligns label rows in the Hugging Face manner (the label of position t stands at t) with logits
@@ -138,11 +156,16 @@ void shift_targets(index_row labels, const sequence_layout& layout,
   constexpr std::int64_t end = std::int64_t{(std::numeric_limits<std::int32_t>::max)()} + 1;
   detail::check_indices("labels", labels, end);
   constexpr auto ignored = static_cast<std::int32_t>(ignored_target);
-  detail::for_each_token(
-      layout, labels.size(), on, [&](std::int64_t t) { targets[t] = ignored; },
-      [&](std::int64_t t, std::int64_t i) {
-        const bool last = t + 1 == layout.end(i);
-        targets[t] = last ? ignored : static_cast<std::int32_t>(labels[t + 1]);
+  detail::for_each_sequence(
+      layout, labels.size(), on,
+      [&](std::int64_t first, std::int64_t last) {
+        for (std::int64_t t = first; t < last; ++t) targets[t] = ignored;
+      },
+      [&](std::int64_t first, std::int64_t last, std::int64_t) {
+        for (std::int64_t t = first; t + 1 < last; ++t) {
+          targets[t] = static_cast<std::int32_t>(labels[t + 1]);
+        }
+        if (first < last) targets[last - 1] = ignored;
       });
 }
 

@@ -12,22 +12,6 @@ namespace prospect::inline v1::cuda {
 
 namespace detail {
 
-/// An input that must be there, with an element for each row, aligned and in some memory.
-template <class T>
-bool input_fits(const strided_span<T>& row, std::int64_t rows) {
-  return row.size() == rows && prospect::detail::view_problem(row) == nullptr;
-}
-/// One that may be left out.
-template <class T>
-bool option_fits(const strided_span<T>& row, std::int64_t rows) {
-  return row.empty() || input_fits(row, rows);
-}
-/// An output may be left out, and has a place of its own for each row.
-template <class T>
-bool output_fits(const strided_span<T>& row, std::int64_t rows) {
-  return option_fits(row, rows) && (rows < 2 || row.empty() || row.stride() != 0);
-}
-
 template <class R, class Loss>
 constexpr void must_be_paired() {
   static_assert(paired_loss<Loss, R>,

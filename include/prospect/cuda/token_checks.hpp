@@ -59,13 +59,16 @@ const char* padding_problem(const matrix_view<T>& m, const token_options& option
   return padding == 0 ? nullptr : tiles_problem<name>(matrix_view<T>{m.data, m.rows, m.pitch});
 }
 
-inline bool indices_fit(const index_row& row, std::int64_t rows) {
-  return row.size() == rows && row.problem() == nullptr;
+/// Of indices or a mask, which know themselves what memory they describe.
+template <literal name, class Row>
+const char* own_problem(const Row& row, std::int64_t rows) {
+  if (row.size() != rows) return says<name, "must have an element for each row of the batch">;
+  return row.problem() == nullptr
+             ? nullptr
+             : says<name, "has no data, is misaligned, or larger than any memory">;
 }
 inline const char* mask_problem(const mask_row& mask, std::int64_t rows) {
-  return mask.empty() || (mask.size() == rows && mask.problem() == nullptr)
-             ? nullptr
-             : "mask must have an element for each row, aligned and in memory";
+  return mask.empty() ? nullptr : own_problem<"mask">(mask, rows);
 }
 
 template <class T>
@@ -73,25 +76,18 @@ const char* logits_problem(const matrix_view<T>& logits, const index_row& target
                            const token_options& options) {
   if (const char* why = tiles_problem<"logits">(logits)) return why;
   if (const char* why = prospect::detail::problem(options, logits.columns)) return why;
-  if (!indices_fit(targets, logits.rows)) {
-    return "targets must have an element for each row of the logits, aligned and in memory";
-  }
-  if (!option_fits(options.inverse_temperatures, logits.rows)) {
-    return "inverse_temperatures must have an element for each row, aligned and in memory";
-  }
-  return mask_problem(options.mask, logits.rows);
+  return first_of(own_problem<"targets">(targets, logits.rows),
+                  option_problem<"inverse_temperatures">(options.inverse_temperatures, logits.rows),
+                  mask_problem(options.mask, logits.rows));
 }
 
 inline const char* outputs_problem(const token_outputs<float>& out, std::int64_t rows) {
-  if (!output_fits(out.log_prob, rows)) return "log_prob must have an element for each row";
-  if (!output_fits(out.lse, rows)) return "lse must have an element for each row";
-  if (!output_fits(out.entropy, rows)) return "entropy must have an element for each row";
-  if (!output_fits(out.sum_squares, rows)) return "sum_squares must have an element for each row";
-  if (!output_fits(out.mean_logit, rows)) return "mean_logit must have an element for each row";
-  if (!output_fits(out.target_is_argmax, rows)) {
-    return "target_is_argmax must have an element for each row";
-  }
-  return nullptr;
+  return first_of(output_problem<"log_prob">(out.log_prob, rows),
+                  output_problem<"lse">(out.lse, rows),
+                  output_problem<"entropy">(out.entropy, rows),
+                  output_problem<"sum_squares">(out.sum_squares, rows),
+                  output_problem<"mean_logit">(out.mean_logit, rows),
+                  output_problem<"target_is_argmax">(out.target_is_argmax, rows));
 }
 
 /// Offsets and ranges lie on the device: a layout is only known to be wrong where that shows
@@ -116,8 +112,8 @@ const char* gradient_problem(const matrix_view<T>& logits, const matrix_view<U>&
   if (gradient.rows != logits.rows || gradient.columns != logits.columns) {
     return "gradient differs in size from the logits";
   }
-  if (!input_fits(log_prob, logits.rows)) return "log_prob must have an element for each row";
-  return input_fits(lse, logits.rows) ? nullptr : "lse must have an element for each row";
+  return first_of(input_problem<"log_prob">(log_prob, logits.rows),
+                  input_problem<"lse">(lse, logits.rows));
 }
 
 }  // namespace prospect::inline v1::cuda::detail
@@ -149,8 +145,7 @@ const char* problem(const matrix_view<T>& logits, const matrix_view<U>& gradient
           detail::gradient_problem(logits, gradient, targets, log_prob, lse, options)) {
     return why;
   }
-  return detail::input_fits(d_token, logits.rows) ? nullptr
-                                                  : "d_token must have an element for each row";
+  return detail::input_problem<"d_token">(d_token, logits.rows);
 }
 /// With two.
 template <class T, class U>
@@ -162,12 +157,9 @@ const char* problem(const matrix_view<T>& logits, const matrix_view<U>& gradient
           detail::gradient_problem(logits, gradient, targets, log_prob, lse, options)) {
     return why;
   }
-  if (!detail::input_fits(coefficients.softmax, logits.rows)) {
-    return "coefficients.softmax must have an element for each row";
-  }
-  return detail::input_fits(coefficients.onehot, logits.rows)
-             ? nullptr
-             : "coefficients.onehot must have an element for each row";
+  return detail::first_of(
+      detail::input_problem<"coefficients.softmax">(coefficients.softmax, logits.rows),
+      detail::input_problem<"coefficients.onehot">(coefficients.onehot, logits.rows));
 }
 
 /// Of `vocabulary_partials`.
@@ -175,10 +167,8 @@ template <class T>
 const char* problem(const matrix_view<T>& logits, const index_row& targets,
                     strided_span<vocabulary_partial> out, const token_options& options) {
   if (const char* why = detail::logits_problem(logits, targets, options)) return why;
-  if (out.size() != logits.rows || !detail::output_fits(out, logits.rows)) {
-    return "partials must have an element for each row";
-  }
-  return nullptr;
+  return detail::first_of(detail::input_problem<"partials">(out, logits.rows),
+                          detail::output_problem<"partials">(out, logits.rows));
 }
 
 /// Of `token_log_probs` of gathered partials.
@@ -188,11 +178,9 @@ inline const char* problem(const matrix_view<const vocabulary_partial>& parts,
   if (const char* why = detail::matrix_problem<"parts">(parts)) return why;
   if (parts.rows == 0) return "parts are none";
   if (parts.columns > std::int64_t{1} << 27) return "parts are of more than 2^27 tokens";
-  if (!detail::indices_fit(targets, parts.columns)) {
-    return "targets must have an element for each token of the parts, aligned and in memory";
-  }
-  if (const char* why = detail::mask_problem(mask, parts.columns)) return why;
-  return detail::outputs_problem(out, parts.columns);
+  return detail::first_of(detail::own_problem<"targets">(targets, parts.columns),
+                          detail::mask_problem(mask, parts.columns),
+                          detail::outputs_problem(out, parts.columns));
 }
 
 /// Of `sequence_sums`.
@@ -200,23 +188,21 @@ template <class R>
 const char* problem(strided_span<const R> log_prob, const index_row& targets,
                     const sequence_layout& layout, const sequence_outputs& out,
                     const mask_row& mask = {}) {
-  if (!detail::indices_fit(targets, targets.size())) return "targets are not aligned, or no memory";
-  if (!detail::input_fits(log_prob, targets.size())) {
-    return "log_prob must have an element for each target, aligned and in memory";
-  }
-  if (const char* why = detail::layout_problem(layout, targets.size())) return why;
-  if (!detail::output_fits(out.log_prob, layout.sequences())) {
-    return "log_prob (sums) must have an element for each sequence";
-  }
-  if (!detail::output_fits(out.tokens, layout.sequences())) {
-    return "tokens must have an element for each sequence";
+  const std::int64_t rows = targets.size();
+  if (const char* why = detail::first_of(
+          detail::own_problem<"targets">(targets, rows),
+          detail::input_problem<"log_prob">(log_prob, rows), detail::layout_problem(layout, rows),
+          detail::mask_problem(mask, rows),
+          detail::output_problem<"log_prob (sums)">(out.log_prob, layout.sequences()),
+          detail::output_problem<"tokens">(out.tokens, layout.sequences()))) {
+    return why;
   }
   // Of offsets and ranges the kernel finds out.
   constexpr std::int64_t most_tokens = (std::int64_t{1} << 31) - 1;
   if (!out.tokens.empty() && layout.padded() && layout.end(0) > most_tokens) {
     return "tokens cannot count sequences of more than 2^31 - 1 rows";
   }
-  return detail::mask_problem(mask, targets.size());
+  return nullptr;
 }
 
 /// Of `spread`.
@@ -224,36 +210,30 @@ template <class R>
 const char* problem(const const_any_row& d_sequence, const index_row& targets,
                     const sequence_layout& layout, strided_span<R> d_token,
                     const mask_row& mask = {}) {
-  if (!detail::indices_fit(targets, targets.size())) return "targets are not aligned, or no memory";
-  if (const char* why = detail::layout_problem(layout, targets.size())) return why;
-  if (d_sequence.size() != layout.sequences() ||
-      prospect::detail::view_problem(d_sequence) != nullptr) {
-    return "d_sequence must have an element for each sequence";
-  }
-  if (d_token.size() != targets.size() || !detail::output_fits(d_token, targets.size())) {
-    return "d_token must have an element for each token";
-  }
-  return detail::mask_problem(mask, targets.size());
+  const std::int64_t rows = targets.size();
+  return detail::first_of(detail::own_problem<"targets">(targets, rows),
+                          detail::layout_problem(layout, rows), detail::mask_problem(mask, rows),
+                          detail::input_problem<"d_sequence">(d_sequence, layout.sequences()),
+                          detail::input_problem<"d_token">(d_token, rows),
+                          detail::output_problem<"d_token">(d_token, rows));
 }
 
 /// Of `shift_targets`.
 template <class Index>
 const char* problem(const index_row& labels, const sequence_layout& layout,
                     strided_span<Index> targets) {
-  if (!detail::indices_fit(labels, labels.size())) return "labels are not aligned, or no memory";
-  if (const char* why = detail::layout_problem(layout, labels.size())) return why;
-  if (targets.size() != labels.size() || !detail::output_fits(targets, labels.size())) {
-    return "targets must have an element for each label";
-  }
-  return nullptr;
+  const std::int64_t rows = labels.size();
+  return detail::first_of(detail::own_problem<"labels">(labels, rows),
+                          detail::layout_problem(layout, rows),
+                          detail::input_problem<"targets">(targets, rows),
+                          detail::output_problem<"targets">(targets, rows));
 }
 
 /// Of `scale_rows`.
 template <class T>
 const char* problem(const matrix_view<T>& matrix, strided_span<const float> factors) {
   if (const char* why = detail::tiles_problem<"rows of the matrix">(matrix)) return why;
-  return detail::input_fits(factors, matrix.rows) ? nullptr
-                                                  : "factors must have an element for each row";
+  return detail::input_problem<"factors">(factors, matrix.rows);
 }
 
 }  // namespace prospect::inline v1::cuda

@@ -315,11 +315,17 @@ struct deferred_arguments {
   int tiles_per_block;
 };
 
+/// How many of its blocks are to fit on a multiprocessor. Statistics beside two kinds of map are
+/// more than the registers of three can hold.
+template <bool resident, bool statistics, class Map>
+inline constexpr int deferred_blocks =
+    resident && !(statistics && std::is_same_v<Map, mapped_rows>) ? resident_blocks : 2;
+
 /// Forward pass and unscaled gradient in one: a row in the hands of a cluster of blocks, a block
 /// without one. `resident`: the row waits for its gradient in shared memory, so that the logits are
 /// read once; otherwise they are read again, from the L2 cache if they are still there.
 template <bool resident, bool statistics, storage S, class Map>
-static __global__ void __launch_bounds__(threads, resident ? resident_blocks : 2)
+static __global__ void __launch_bounds__(threads, deferred_blocks<resident, statistics, Map>)
     deferred_kernel(const deferred_arguments<S> a, const Map map, const int blocks_per_row) {
   extern __shared__ word block_memory[];
   auto* const shared_sums = reinterpret_cast<vocabulary_partial*>(block_memory);
