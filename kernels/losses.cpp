@@ -1,6 +1,8 @@
 // The C API's list of losses: names, kinds, parameters.
 #include "losses.hpp"
 
+#include <prospect/executor.hpp>
+
 namespace pk = prospect::kernels;
 
 namespace {
@@ -24,6 +26,8 @@ std::size_t parameter_index(const Loss& loss, const char* name) {
 uint32_t prospect_version(void) {
   return PROSPECT_VERSION_MAJOR * 10000 + PROSPECT_VERSION_MINOR * 100 + PROSPECT_VERSION_PATCH;
 }
+
+void prospect_shutdown(void) { prospect::thread_pool::stop_shared(); }
 
 const char* prospect_status_string(prospect_status status) {
   switch (status) {

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <prospect/any_row.hpp>
+#include <prospect/core/float_mode.hpp>
 #include <prospect/layout.hpp>
 
 #include <array>
 #include <cstdint>
 #include <string_view>
+#include <type_traits>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1 {
@@ -30,7 +32,13 @@ struct sum_count {
   /// False for an absent class: leave the metric out, do not report 0.
   PROSPECT_HD constexpr bool present() const noexcept { return count > 0; }
   /// The mean, or 0 where nothing was counted.
-  PROSPECT_HD constexpr double mean() const noexcept { return count > 0 ? sum / count : 0.0; }
+  PROSPECT_HD constexpr double mean() const noexcept {
+    if (!(count > 0)) return 0.0;
+#if !defined(__CUDA_ARCH__)
+    if (!std::is_constant_evaluated()) return detail::quotient(sum, count);
+#endif
+    return sum / count;
+  }
 };
 
 /// What the summed loss is divided by before its gradient is handed out. Explicit, so that gradient

@@ -19,7 +19,7 @@ enum class weight_bound {
   three_halves,  ///< later versions
 };
 
-constexpr double bound_ratio(weight_bound bound) noexcept {
+PROSPECT_INLINE constexpr double bound_ratio(weight_bound bound) noexcept {
   return bound == weight_bound::four_thirds ? 4.0 / 3.0 : 3.0 / 2.0;
 }
 
@@ -30,7 +30,7 @@ struct weight_proposal {
   double unweighted_ratio = 1;  ///< n_desirable / n_undesirable
   double bound = 1.5;
   /// Whether weights of 1 already satisfy the rule.
-  constexpr bool balanced() const noexcept {
+  PROSPECT_INLINE constexpr bool balanced() const noexcept {
     return unweighted_ratio >= 1 && unweighted_ratio <= bound;
   }
 };

@@ -37,21 +37,35 @@
 #elif defined(__GNUC__) && !defined(__CUDA_ARCH__) &&                                   \
     (__FINITE_MATH_ONLY__ || defined(__ASSOCIATIVE_MATH__) || defined(__FAST_MATH__) || \
      defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__))
-#if defined(__CUDACC__)  // which hands the pragma on, and calls it unknown
+#if defined(__x86_64__) || defined(__i386__)
+// -ffinite-math-only takes this with it, and does not give it back: NaN compares as less, and
+// equal.
+#define PROSPECT_STRICT_COMPARISONS _Pragma("GCC target(\"ieee-fp\")")
+#else
+#define PROSPECT_STRICT_COMPARISONS
+#endif
+#if defined(__CUDACC__)  // which hands the pragmas on, and calls them unknown
 #define PROSPECT_STRICT_BEGIN                                                                \
   _Pragma("nv_diagnostic push") _Pragma("nv_diag_suppress 1675") _Pragma("GCC push_options") \
-      _Pragma("GCC optimize(\"no-fast-math\")") _Pragma("nv_diagnostic pop")
+      _Pragma("GCC optimize(\"no-fast-math\")")                                              \
+          PROSPECT_STRICT_COMPARISONS _Pragma("nv_diagnostic pop")
 #else
-#define PROSPECT_STRICT_BEGIN _Pragma("GCC push_options") _Pragma("GCC optimize(\"no-fast-math\")")
+#define PROSPECT_STRICT_BEGIN \
+  _Pragma("GCC push_options") _Pragma("GCC optimize(\"no-fast-math\")") PROSPECT_STRICT_COMPARISONS
 #endif
 #define PROSPECT_STRICT_END _Pragma("GCC pop_options")
+// A pragma gives it to no template.
+#if __FINITE_MATH_ONLY__ && (defined(__x86_64__) || defined(__i386__)) && !defined(__CUDACC__)
+#define PROSPECT_APART __attribute__((target("ieee-fp"))) inline
+#else
 #define PROSPECT_APART inline
+#endif
 #else
 #define PROSPECT_STRICT_BEGIN
 #define PROSPECT_STRICT_END
 #endif
-// clang's pragma reaches arithmetic and comparisons but no choice: of two numbers one of which may be
-// NaN, -ffinite-math-only lets it take either. So there the bits are chosen.
+// clang's pragma reaches arithmetic and comparisons but no choice: of two numbers one of which may
+// be NaN, -ffinite-math-only lets it take either. So there the bits are chosen.
 #if defined(__clang__) && __FINITE_MATH_ONLY__
 #define PROSPECT_CHOOSES_BITS 1
 #else

@@ -1,12 +1,12 @@
-// Padded and packed batches as one thing, and index rows of either width.
+// Padded and packed batches and ranges as one thing.
 
 #include <prospect/layout.hpp>
 
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <string>
 #include <string_view>
-#include <type_traits>
 #include <vector>
 
 #include "catch.hpp"
@@ -20,6 +20,8 @@ std::string_view problem(const sequence_layout& layout, std::int64_t rows) {
   const char* why = layout.problem(rows);
   return why == nullptr ? "" : why;
 }
+
+constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
 
 }  // namespace
 
@@ -61,6 +63,10 @@ TEST_CASE("a layout that does not cover its rows says why", "[layout]") {
   CHECK(problem(sequence_layout::padded(4, 4), 12) != "");
   CHECK(problem(sequence_layout::padded(-1, 4), 0) == "has a negative size");
   CHECK(problem(sequence_layout::padded(-1, -4), 4) == "has a negative size");
+  const std::vector<std::int32_t> last{0, 5, 3};
+  CHECK(problem(sequence_layout::packed(last), 3) == "has decreasing offsets");
+  CHECK(problem(sequence_layout::padded(most, most), 1) != "");
+  CHECK(problem(sequence_layout::padded(std::int64_t{1} << 62, 4), 0) != "");
   const std::vector<std::int64_t> negative{0, -3, 2};
   CHECK(problem(sequence_layout::packed(negative), 2) == "has decreasing offsets");
 }
@@ -106,29 +112,53 @@ TEST_CASE("layouts count in 64 bits", "[layout]") {
   CHECK(packed.problem(5'000'000'000) == nullptr);
 }
 
-TEST_CASE("index rows read int32 and int64 from any view of them", "[layout]") {
-  std::vector<std::int32_t> narrow{5, -100, 7};
-  const std::vector<std::int64_t> wide{5, -100, std::int64_t{1} << 40};
-  const index_row from_narrow = narrow;
-  const index_row from_wide = wide;
-  const index_row from_span = std::span<const std::int32_t>{narrow};
-  const index_row backwards = prospect::strided_span<const std::int32_t>{narrow.data() + 2, 3, -1};
-  const index_row writable = prospect::strided_span<std::int32_t>{narrow};
-  CHECK(from_narrow[1] == -100);
-  CHECK(from_wide[2] == std::int64_t{1} << 40);
-  CHECK(from_span.size() == 3);
-  CHECK(backwards[0] == 7);
-  CHECK(writable[2] == 7);
-  CHECK(index_row{}.size() == 0);
-  CHECK(from_wide.size() == 3);
-  // Every other one of them, from the end.
-  const index_row wide_backwards =
-      prospect::strided_span<const std::int64_t>{wide.data() + 2, 2, -2};
-  CHECK(wide_backwards.size() == 2);
-  CHECK(wide_backwards[0] == std::int64_t{1} << 40);
-  CHECK(wide_backwards[1] == 5);
-  STATIC_REQUIRE_FALSE(std::is_convertible_v<std::vector<float>&, index_row>);
-  // Indices are read only, so a temporary serves as well: it lives as long as the call.
-  STATIC_REQUIRE(std::is_convertible_v<std::vector<std::int32_t>, index_row>);
-  CHECK([](const index_row& row) { return row[1]; }(std::vector<std::int32_t>{5, 6}) == 6);
+TEST_CASE("ranges ascend, share no row and lie inside the batch", "[layout]") {
+  const auto why = [](const std::vector<std::int64_t>& begins,
+                      const std::vector<std::int64_t>& ends, std::int64_t rows) {
+    return std::string{problem(sequence_layout::ranges(begins, ends), rows)};
+  };
+  CHECK(why({}, {}, 0).empty());
+  CHECK(why({}, {}, 9).empty());
+  CHECK(why({0}, {9}, 9).empty());
+  CHECK(why({2, 5, 5}, {5, 5, 8}, 9).empty());
+  CHECK(why({0, 4}, {5, 8}, 9) != "");
+  CHECK(why({4, 0}, {8, 4}, 9) != "");
+  CHECK(why({-1}, {3}, 9) != "");
+  CHECK(why({2, 5}, {5, 4}, 9) != "");
+  CHECK(why({2, 5}, {5, 10}, 9) != "");
+  CHECK(why({2}, {5, 6}, 9) != "");
+  CHECK(why({2, 5}, {5}, 9) != "");
+  CHECK(why({std::numeric_limits<std::int64_t>::min()}, {most}, 9) != "");
+
+  const std::vector<std::int32_t> begins{2, 6}, ends{5, 9};
+  const auto layout = sequence_layout::ranges(begins, ends);
+  CHECK(layout.sequences() == 2);
+  CHECK(layout.begin(1) == 6);
+  CHECK(layout.end(0) == 5);
+  CHECK(layout.gap(0) == 0);
+  CHECK(layout.gap(1) == 5);
+  CHECK(layout.gap(2) == 9);
+  CHECK(sequence_layout::padded(3, 4).gap(2) == 8);
+}
+
+TEST_CASE("what shows of a layout without a look at its offsets", "[layout]") {
+  const std::vector<std::int32_t> wrong{7, 3};
+  const std::int32_t* const nowhere = nullptr;
+  const auto misaligned =
+      reinterpret_cast<const std::int64_t*>(reinterpret_cast<const char*>(wrong.data()) + 1);
+  const auto shape = [](const sequence_layout& layout, std::int64_t rows) {
+    return layout.shape_problem(rows) == nullptr;
+  };
+  CHECK(shape(sequence_layout::packed(wrong), 3));
+  CHECK(shape(sequence_layout::ranges(wrong, wrong), 3));
+  CHECK_FALSE(shape(sequence_layout::packed({nowhere, 3}), 3));
+  CHECK_FALSE(shape(sequence_layout::packed({misaligned, 2}), 3));
+  CHECK_FALSE(shape(sequence_layout::packed({wrong.data(), 2, most}), 3));
+  CHECK_FALSE(shape(sequence_layout::packed({wrong.data(), -2}), 3));
+  CHECK_FALSE(shape(sequence_layout::ranges(wrong, {nowhere, 2}), 3));
+  CHECK_FALSE(shape(sequence_layout::ranges(wrong, index_row{}), 3));
+  CHECK_FALSE(shape(sequence_layout::padded(2, 2), 3));
+  CHECK(sequence_layout::padded(2, 2).padded());
+  CHECK_FALSE(sequence_layout::packed(wrong).padded());
+  CHECK_FALSE(sequence_layout::ranges({}, {}).padded());
 }

@@ -254,6 +254,10 @@ int main(void) {
   kto_in_one_call(again);
   check(memcmp(logits, again, sizeof logits) == 0, "the parts and the whole agree to the bit");
   weights_and_average();
+  prospect_shutdown();
+  for (int i = 0; i < rows * vocabulary; ++i) again[i] = (float)sin(1.0 + i);
+  kto_in_one_call(again);
+  check(memcmp(logits, again, sizeof logits) == 0, "the same without the library's threads");
   if (failures == 0) printf("all checks passed\n");
   return failures;
 }

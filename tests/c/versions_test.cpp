@@ -54,7 +54,7 @@ void check_versions(const char* name, const Struct& right,
   }
   s.known.struct_size = sizeof s;
   CHECK(call(&s.known, &error) == PROSPECT_OK);
-  for (const std::size_t i : {0, 1, 7, 15}) {
+  for (const unsigned i : {0U, 1U, 7U, 15U}) {
     CAPTURE(i);
     s.unknown[i] = 1;  // the first of them is right behind what is known
     testing::refused(call(&s.known, &error), PROSPECT_UNSUPPORTED, error,

@@ -12,6 +12,7 @@
 
 #include "catch.hpp"
 #include "closeness.hpp"
+#include "cpu/cases.hpp"
 #include "cpu/rows.hpp"
 #include "oracle/golden.hpp"
 #include "oracle/simple_kto.hpp"
@@ -173,6 +174,29 @@ TEST_CASE("every desirable row is pushed up and every other one down", "[cross_c
     }
     CHECK(signs);
   }
+}
+
+TEMPLATE_TEST_CASE("what the classes pull at does not reach rows without tokens", "[cross_class]",
+                   float, double, prospect::float16, prospect::bfloat16) {
+  using S = TestType;
+  testing::random_source random{74};
+  CAPTURE(random.seed());
+  testing::unpaired_case<S> c{random, 300, true};
+  for (std::int64_t i = 0; i < 300; ++i) {  // both means above the clamp
+    c.reference[i] = testing::stored<S>(prospect::load(c.policy[i]) - 3 + random.normal(2));
+  }
+  evaluate(kto{}, c.in(), cross_class{}, c.out(), normaliser::sum());
+  bool pulled = false;
+  for (std::int64_t i = 0; i < 300; ++i) {
+    CAPTURE(i);
+    if (c.tokens[i] == 0) {
+      CHECK(testing::same_bits(c.d_policy[i], testing::stored<S>(0)));
+      CHECK(testing::same_bits(c.loss[i], testing::stored<S>(0)));
+    } else {
+      pulled = pulled || prospect::load(c.d_policy[i]) != 0;
+    }
+  }
+  CHECK(pulled);
 }
 
 TEST_CASE("the clamp passes the gradient at exactly 0, where training starts", "[cross_class]") {

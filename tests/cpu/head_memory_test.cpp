@@ -1,6 +1,6 @@
 // The head path's memory is the workspace's: what it takes beside it is a few numbers per token.
-// Counted where it comes from, in operator new of this program; the address sanitizer brings its
-// own, so that there is nothing to count under it.
+// Phase 2 takes none. Counted where it comes from, in operator new of this program; the address
+// sanitizer brings its own, so that there is nothing to count under it.
 
 #if defined(__SANITIZE_ADDRESS__)
 #define PROSPECT_TEST_OWN_NEW 0
@@ -12,6 +12,8 @@
 #if !defined(PROSPECT_TEST_OWN_NEW)
 
 #include <prospect/cpu/head.hpp>
+#include <prospect/cpu/sequences.hpp>
+#include <prospect/losses/losses.hpp>
 
 #include <atomic>
 #include <cstddef>
@@ -72,6 +74,45 @@ void operator delete(void* p, std::align_val_t alignment) noexcept {
 }
 void operator delete(void* p, std::size_t, std::align_val_t alignment) noexcept {
   counted_delete(p, static_cast<std::size_t>(alignment));
+}
+
+TEST_CASE("losses and coefficients take no memory, however long the batch", "[sequences][memory]") {
+  using prospect::cpu::evaluate;
+  constexpr std::int32_t n = 3 << 16;
+  const std::vector<float> policy(n, -3);
+  const std::vector<double> reference(n, -4);
+  const std::vector<std::uint8_t> up(n, 1);
+  const std::vector<std::int32_t> tokens(n, 5);
+  std::vector<std::int32_t> chosen, rejected;
+  for (std::int32_t i = 0; i < n; i += 2) {
+    chosen.push_back(i);
+    rejected.push_back(i + 1);
+  }
+  std::vector<prospect::float16> d(n);
+  prospect::thread_pool two{2};
+  CHECK(peak([&] {
+          evaluate(prospect::dpo{},
+                   {.policy_chosen = policy,
+                    .policy_rejected = policy,
+                    .reference_chosen = reference,
+                    .reference_rejected = reference,
+                    .chosen_tokens = tokens},
+                   {.d_policy_chosen = d}, prospect::normaliser::mean(), two);
+        }) == 0);
+  CHECK(peak([&] {
+          evaluate(prospect::dpo{},
+                   {.policy = policy,
+                    .reference = policy,
+                    .tokens = tokens,
+                    .chosen = chosen,
+                    .rejected = rejected},
+                   {.d_policy = d}, prospect::normaliser::mean(), two);
+        }) == 0);
+  CHECK(peak([&] {
+          evaluate(prospect::kto{}, {.policy = policy, .reference = reference, .desirable = up},
+                   prospect::cross_class{}, {.d_policy = d}, prospect::normaliser::mean(), two);
+          prospect::cpu::mismatched_kl(policy, reference, tokens, two);
+        }) == 0);
 }
 
 TEMPLATE_TEST_CASE("the head path stays inside its workspace", "[head][memory]", float,

@@ -17,6 +17,7 @@
 #include "cpu/rows.hpp"
 #include "oracle/scalar.hpp"
 #include "random.hpp"
+#include "refusals.hpp"
 
 namespace {
 
@@ -95,6 +96,15 @@ struct reference_free {
   template <class T>
   T operator()(const prospect::pair<T>& p) const {
     return prospect::sigmoid(p.rejected.policy - p.chosen.policy);
+  }
+};
+
+/// Reads both sides, and saturates.
+struct saturating {
+  static constexpr bool branch_free = true;
+  template <class T>
+  T operator()(const prospect::pair<T>& p) const {
+    return prospect::sigmoid(-p.chosen.log_ratio()) + prospect::sigmoid(p.rejected.log_ratio());
   }
 };
 
@@ -236,6 +246,108 @@ TEST_CASE("a result too large for its storage type is counted", "[nonfinite]") {
   CHECK(count(prospect::float16{}) == 1);
   CHECK(count(prospect::bfloat16{}) == 0);
   CHECK(count(float{}) == 0);
+}
+
+TEST_CASE("what only one side holds is found there", "[nonfinite]") {
+  // A sigmoid makes a finite loss of an impossible side: only the input tells.
+  for (const double bad : not_numbers) {
+    for (std::size_t input = 0; input < 4; ++input) {
+      CAPTURE(bad, input);
+      five_pairs<float> b;
+      (*b.inputs()[input])[4] = static_cast<float>(bad);
+      const auto metrics = b.run(saturating{});
+      CHECK(metrics.nonfinite.sum == 1);
+      CHECK(metrics.first_nonfinite == 4);
+    }
+  }
+}
+
+TEST_CASE("a given point that is no number is refused by name, whatever the loss reads",
+          "[nonfinite][errors]") {
+  five_completions<float> b;
+  for (const double bad : not_numbers) {
+    CAPTURE(bad);
+    for (const prospect::reference_point& point :
+         {prospect::reference_point{.z = bad, .raw = 0}, prospect::reference_point{.raw = bad},
+          prospect::reference_point::from({.sum = bad, .count = 3})}) {
+      CHECK(testing::refuses("reference_point", [&] { b.run(kto{}, point); }));
+      CHECK(testing::refuses("reference_point", [&] { b.run(prospect::kto_zero{}, point); }));
+    }
+  }
+  // Finite, and more than fp32 has a number for.
+  CHECK(testing::refuses("reference_point", [&] {
+    b.run(kto{}, prospect::reference_point{.z = 1e300, .raw = 1e300});
+  }));
+  five_completions<double> wide;
+  CHECK_NOTHROW(wide.run(kto{}, prospect::reference_point{.z = 1e300, .raw = 1e300}));
+  for (const float x : b.loss) CHECK(x == 0);  // nothing was written
+}
+
+TEST_CASE("a loss that reads no reference point reports none", "[nonfinite]") {
+  five_completions<float> b;
+  for (const auto& metrics :
+       {b.run(prospect::kto_zero{}, prospect::reference_point{.z = 123, .raw = 123}),
+        b.run(prospect::kto_zero{}, cross_class{}),
+        b.run(kto{}, prospect::reference_point::from({}))}) {
+    CHECK_FALSE(metrics.kl.present());
+    CHECK_FALSE(metrics.kl_unclamped.present());
+    CHECK(metrics.kl.sum == 0);
+  }
+  CHECK(b.run(kto{.beta = 1e-30}, prospect::reference_point{.z = 2, .raw = 2}).kl.mean() == 2);
+  CHECK(b.run(kto{.beta = 1e30}, prospect::reference_point{.z = 2, .raw = 2}).kl.mean() == 2);
+  CHECK(b.run(kto{.desirable_weight = 0}, prospect::reference_point{.z = 2, .raw = 2}).kl.mean() ==
+        2);
+  CHECK(b.run(kto{}, prospect::reference_point{.z = 0, .raw = -2}).kl_unclamped.mean() == -2);
+}
+
+TEMPLATE_TEST_CASE("a mismatched row that is no number is left out and counted", "[nonfinite]",
+                   float, double, prospect::float16, prospect::bfloat16) {
+  using S = TestType;
+  constexpr std::size_t n = 5000;
+  const std::vector<S> clean(n, S(-7)), reference(n, S(-8));
+  std::vector<std::int32_t> tokens(n, 2);
+  tokens[20] = tokens[4500] = 0;
+  const auto fine = prospect::cpu::mismatched_kl<S>(clean, reference, tokens);
+  CHECK(fine.sum == n - 2);
+  CHECK(fine.count == n - 2);
+  CHECK(fine.nonfinite == 0);
+  CHECK(fine.first_nonfinite == -1);
+  for (const double bad : not_numbers) {
+    CAPTURE(bad);
+    std::vector<S> policy = clean, other = reference;
+    policy[4999] = other[300] = other[20] = stored<S>(bad);  // row 20 is not scored
+    const auto seen = prospect::cpu::mismatched_kl<S>(policy, other, tokens);
+    CHECK(seen.sum == n - 4);
+    CHECK(seen.count == n - 4);
+    CHECK(seen.nonfinite == 2);
+    CHECK(seen.first_nonfinite == 300);
+    CHECK(prospect::reference_point::from(seen).z == 1);
+  }
+  // Nothing left: as good as nothing scored.
+  const std::vector<S> none(3, stored<S>(infinity));
+  const auto seen = prospect::cpu::mismatched_kl<S>(none, none);
+  CHECK(seen.count == 0);
+  CHECK(seen.nonfinite == 3);
+  CHECK(prospect::reference_point::from(seen).z == 0);
+  CHECK_FALSE(prospect::reference_point::from(seen).present);
+}
+
+TEST_CASE("mismatched rows that are not given are an error, those of a batch of one are not",
+          "[nonfinite][errors]") {
+  const std::vector<float> one{-3};
+  const std::vector<std::int32_t> unscored{0};
+  CHECK(testing::refuses("mismatched", [&] { prospect::cpu::mismatched_kl<float>({}, {}); }));
+  CHECK(testing::refuses("mismatched", [&] { prospect::cpu::mismatched_kl({}, one); }));
+  CHECK(testing::refuses("reference", [&] { prospect::cpu::mismatched_kl(one, {}); }));
+  five_completions<float> b;
+  const auto seen = prospect::cpu::mismatched_kl(one, one, unscored);
+  const auto metrics = b.run(kto{}, prospect::reference_point::from(seen));
+  CHECK(same_bits(b.loss, [] {
+    five_completions<float> at_zero;
+    at_zero.run(kto{}, prospect::zero_point());
+    return at_zero.loss;
+  }()));
+  CHECK_FALSE(metrics.kl.present());
 }
 
 // ---- What the coupling is not -------------------------------------------------------------------

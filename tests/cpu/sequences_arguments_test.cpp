@@ -208,3 +208,94 @@ TEST_CASE("a missing reference is noticed even by a loss that branches", "[argum
   };
   CHECK(testing::refuses("reference_chosen", run));
 }
+
+TEST_CASE("rows that describe no memory are refused by name", "[sequences][errors]") {
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  random_source random{79};
+  paired_case<float> c{random, 4, false, false};
+  unpaired_case<float> u{random, 4, false, false};
+  const prospect::ipo loss;
+  const auto refused = [&](const std::string& name, const auto& call) {
+    CAPTURE(name);
+    CHECK(refuses(name, call));
+  };
+  // All rows at once, so that no size differs from another.
+  const auto all = [](const float* data, std::int64_t size, std::int64_t stride) {
+    const strided_span<const float> row{data, size, stride};
+    return paired_batch<float>{.policy_chosen = row,
+                               .policy_rejected = row,
+                               .reference_chosen = row,
+                               .reference_rejected = row};
+  };
+  const float one = 1;
+  const auto* const shifted =
+      reinterpret_cast<const float*>(reinterpret_cast<const char*>(c.loss.block().data()) + 2);
+  for (const auto& in :
+       {all(&one, -1, 1), all(&one, most / 2, 0), all(&one, 2, most), all(&one, 2, -most - 1),
+        all(&one, std::int64_t{1} << 62, 1), all(nullptr, 4, 1), all(shifted, 4, 1)}) {
+    refused("policy_chosen", [&] { evaluate(prospect::dpo{}, in, paired_outputs<float>{}); });
+    const unpaired_batch<float> completions{.policy = in.policy_chosen,
+                                            .reference = in.reference_chosen,
+                                            .desirable = u.in().desirable};
+    refused("policy", [&] { evaluate(prospect::kto{}, completions, prospect::zero_point(), {}); });
+    refused("policy", [&] { evaluate(prospect::kto{}, completions, prospect::cross_class{}, {}); });
+    refused("policy", [&] { prospect::cpu::cross_class_points(completions); });
+    refused("policy",
+            [&] { prospect::cpu::mismatched_kl<float>(in.policy_chosen, in.reference_chosen); });
+  }
+  // One row alone.
+  const auto each = [&](const auto& members, const auto& spoil) {
+    for (const auto& [name, member] : members) {
+      auto in = c.in();
+      in.weight = c.in().policy_chosen;
+      in.margin = c.in().policy_chosen;
+      spoil(in.*member);
+      refused(name, [&] { evaluate(loss, in, c.out()); });
+    }
+  };
+  using batch = paired_batch<float>;
+  const std::vector<std::pair<std::string, strided_span<const float> batch::*>> numbers{
+      {"policy_rejected", &batch::policy_rejected},
+      {"reference_chosen", &batch::reference_chosen},
+      {"reference_rejected", &batch::reference_rejected},
+      {"weight", &batch::weight},
+      {"margin", &batch::margin}};
+  const std::vector<std::pair<std::string, strided_span<const std::int32_t> batch::*>> counts{
+      {"chosen_tokens", &batch::chosen_tokens}, {"rejected_tokens", &batch::rejected_tokens}};
+  const auto spoil_all = [&](const auto& members) {
+    each(members, [](auto& row) { row = {nullptr, 4}; });
+    each(members, [](auto& row) { row = {row.data(), 4, most}; });
+    each(members, [](auto& row) { row = {row.data(), -4}; });
+    each(members, [](auto& row) {
+      using element = std::remove_reference_t<decltype(row[0])>;
+      row = {reinterpret_cast<element*>(reinterpret_cast<const char*>(row.data()) + 1), 4};
+    });
+  };
+  spoil_all(numbers);
+  spoil_all(counts);
+  using outputs = paired_outputs<float>;
+  const std::vector<std::pair<std::string, strided_span<float> outputs::*>> results{
+      {"loss", &outputs::loss},
+      {"d_policy_chosen", &outputs::d_policy_chosen},
+      {"d_policy_rejected", &outputs::d_policy_rejected},
+      {"reward_chosen", &outputs::reward_chosen},
+      {"reward_rejected", &outputs::reward_rejected}};
+  for (const auto& [name, member] : results) {
+    for (const strided_span<float> row :
+         {strided_span<float>{nullptr, 4}, strided_span<float>{c.loss.view().data(), 4, most},
+          strided_span<float>{c.loss.view().data(), -4}}) {
+      auto out = c.out();
+      out.*member = row;
+      refused(name, [&] { evaluate(loss, c.in(), out); });
+    }
+  }
+  auto in = u.in();
+  in.desirable = {nullptr, 4};
+  refused("desirable", [&] { evaluate(prospect::kto{}, in, prospect::zero_point(), u.out()); });
+  in = u.in();
+  in.weight = {nullptr, 4};
+  refused("weight", [&] { evaluate(prospect::kto{}, in, prospect::zero_point(), u.out()); });
+  for (auto* row : c.outputs()) {
+    for (const float x : row->elements()) CHECK(same_bits(x, testing::poison<float>()));
+  }
+}

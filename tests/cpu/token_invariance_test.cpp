@@ -13,9 +13,9 @@
 #include "catch.hpp"
 #include "cpu/logits.hpp"
 #include "cpu/rows.hpp"
+#include "cpu/token_checks.hpp"
 #include "executors.hpp"
 #include "random.hpp"
-#include "refusals.hpp"
 
 namespace {
 
@@ -77,40 +77,29 @@ std::vector<traces> run(problem<S> p, E& on) {
   using namespace prospect::cpu;
   const std::int64_t n = p.logits.rows();
   const auto size = static_cast<std::size_t>(n);
-  const std::vector<R> poison(size, testing::poison<R>());
-  std::vector<R> log_prob = poison, plain = poison, entropy = poison, squares = poison;
-  std::vector<R> mean = poison, deferred = poison;
-  std::vector<double> lse(size, testing::poison<double>()), plain_lse = lse;
-  std::vector<std::uint8_t> argmax(size, testing::poison<std::uint8_t>());
-  token_log_probs<S>(p.logits.view(), p.targets,
-                     {.log_prob = log_prob,
-                      .lse = lse,
-                      .entropy = entropy,
-                      .sum_squares = squares,
-                      .mean_logit = mean,
-                      .target_is_argmax = argmax},
+  testing::token_results<R> all{n}, plain{n}, deferred{n};
+  token_log_probs<S>(p.logits.view(), p.targets, all.out(), p.options, on);
+  token_log_probs<S>(p.logits.view(), p.targets, {.log_prob = plain.log_prob, .lse = plain.lse},
                      p.options, on);
-  token_log_probs<S>(p.logits.view(), p.targets, {.log_prob = plain, .lse = plain_lse}, p.options,
-                     on);
   std::vector<vocabulary_partial> partials(size);
   vocabulary_partials<S>(p.logits.view(), p.targets, partials, p.options, true, on);
   logits_matrix<S> apart{n, p.logits.columns()};
-  logits_gradient<S>(p.logits.view(), apart.view(), p.targets, log_prob, lse,
+  logits_gradient<S>(p.logits.view(), apart.view(), p.targets, all.log_prob, all.lse,
                      {.softmax = p.a, .onehot = p.b}, p.options, on);
   auto kept = p.logits, unscaled = p.logits;
-  logits_gradient<S>(kept.view(), p.targets, log_prob, lse, p.a, p.options, on);
-  token_log_probs_and_gradient<S>(unscaled.view(), p.targets, {.log_prob = deferred}, p.options,
-                                  on);
+  logits_gradient<S>(kept.view(), p.targets, all.log_prob, all.lse, p.a, p.options, on);
+  token_log_probs_and_gradient<S>(unscaled.view(), p.targets, {.log_prob = deferred.log_prob},
+                                  p.options, on);
   auto scaled = unscaled;
   scale_rows<S>(scaled.view(), p.a, on);
 
   std::vector<traces> rows(size);
   for (std::int64_t t = 0; t < n; ++t) {
     const auto i = static_cast<std::size_t>(t);
-    rows[i].add(
-        std::vector<R>{log_prob[i], plain[i], entropy[i], squares[i], mean[i], deferred[i]});
-    rows[i].add(std::vector<double>{lse[i], plain_lse[i]});
-    rows[i].add(std::vector<std::uint8_t>{argmax[i]});
+    rows[i].add(std::vector<R>{all.log_prob[i], plain.log_prob[i], all.entropy[i],
+                               all.sum_squares[i], all.mean_logit[i], deferred.log_prob[i]});
+    rows[i].add(std::vector<double>{all.lse[i], plain.lse[i]});
+    rows[i].add(std::vector<std::uint8_t>{all.argmax[i]});
     rows[i].add(std::vector<vocabulary_partial>{partials[i]});
     for (auto* m : {&apart, &kept, &unscaled, &scaled}) {
       std::vector<S> row;
@@ -256,13 +245,4 @@ TEMPLATE_TEST_CASE("scaled rows are products, rounded once; factor 0 reads nothi
            : j % 3 == 1 ? x == -std::numeric_limits<R>::infinity()
                         : x == R(-0.5)));
   }
-}
-
-TEST_CASE("rows to scale of the wrong size are refused by name", "[tokens][scale_rows][errors]") {
-  logits_matrix<float> m{2, 5};
-  const std::vector<float> three(3, 1.0F), two(2, 1.0F);
-  CHECK(testing::refuses("factors", [&] { prospect::cpu::scale_rows<float>(m.view(), three); }));
-  auto narrow = m.view();
-  narrow.pitch = 4;
-  CHECK(testing::refuses("matrix has a pitch", [&] { prospect::cpu::scale_rows<float>(narrow, two); }));
 }

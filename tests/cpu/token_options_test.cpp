@@ -3,11 +3,9 @@
 
 #include <prospect/cpu/tokens.hpp>
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -25,7 +23,6 @@
 
 namespace {
 
-using oracle::real;
 using prospect::bfloat16;
 using prospect::compute_t;
 using prospect::float16;
@@ -40,7 +37,6 @@ using testing::on_cpu;
 using testing::random_source;
 using testing::row_kind;
 using testing::same_bits;
-using testing::wrong_columns;
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
@@ -119,43 +115,6 @@ TEMPLATE_TEST_CASE("a masked row is not read by any function", "[tokens][options
   }
 }
 
-TEMPLATE_TEST_CASE("huge logits end, and say which token it is", "[tokens][options]", float, double,
-                   bfloat16, float16) {
-  const bool small = std::is_same_v<TestType, float16>;
-  for (const double huge : {1e4, 6e4, 1e8, 1e30, 1e37}) {
-    if (small && huge > 65504) continue;
-    for (const token_options& options : all_options) {
-      if (std::isfinite(options.soft_cap)) continue;
-      for (const std::int64_t vocabulary : {2, 33, 9001}) {
-        for (const std::int64_t target : {std::int64_t{0}, vocabulary - 1}) {
-          for (const std::int64_t best : {std::int64_t{0}, vocabulary - 1}) {
-            CAPTURE(huge, options.temperature, vocabulary, target, best);
-            logits_matrix<TestType> logits{1, vocabulary};
-            logits.fill_row(0, [&](std::int64_t j) { return j == best ? huge : -huge * 0.9; });
-            const std::vector<std::int64_t> targets{target};
-            const auto row = logits.row(0);
-            const auto want = oracle::softmax(row, target, of(options));
-            auto pass = forward(logits, targets, options);
-            const real size = 2 * testing::largest(row) / options.temperature;
-            CHECK(testing::log_prob_in_contract(pass.log_prob[0], want.log_prob, size));
-            CHECK(near(pass.lse[0], want.lse, 1e-15L, 1e-6L));
-            CHECK(near(pass.entropy[0], 0, 0, 1e-4L));
-            CHECK(near(pass.sum_squares[0], 1, 1e-6L));
-            CHECK(pass.argmax[0] == (best == target ? 1 : 0));
-            const std::vector<compute_t<TestType>> one{1};
-            prospect::cpu::logits_gradient<TestType>(logits.view(), targets, pass.log_prob,
-                                                     pass.lse, one, options);
-            for (std::int64_t j = 0; j < vocabulary; ++j) {
-              const double gradient = (j == target ? 1 : 0) - (j == best ? 1 : 0);
-              REQUIRE(near(prospect::load(logits.at(0, j)), gradient / options.temperature, 4e-3L));
-            }
-          }
-        }
-      }
-    }
-  }
-}
-
 TEMPLATE_TEST_CASE("a rising row ends where a few nats vanish beside its logits",
                    "[tokens][options]", float, double) {
   random_source random{405};
@@ -219,113 +178,6 @@ TEMPLATE_TEST_CASE("NaN or +inf is that row's alone, with any options", "[tokens
       }
     }
   }
-}
-
-TEST_CASE("of equal logits the first is the argmax", "[tokens][options]") {
-  for (const std::int64_t vocabulary : {3, 64, 500}) {
-    for (const token_options& options : all_options) {
-      logits_matrix<float> logits{3, vocabulary};
-      for (std::int64_t t = 0; t < 3; ++t) {
-        logits.fill_row(t, [&](std::int64_t j) { return j == vocabulary / 2 ? 0.5 : 0.75; });
-      }
-      const std::vector<std::int64_t> targets{0, vocabulary / 2, vocabulary - 1};
-      CHECK(forward(logits, targets, options).argmax == std::vector<std::uint8_t>{1, 0, 0});
-    }
-  }
-}
-
-TEST_CASE("a mean of logits that are all near the end of fp32 is finite", "[tokens][options]") {
-  // What masking with the lowest number leaves behind.
-  logits_matrix<float> logits{1, 64};
-  const double lowest = -3e38;
-  logits.fill_row(0, [&](std::int64_t j) { return j < 40 ? lowest : 1.0; });
-  const std::vector<std::int64_t> targets{50};
-  const auto pass = forward(logits, targets, {});
-  CHECK(near(pass.log_prob[0], -std::log(24.0L), 0, 4e-6L));
-  CHECK(near(pass.mean_logit[0], static_cast<real>(logits.at(0, 0)) * 40 / 64, 1e-6L));
-}
-
-TEST_CASE("a z-loss alone keeps its digits in the target's column", "[tokens][options]") {
-  random_source random{404};
-  CAPTURE(random.seed());
-  for (const double low : {-1.0, -20.0, -60.0}) {
-    CAPTURE(low);
-    logits_matrix<float> logits{1, 100}, gradient{1, 100};
-    logits.fill_row(0, [&](std::int64_t j) { return j == 7 ? low : random.normal(1); });
-    const std::vector<std::int64_t> targets{7};
-    const auto want = oracle::softmax(logits.row(0), 7);
-    const auto pass = forward(logits, targets, {});
-    const std::vector<float> a{0.7F}, b{0.0F};
-    prospect::cpu::logits_gradient<float>(logits.view(), gradient.view(), targets, pass.log_prob,
-                                          pass.lse, {.softmax = a, .onehot = b});
-    CHECK(wrong_columns(gradient, 0, 7, 0.7F, 0, want, 0) == 0);
-  }
-}
-
-TEST_CASE("a soft cap's slope keeps its digits in the target's column", "[tokens][options]") {
-  for (double x = 1; x < 40; x += 1.5) {
-    for (const double sign : {1.0, -1.0}) {
-      CAPTURE(x, sign);
-      logits_matrix<float> logits{1, 3}, gradient{1, 3};
-      logits.fill_row(0, [&](std::int64_t j) { return j == 1 ? sign * x : 0.1; });
-      const std::vector<std::int64_t> targets{1};
-      const token_options options{.soft_cap = 1};
-      const auto want = oracle::softmax(logits.row(0), 1, of(options));
-      const auto pass = forward(logits, targets, options);
-      const std::vector<float> one{1.0F};
-      prospect::cpu::logits_gradient<float>(logits.view(), gradient.view(), targets, pass.log_prob,
-                                            pass.lse, {.softmax = one, .onehot = one}, options);
-      CHECK(wrong_columns(gradient, 0, 1, 1, 1, want, 0) == 0);
-    }
-  }
-}
-
-TEST_CASE("options without a meaning are refused by name", "[tokens][options][errors]") {
-  logits_matrix<float> logits{1, 4};
-  logits.fill_row(0, [](std::int64_t) { return 0.0; });
-  const auto clean = logits.elements();
-  const std::vector<std::int64_t> targets{1};
-  std::vector<float> log_prob{testing::poison<float>()};
-  std::vector<double> lse{0};
-  const std::vector<float> one{1.0F};
-  std::vector<prospect::vocabulary_partial> partials(1);
-  const auto refused_everywhere = [&](const std::string& name, const token_options& options) {
-    using namespace prospect::cpu;
-    const prospect::token_outputs<float> out{.log_prob = log_prob};
-    const std::vector<float> zero{0.0F};
-    return testing::refuses(
-               name, [&] { token_log_probs<float>(logits.view(), targets, out, options); }) &&
-           testing::refuses(name,
-                            [&] {
-                              token_log_probs_and_gradient<float>(logits.view(), targets, out,
-                                                                  options);
-                            }) &&
-           testing::refuses(
-               name,
-               [&] { logits_gradient<float>(logits.view(), targets, zero, lse, one, options); }) &&
-           testing::refuses(name, [&] {
-             vocabulary_partials<float>(logits.view(), targets, partials, options);
-           });
-  };
-  for (const double bad : {0.0, -1.0, infinity, not_a_number}) {
-    CAPTURE(bad);
-    CHECK(refused_everywhere("temperature", {.temperature = bad}));
-  }
-  for (const double bad : {0.0, -30.0, not_a_number}) {
-    CAPTURE(bad);
-    CHECK(refused_everywhere("soft_cap", {.soft_cap = bad}));
-  }
-  CHECK(refused_everywhere("first_token", {.first_token = -1}));
-  CHECK(refused_everywhere("first_token", {.first_token = 1}));
-  CHECK(refused_everywhere("first_token", {.first_token = 7, .vocabulary = 10}));
-  CHECK(refused_everywhere("vocabulary", {.vocabulary = 3}));
-  CHECK(same_bits(log_prob[0], testing::poison<float>()));
-  CHECK(same_bits(logits.elements(), clean));
-  // A part of the vocabulary has no log-prob of its own.
-  CHECK(testing::refuses("vocabulary", [&] {
-    prospect::cpu::token_log_probs<float>(logits.view(), targets, {.log_prob = log_prob},
-                                          {.vocabulary = 8});
-  }));
 }
 
 TEST_CASE("every output may be asked for alone, of any stride", "[tokens][options]") {

@@ -7,9 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <string>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "catch.hpp"
@@ -19,7 +17,6 @@
 #include "cpu/rows.hpp"
 #include "oracle/softmax.hpp"
 #include "random.hpp"
-#include "refusals.hpp"
 
 namespace {
 
@@ -248,34 +245,6 @@ TEST_CASE("NaN stays NaN when rows are scaled, whatever its payload", "[tokens]"
   for (const bfloat16 x : rows.elements()) CHECK(std::isnan(prospect::load(x)));
 }
 
-TEMPLATE_TEST_CASE("impossible tokens", "[tokens]", float, double, bfloat16, float16) {
-  const auto run = [](const std::vector<double>& row, std::int64_t target) {
-    logits_matrix<TestType> logits{1, static_cast<std::int64_t>(row.size())};
-    logits.fill_row(0, [&](std::int64_t j) { return row[static_cast<std::size_t>(j)]; });
-    const std::vector<std::int64_t> targets{target};
-    const std::vector<compute_t<TestType>> one{1};
-    const auto pass = forward_backward(logits, targets, one);
-    std::vector<double> gradient;
-    for (const TestType x : logits.elements()) gradient.push_back(prospect::load(x));
-    return std::pair{static_cast<double>(pass.log_prob[0]), gradient};
-  };
-  // Only the target is possible: it is certain.
-  const auto [certain, no_gradient] = run({-infinity, 2, -infinity}, 1);
-  CHECK(certain == 0);
-  CHECK(no_gradient == std::vector<double>{0, 0, 0});
-  // The target itself is impossible: -inf, and the gradient still points the right way.
-  const auto [never, gradient] = run({-infinity, 2, 2}, 0);
-  CHECK(never == -infinity);
-  CHECK(gradient[0] == 1);
-  const real digits = std::is_same_v<TestType, float> ? last_place<float> : 1e-14L;
-  CHECK(near(gradient[1], -0.5, digits));
-  CHECK(near(gradient[2], -0.5, digits));
-  // Impossible tokens get no gradient.
-  CHECK(run({0, -infinity, 0}, 0).second == std::vector<double>{0.5, 0, -0.5});
-  // A row of nothing but -inf is no distribution.
-  CHECK(std::isnan(run({-infinity, -infinity}, 0).first));
-}
-
 // ----------------------------------------------------------------- what a row may do to other rows
 
 TEMPLATE_TEST_CASE("NaN or +inf makes its own row NaN and no other", "[tokens]", float, double,
@@ -383,8 +352,7 @@ TEMPLATE_TEST_CASE("a row gives the same bits at any place in any batch", "[toke
   }
 }
 
-// ------------------------------------------------------------------------------------- the
-// interface
+// --------------------------------------------------------------------------------- the interface
 
 TEST_CASE("targets may be int32 or int64, and strided", "[tokens]") {
   random_source random{96};
@@ -430,61 +398,4 @@ TEST_CASE("no rows, and nothing but masked rows", "[tokens]") {
   const auto pass = forward_backward(masked, targets, {1.0F, 1.0F});
   CHECK(pass.log_prob == std::vector<float>{0, 0});
   for (const float x : masked.elements()) CHECK(x == 0);
-}
-
-TEST_CASE("a target outside the vocabulary is refused with its place and value",
-          "[tokens][errors]") {
-  logits_matrix<float> logits{3, 8};
-  const auto clean = logits.elements();
-  for (const std::int64_t bad :
-       {std::int64_t{8}, std::int64_t{-1}, std::int64_t{-101}, (std::int64_t{1} << 32) + 2}) {
-    const std::vector<std::int64_t> targets{1, 2, bad};
-    std::vector<float> log_prob(3, testing::poison<float>());
-    const auto poisoned = log_prob;
-    const std::vector<float> d(3, 1.0F);
-    const std::vector<double> lse(3);
-    CAPTURE(bad);
-    const auto run_forward = [&] {
-      token_log_probs<float>(logits.view(), targets, {.log_prob = log_prob});
-    };
-    const auto run_backward = [&] {
-      logits_gradient<float>(logits.view(), targets, log_prob, lse, d);
-    };
-    CHECK(testing::refuses("targets[2]", run_forward));
-    CHECK(testing::refuses(std::to_string(bad), run_forward));
-    CHECK(testing::refuses("targets[2]", run_backward));
-    CHECK(same_bits(log_prob, poisoned));
-    CHECK(same_bits(logits.elements(), clean));
-  }
-}
-
-TEST_CASE("rows of the wrong size are refused by name", "[tokens][errors]") {
-  logits_matrix<float> logits{3, 8};
-  const std::vector<std::int32_t> targets{1, 2, 3}, two_targets{1, 2};
-  std::vector<float> three(3), two(2);
-  std::vector<double> lse(3), two_lse(2);
-  using testing::refuses;
-  CHECK(refuses("targets",
-                [&] { token_log_probs<float>(logits.view(), two_targets, {.log_prob = three}); }));
-  CHECK(refuses("log_prob",
-                [&] { token_log_probs<float>(logits.view(), targets, {.log_prob = two}); }));
-  CHECK(refuses("lse", [&] { token_log_probs<float>(logits.view(), targets, {.lse = two_lse}); }));
-  CHECK(refuses("lse", [&] {
-    token_log_probs<float>(logits.view(), targets, {.lse = {lse.data(), 3, 0}});
-  }));
-  auto narrow = logits.view();
-  narrow.pitch = 7;
-  CHECK(refuses("pitch", [&] { token_log_probs<float>(narrow, targets, {.log_prob = three}); }));
-  auto negative = logits.view();
-  negative.columns = -1;
-  CHECK(refuses("logits", [&] { token_log_probs<float>(negative, targets, {.log_prob = three}); }));
-
-  CHECK(refuses("targets",
-                [&] { logits_gradient<float>(logits.view(), two_targets, three, lse, three); }));
-  CHECK(refuses("log_prob",
-                [&] { logits_gradient<float>(logits.view(), targets, two, lse, three); }));
-  CHECK(refuses("lse",
-                [&] { logits_gradient<float>(logits.view(), targets, three, two_lse, three); }));
-  CHECK(
-      refuses("d_token", [&] { logits_gradient<float>(logits.view(), targets, three, lse, two); }));
 }

@@ -14,6 +14,8 @@
 #include "cpu/contract.hpp"
 #include "cpu/logits.hpp"
 #include "cpu/rows.hpp"
+#include "cpu/token_checks.hpp"
+#include "cpu/vocabulary_parts.hpp"
 #include "oracle/softmax.hpp"
 #include "random.hpp"
 #include "refusals.hpp"
@@ -31,31 +33,6 @@ using testing::logits_matrix;
 using testing::near;
 using testing::random_source;
 using testing::same_bits;
-
-/// Columns [begin, end) of a matrix, and what they are of.
-struct shard {
-  std::int64_t begin, end;
-  token_options options(token_options o, std::int64_t vocabulary) const {
-    o.first_token = begin;
-    o.vocabulary = vocabulary;
-    return o;
-  }
-  template <class S>
-  prospect::matrix_view<S> of(prospect::matrix_view<S> m) const {
-    return {m.data + begin, m.rows, end - begin, m.pitch};
-  }
-};
-
-std::vector<shard> any_split(random_source& random, std::int64_t vocabulary) {
-  std::vector<std::int64_t> cuts{0, vocabulary};
-  for (std::int64_t more = random.integer(0, 4); more > 0; --more) {
-    cuts.push_back(random.chance(0.3) ? cuts.back() : random.integer(0, vocabulary));
-  }
-  std::sort(cuts.begin(), cuts.end());
-  std::vector<shard> shards;
-  for (std::size_t i = 1; i < cuts.size(); ++i) shards.push_back({cuts[i - 1], cuts[i]});
-  return shards;
-}
 
 }  // namespace
 
@@ -79,29 +56,21 @@ TEMPLATE_TEST_CASE("any split of the vocabulary keeps the contract", "[tokens][v
       fill(logits, t, kind, targets[static_cast<std::size_t>(t)], random);
     }
     logits.fill_row(1, [](std::int64_t) { return std::numeric_limits<double>::quiet_NaN(); });
-    const auto shards = any_split(random, vocabulary);
+    const auto shards = testing::any_split(random, vocabulary);
     const auto parts = static_cast<std::int64_t>(shards.size());
     CAPTURE(round, vocabulary, static_cast<int>(kind), parts, options.temperature, targets);
 
     std::vector<vocabulary_partial> partials(static_cast<std::size_t>(parts * n));
     for (std::int64_t i = 0; i < parts; ++i) {
-      const shard& s = shards[static_cast<std::size_t>(i)];
+      const testing::shard& s = shards[static_cast<std::size_t>(i)];
       vocabulary_partials<TestType>(s.of(logits.view()), targets, {partials.data() + i * n, n, 1},
                                     s.options(options, vocabulary), true);
     }
-    std::vector<R> log_prob(3, testing::poison<R>()), entropy{log_prob}, squares{log_prob};
-    std::vector<R> mean{log_prob};
-    std::vector<double> lse(3, testing::poison<double>());
-    std::vector<std::uint8_t> argmax(3, testing::poison<std::uint8_t>());
-    prospect::cpu::token_log_probs<R>({partials.data(), parts, n}, targets,
-                                      {.log_prob = log_prob,
-                                       .lse = lse,
-                                       .entropy = entropy,
-                                       .sum_squares = squares,
-                                       .mean_logit = mean,
-                                       .target_is_argmax = argmax});
+    testing::token_results<R> got{n};
+    prospect::cpu::token_log_probs<R>({partials.data(), parts, n}, targets, got.out());
+    const auto& [log_prob, entropy, squares, mean, lse, argmax] = got;
     const std::vector<R> a{R(0.4), R(1), R(-1.5)}, b{R(0.4), R(1), R(-0.5)};
-    for (const shard& s : shards) {
+    for (const testing::shard& s : shards) {
       logits_gradient<TestType>(s.of(logits.view()), s.of(gradient.view()), targets, log_prob, lse,
                                 {.softmax = a, .onehot = b}, s.options(options, vocabulary));
     }

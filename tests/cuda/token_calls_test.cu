@@ -1,9 +1,8 @@
 // What a call on tokens promises besides its numbers: a row's bits depend on the row alone, scratch
-// and arguments are checked, graphs replay with what the device holds by then.
+// is checked, graphs replay with what the device holds by then.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <string_view>
 #include <vector>
 
 #include "catch.hpp"
@@ -164,80 +163,6 @@ TEST_CASE("scratch: few long rows take some, its size is known without work") {
   require_success(call({memory.data(), bytes}));
   testing::synchronise();
   CHECK(r.log_prob.host()[0] < 0);
-}
-
-TEST_CASE("arguments that the host can see are checked, by name, before any work") {
-  const device_array<float> logits(12);
-  const device_array<float> other(12);
-  const device_array<std::int64_t> targets{std::vector<std::int64_t>{0, 1, 2}};
-  const device_results r{3};
-  const index_row t = targets.input();
-  const matrix_view<float> x{logits.data(), 3, 4};
-  const auto names = [](const char* why, std::string_view argument) {
-    REQUIRE(why != nullptr);
-    CAPTURE(why);
-    return std::string_view{why}.find(argument) != std::string_view::npos;
-  };
-  const auto refused = [&](const matrix_view<float>& m, const index_row& y,
-                           const token_outputs<float>& out, const prospect::token_options& options,
-                           std::string_view argument) {
-    CHECK(names(gpu::problem(m, y, out, options), argument));
-    CHECK(gpu::token_log_probs<float>(m, y, out, options, {}, nullptr) == cudaErrorInvalidValue);
-    CHECK(gpu::token_log_probs_and_gradient<float>(m, y, out, options, nullptr) ==
-          cudaErrorInvalidValue);
-  };
-  refused({logits.data(), -1, 4}, t, r.out(), {}, "negative");
-  refused({logits.data(), 3, 4, 3}, t, r.out(), {}, "pitch");
-  refused({nullptr, 3, 4}, t, r.out(), {}, "null");
-  refused({logits.data(), 2, 4}, t, r.out(), {}, "targets");
-  refused(x, t, r.out(), {.temperature = 0}, "temperature");
-  refused(x, t, r.out(), {.soft_cap = -1}, "soft_cap");
-  refused(x, t, r.out(), {.first_token = 1, .vocabulary = 4}, "first_token");
-  refused(x, t, r.out(), {.vocabulary = 8}, "vocabulary");
-  token_outputs<float> out = r.out();
-  out.entropy = out.entropy.slice(0, 2);
-  refused(x, t, out, {}, "entropy");
-  out = r.out();
-  out.lse = {out.lse.data(), 3, 0};
-  refused(x, t, out, {}, "lse");
-
-  const strided_span<const float> row = r.log_prob.input();
-  const strided_span<const double> lse = r.lse.input();
-  const auto gradient_refused = [&](const matrix_view<float>& to, const auto& log_prob,
-                                    const auto& l, const auto& a, const auto& b,
-                                    std::string_view argument) {
-    const prospect::token_coefficients<float> c{.softmax = a, .onehot = b};
-    CHECK(names(gpu::problem(x, to, t, log_prob, l, c, {}), argument));
-    CHECK(gpu::logits_gradient<float>(x, to, t, log_prob, l, c, {}, nullptr) ==
-          cudaErrorInvalidValue);
-  };
-  const matrix_view<float> to{other.data(), 3, 4};
-  gradient_refused({other.data(), 2, 4}, row, lse, row, row, "gradient");
-  gradient_refused({other.data(), 3, 4, 2}, row, lse, row, row, "gradient.pitch");
-  gradient_refused({nullptr, 3, 4}, row, lse, row, row, "gradient.data");
-  gradient_refused(to, row.slice(0, 2), lse, row, row, "log_prob");
-  gradient_refused(to, row, lse.slice(0, 2), row, row, "lse");
-  gradient_refused(to, row, lse, row.slice(0, 2), row, "softmax");
-  gradient_refused(to, row, lse, row, row.slice(0, 2), "onehot");
-  CHECK(gpu::logits_gradient<float>(x, t, row, lse, row.slice(0, 2), {}, nullptr) ==
-        cudaErrorInvalidValue);
-  CHECK(names(gpu::problem(x, row.slice(0, 2)), "factors"));
-  CHECK(gpu::scale_rows<float>(x, row.slice(0, 2), nullptr) == cudaErrorInvalidValue);
-
-  const auto wrong = sequence_layout::padded(2, 2);
-  const device_array<double> two(2);
-  CHECK(names(gpu::problem(row, t, wrong, {}), "layout"));
-  CHECK(gpu::sequence_sums<float>(row, t, wrong, {}, nullptr) == cudaErrorInvalidValue);
-  CHECK(gpu::sequence_sums<float>(row, t, sequence_layout::padded(3, 1), {.log_prob = two.row()},
-                                  nullptr) == cudaErrorInvalidValue);
-  CHECK(gpu::spread<float>(two.input(), t, sequence_layout::padded(3, 1), r.log_prob.row(),
-                           nullptr) == cudaErrorInvalidValue);
-  const device_array<std::int32_t> narrow(2);
-  CHECK(gpu::shift_targets(t, sequence_layout::padded(1, 3), narrow.row(), nullptr) ==
-        cudaErrorInvalidValue);
-  testing::synchronise();
-  CHECK(same_bits(logits.host(), device_array<float>(12).host()));
-  CHECK(same_bits(r.log_prob.host(), device_results{3}.log_prob.host()));
 }
 
 TEST_CASE("empty matrices are fine") {

@@ -45,6 +45,34 @@ class device_targets {
   device_array<std::int64_t> wide_;
 };
 
+/// Options with their rows on the device.
+class device_options {
+ public:
+  explicit device_options(const token_options& host)
+      : host_{host},
+        mask_{elements<std::uint8_t>(host.mask)},
+        own_{elements<float>(host.inverse_temperatures)} {}
+
+  operator token_options() const {
+    token_options there = host_;
+    there.mask = mask_.input();
+    there.inverse_temperatures = own_.input();
+    return there;
+  }
+
+ private:
+  template <class T, class Row>
+  static std::vector<T> elements(const Row& row) {
+    std::vector<T> all;
+    for (std::int64_t i = 0; i < row.size(); ++i) all.push_back(row[i]);
+    return all;
+  }
+
+  token_options host_;
+  device_array<std::uint8_t> mask_;
+  device_array<float> own_;
+};
+
 /// Every output of the forward pass on the device, full of poison.
 struct device_results {
   device_array<float> log_prob, entropy, sum_squares, mean_logit;
@@ -85,9 +113,10 @@ struct cuda_back_end {
                                const token_options& options) const {
     const device_matrix<S> d{logits};
     const device_targets t{targets};
+    const device_options o{options};
     const device_results r{logits.rows()};
     require_success(with_scratch([&](gpu::scratch space) {
-      return gpu::token_log_probs<S>(d.view(), t, r.out(), options, space, nullptr);
+      return gpu::token_log_probs<S>(d.view(), t, r.out(), o, space, nullptr);
     }));
     return r.host();
   }
@@ -102,13 +131,35 @@ struct cuda_back_end {
     const device_matrix<S> elsewhere{logits};
     const bool in_place = &logits == &gradient;
     const device_targets t{targets};
+    const device_options o{options};
     const device_array<float> log_prob{pass.log_prob};
     const device_array<double> lse{pass.lse};
     const device_array<float> softmax{a};
     const device_array<float> onehot{b};
     require_success(gpu::logits_gradient<S>(
         in_place ? to.view() : elsewhere.view(), to.view(), t, log_prob.input(), lse.input(),
-        {.softmax = softmax.input(), .onehot = onehot.input()}, options, nullptr));
+        {.softmax = softmax.input(), .onehot = onehot.input()}, o, nullptr));
+    synchronise();
+    to.fetch();
+  }
+
+  /// With one coefficient; in place by the function that only knows that.
+  template <class S>
+  void gradient(logits_matrix<S>& logits, logits_matrix<S>& gradient,
+                const std::vector<std::int64_t>& targets, const token_results<float>& pass,
+                const std::vector<float>& d_token, const token_options& options) const {
+    device_matrix<S> to{gradient};
+    const device_matrix<S> elsewhere{logits};
+    const device_targets t{targets};
+    const device_options o{options};
+    const device_array<float> log_prob{pass.log_prob};
+    const device_array<double> lse{pass.lse};
+    const device_array<float> d{d_token};
+    require_success(&logits == &gradient
+                        ? gpu::logits_gradient<S>(to.view(), t, log_prob.input(), lse.input(),
+                                                  d.input(), o, nullptr)
+                        : gpu::logits_gradient<S>(elsewhere.view(), to.view(), t, log_prob.input(),
+                                                  lse.input(), d.input(), o, nullptr));
     synchronise();
     to.fetch();
   }
@@ -119,11 +170,26 @@ struct cuda_back_end {
                                 const token_options& options) const {
     device_matrix<S> d{logits};
     const device_targets t{targets};
+    const device_options o{options};
     const device_results r{logits.rows()};
-    require_success(gpu::token_log_probs_and_gradient<S>(d.view(), t, r.out(), options, nullptr));
+    require_success(gpu::token_log_probs_and_gradient<S>(d.view(), t, r.out(), o, nullptr));
     synchronise();
     d.fetch();
     return r.host();
+  }
+
+  template <class S>
+  std::vector<prospect::vocabulary_partial> partials(logits_matrix<S>& logits,
+                                                     const std::vector<std::int64_t>& targets,
+                                                     const token_options& options) const {
+    const device_matrix<S> d{logits};
+    const device_targets t{targets};
+    const device_options o{options};
+    const device_array<prospect::vocabulary_partial> p(targets.size());
+    require_success(with_scratch([&](gpu::scratch space) {
+      return gpu::vocabulary_partials<S>(d.view(), t, p.row(), o, true, space, nullptr);
+    }));
+    return p.host();
   }
 };
 inline constexpr cuda_back_end on_cuda;

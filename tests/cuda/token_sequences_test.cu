@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "cpu/vocabulary_parts.hpp"
 #include "cuda/token_cases.hpp"
 #include "random.hpp"
 
@@ -87,6 +88,81 @@ TEMPLATE_TEST_CASE("sums over padded and packed sequences, and coefficients back
   check(sequence_layout::packed(offsets), sequence_layout::packed(device_offsets.input()));
   REQUIRE(n == 733);
   check(sequence_layout::padded(1, 733), sequence_layout::padded(1, 733));
+}
+
+TEST_CASE("ranges leave rows out on the device, and share none") {
+  const std::vector<std::int32_t> begins{2, 6, 6};
+  const std::vector<std::int32_t> ends{5, 6, 8};
+  const std::vector<std::int32_t> targets{1, 1, 1, ignored_target, 1, 1, 1, 1, 1, 1};
+  const std::vector<std::int32_t> labels{10, 11, 12, 13, 14, 15, 16, 17, 18, 19};
+  const std::vector<float> log_prob{9, 9, -1, -2, -4, 9, -8, -16, 9, 9};
+  const std::vector<double> d{3, 5, 9};
+  const device_array<std::int32_t> there_begins{begins};
+  const device_array<std::int32_t> there_ends{ends};
+  const device_array<std::int32_t> y{targets};
+  const device_array<std::int32_t> l{labels};
+  const device_array<float> x{log_prob};
+  const device_array<double> d_sequence{d};
+  const device_array<double> sums(3);
+  const device_array<std::int32_t> tokens(3);
+  const device_array<float> d_token(10);
+  const device_array<std::int32_t> shifted(10);
+  const auto here = sequence_layout::ranges(begins, ends);
+  const auto there = sequence_layout::ranges(there_begins.input(), there_ends.input());
+  require_success(gpu::sequence_sums<float>(
+      x.input(), y.input(), there, {.log_prob = sums.row(), .tokens = tokens.row()}, nullptr));
+  require_success(gpu::spread<float>(d_sequence.input(), y.input(), there, d_token.row(), nullptr));
+  require_success(gpu::shift_targets(l.input(), there, shifted.row(), nullptr));
+  testing::synchronise();
+  CHECK(sums.host() == std::vector<double>{-5, 0, -24});
+  CHECK(tokens.host() == std::vector<std::int32_t>{2, 0, 2});
+  CHECK(d_token.host() == std::vector<float>{0, 0, 3, 0, 3, 0, 9, 9, 0, 0});
+  std::vector<std::int32_t> want(10);
+  cpu::shift_targets(labels, here, want);
+  CHECK(shifted.host() == want);
+
+  // No sequence at all: every row is outside.
+  const auto none = sequence_layout::ranges({}, {});
+  require_success(gpu::spread<float>({}, y.input(), none, d_token.row(), nullptr));
+  require_success(gpu::shift_targets(l.input(), none, shifted.row(), nullptr));
+  testing::synchronise();
+  CHECK(d_token.host() == std::vector<float>(10, 0.0F));
+  CHECK(shifted.host() == std::vector<std::int32_t>(10, ignored_target));
+}
+
+TEMPLATE_TEST_CASE("a mask is a target of -100 to sums and spreads on the device", "", std::uint8_t,
+                   std::int32_t, float) {
+  const std::vector<TestType> marks{0, 1, TestType(2), 0, 1, 1};
+  const device_array<TestType> mask{marks};
+  const device_array<std::int64_t> y{{5, 5, -7, 1'000'000'000'000, ignored_target, 5}};
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const device_array<float> x{{nan, -1, -2, nan, -4, -8}};
+  const device_array<double> d{{0.5, 2}};
+  const device_array<double> sums(2);
+  const device_array<std::int32_t> tokens(2);
+  const device_array<float> d_token(6);
+  const auto layout = sequence_layout::padded(2, 3);
+  require_success(gpu::sequence_sums<float>(x.input(), y.input(), layout,
+                                            {.log_prob = sums.row(), .tokens = tokens.row()},
+                                            mask.input(), nullptr));
+  require_success(
+      gpu::spread<float>(d.input(), y.input(), layout, d_token.row(), mask.input(), nullptr));
+  testing::synchronise();
+  CHECK(sums.host() == std::vector<double>{-3, -8});
+  CHECK(tokens.host() == std::vector<std::int32_t>{2, 1});
+  CHECK(d_token.host() == std::vector<float>{0, 0.5F, 0.5F, 0, 0, 2});
+}
+
+TEST_CASE("a label that is no int32 token makes a target that is none") {
+  constexpr std::int64_t largest = (std::int64_t{1} << 31) - 1;
+  const device_array<std::int64_t> labels{{0, largest, largest + 1, (std::int64_t{1} << 32) + 5,
+                                           (std::int64_t{1} << 32) - 100, -1, ignored_target}};
+  const device_array<std::int32_t> targets(7);
+  require_success(
+      gpu::shift_targets(labels.input(), sequence_layout::padded(1, 7), targets.row(), nullptr));
+  testing::synchronise();
+  CHECK(targets.host() ==
+        std::vector<std::int32_t>{largest, -1, -1, -1, -1, ignored_target, ignored_target});
 }
 
 TEST_CASE("offsets that lie read nothing outside the batch") {
@@ -173,22 +249,19 @@ TEMPLATE_TEST_CASE("a vocabulary in parts gives the results of the whole", "", f
   const device_matrix<TestType> d{logits};
   const device_targets y{targets};
   const auto whole = on_cuda.forward(logits, targets, {});
-  for (const std::vector<std::int64_t>& ends :
-       {std::vector<std::int64_t>{vocabulary}, {701, vocabulary}, {1, 700, vocabulary}}) {
-    CAPTURE(ends.size());
-    const auto parts = static_cast<std::int64_t>(ends.size());
+  for (const auto& shards :
+       {testing::shards_to({vocabulary}), testing::shards_to({701, vocabulary}),
+        testing::shards_to({1, 700, vocabulary})}) {
+    CAPTURE(shards.size());
+    const auto parts = static_cast<std::int64_t>(shards.size());
     const device_array<vocabulary_partial> gathered(static_cast<std::size_t>(parts * n));
-    std::int64_t first = 0;
     for (std::int64_t part = 0; part < parts; ++part) {
-      const std::int64_t end = ends[static_cast<std::size_t>(part)];
-      const matrix_view<const TestType> columns{d.view().data + first, n, end - first,
-                                                d.view().pitch};
+      const testing::shard& shard = shards[static_cast<std::size_t>(part)];
       require_success(with_scratch([&](gpu::scratch space) {
-        return gpu::vocabulary_partials<TestType>(columns, y, gathered.row().slice(part * n, n),
-                                                  {.first_token = first, .vocabulary = vocabulary},
-                                                  true, space, nullptr);
+        return gpu::vocabulary_partials<TestType>(
+            shard.of(d.view()), y, gathered.row().slice(part * n, n), shard.options({}, vocabulary),
+            true, space, nullptr);
       }));
-      first = end;
     }
     const matrix_view<const vocabulary_partial> all{gathered.data(), parts, n};
     const device_results r{n};
@@ -225,13 +298,10 @@ TEMPLATE_TEST_CASE("a vocabulary in parts gives the results of the whole", "", f
       const device_array<float> log_prob{whole.log_prob};
       const device_array<double> lse{whole.lse};
       const device_array<float> minus_one{std::vector<float>(targets.size(), -1.0F)};
-      first = 0;
-      for (const std::int64_t end : ends) {
-        const matrix_view<TestType> columns{m.view().data + first, n, end - first, m.view().pitch};
-        require_success(gpu::logits_gradient<TestType>(
-            columns, y, log_prob.input(), lse.input(), minus_one.input(),
-            {.first_token = first, .vocabulary = vocabulary}, nullptr));
-        first = end;
+      for (const testing::shard& shard : shards) {
+        require_success(gpu::logits_gradient<TestType>(shard.of(m.view()), y, log_prob.input(),
+                                                       lse.input(), minus_one.input(),
+                                                       shard.options({}, vocabulary), nullptr));
       }
       testing::synchronise();
       m.fetch();

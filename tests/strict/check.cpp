@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <limits>
+#include <string_view>
 #include <vector>
 
 #include "closeness.hpp"
@@ -250,7 +251,17 @@ void tokens() {
 
 }  // namespace
 
-int main() {
+// usage: PROGRAM [PROCESSOR]    0 if all is right, 77 where the machine is no such processor
+int main(int count, char** arguments) {
+#if defined(__x86_64__)
+  if (count > 1 && std::string_view{arguments[1]} == "x86-64-v3" &&
+      !(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) {
+    return 77;
+  }
+#else
+  static_cast<void>(count);
+  static_cast<void>(arguments);
+#endif
   formulas();
   losses();
   tokens();

@@ -45,6 +45,11 @@ typedef struct prospect_error {
 PROSPECT_API uint32_t prospect_version(void);
 PROSPECT_API const char* prospect_status_string(prospect_status status);
 
+/* Ends the library's own threads, after the work they are at; whoever calls afterwards works alone.
+ * They end by themselves when the process does or the library is unloaded: this is for hosts that
+ * want to choose the time. */
+PROSPECT_API void prospect_shutdown(void);
+
 /* Zeroes a struct that starts with struct_size, and sets that. */
 #define PROSPECT_INIT(object) \
   (memset(&(object), 0, sizeof(object)), (void)((object).struct_size = sizeof(object)))

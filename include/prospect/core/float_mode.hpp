@@ -61,5 +61,18 @@ class default_float_mode {
   bits found_;
 };
 
+/// a / b in the default mode. Through memory, so that no compiler divides before the mode is set.
+PROSPECT_INLINE double quotient(double a, double b) noexcept {
+  const default_float_mode mode;
+#if defined(__GNUC__)
+  __asm__ __volatile__("" : "+m"(a), "+m"(b));
+  double q = a / b;
+  __asm__ __volatile__("" : "+m"(q));
+  return q;
+#else
+  return a / b;
+#endif
+}
+
 }  // namespace prospect::inline v1::detail
 PROSPECT_STRICT_END

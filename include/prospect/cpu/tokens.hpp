@@ -209,6 +209,7 @@ void logits_gradient(matrix_view<std::type_identity_t<S>> logits, index_row targ
                      strided_span<const compute_t<S>> log_prob, strided_span<const double> lse,
                      strided_span<const compute_t<S>> d_token, const token_options& options = {},
                      E& on = thread_pool::shared()) {
+  detail::check_matrix("logits", logits);
   detail::require_row("d_token", d_token, logits.rows);
   detail::logits_gradient<S>(detail::compiled_kernels<S>(), logits, logits, targets, log_prob, lse,
                              detail::loss_coefficients(d_token), options, on);
@@ -222,6 +223,7 @@ void logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
                      strided_span<const compute_t<S>> log_prob, strided_span<const double> lse,
                      strided_span<const compute_t<S>> d_token, const token_options& options = {},
                      E& on = thread_pool::shared()) {
+  detail::check_matrix("logits", logits);
   detail::require_row("d_token", d_token, logits.rows);
   detail::logits_gradient<S>(detail::compiled_kernels<S>(), logits, gradient, targets, log_prob,
                              lse, detail::loss_coefficients(d_token), options, on);
@@ -234,6 +236,7 @@ void logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
                      strided_span<const compute_t<S>> log_prob, strided_span<const double> lse,
                      const token_coefficients<compute_t<S>>& coefficients,
                      const token_options& options = {}, E& on = thread_pool::shared()) {
+  detail::check_matrix("logits", logits);
   detail::require_row("coefficients.softmax", coefficients.softmax, logits.rows);
   detail::require_row("coefficients.onehot", coefficients.onehot, logits.rows);
   const auto both = [&](std::int64_t t) {

@@ -32,7 +32,10 @@ class carried_gradient {
     pass_.for_each_wave([&](std::int64_t first, std::int64_t last) {
       pass_.sum_tiles(first, last, out.statistics(),
                       [&](std::int64_t k, std::int64_t i) { step(k, i) = raise_reference(i); });
-      pass_.on().run(last - first, [&](std::int64_t k) { write_others(first + k, k); });
+      pass_.on().run(last - first, [&](std::int64_t k) {
+        write_others(first + k, k);
+        pass_.raise_if_tiny(first + k, k);
+      });
       pass_.add_hidden(first, last,
                        [&](std::int64_t k, const matrix_view<R>& sums, std::int64_t row) {
                          shrink(k, sums, row);
@@ -63,7 +66,8 @@ class carried_gradient {
     const double before = reference;
     if (w.exponentials == 0 || w.shift <= before + much_higher) return {before, R(1)};
     reference = w.shift;
-    return {reference, static_cast<R>(std::exp(before - reference))};
+    const auto by = static_cast<R>(std::exp(before - reference));
+    return {reference, by < smallest_normal<R> ? R(0) : by};  // nothing is left either way
   }
 
   /// Makes a tile of logits, the k-th of its wave, e^(z - reference) dz/dx but for the targets.
@@ -92,8 +96,7 @@ class carried_gradient {
     for (std::int64_t i = 0; i < (std::min)(sums.rows, pass_.count() - first); ++i) {
       const R by = step(k, first + i).shrinks_to;
       if (by == 1) continue;
-      R* const sum = sums.row(i);
-      for (std::int64_t j = 0; j < sums.columns; ++j) sum[j] *= by;
+      scale_row(sums.row(i), sums.columns, by);
     }
   }
 

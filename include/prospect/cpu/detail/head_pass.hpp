@@ -4,10 +4,12 @@
 
 #include <prospect/cpu/detail/head_checks.hpp>
 #include <prospect/cpu/detail/head_plan.hpp>
+#include <prospect/cpu/detail/head_raised.hpp>
 #include <prospect/cpu/gemm.hpp>
 #include <prospect/layout.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -153,12 +155,15 @@ class head_pass {
         const matrix_view<R> logits =
             from == head_source::nothing ? make_logits(tile, k) : tile_of_window(tile);
         write_gradient(tile, logits, from, log_prob, lse, d_token);
-        if (wanted(g.weight)) {
-          multiply_(gemm_operand<R>{.matrix = logits, .transposed = true},
-                    gemm_operand<R>{.matrix = {buffers_.hidden, rows_, width(), width()}},
-                    rows_of(g.weight, tile), accumulate);
-        }
         if (!g.bias.empty()) add_bias(logits, g.bias, tile, accumulate);
+        if (wanted(g.weight)) {
+          const matrix_view<R> sums = rows_of(g.weight, tile);
+          raise_if_tiny(tile, k, accumulate ? sums : matrix_view<R>{});
+          multiply_raised(k, {.matrix = logits, .transposed = true},
+                          {.matrix = {buffers_.hidden, rows_, width(), width()}}, sums, accumulate);
+        } else {
+          raise_if_tiny(tile, k);
+        }
         if (from != head_source::nothing && wanted(g.hidden)) weight_tile(tile, k);  // for below
       });
       if (wanted(g.hidden)) {
@@ -248,6 +253,14 @@ class head_pass {
     }
   }
 
+  /// Before a tile of gradients, the k-th of its wave, goes into a product.
+  void raise_if_tiny(std::int64_t tile, std::int64_t k, const matrix_view<R>& sums = {}) {
+    const matrix_view<R> gradient = tile_of_window(tile);
+    bool& is_raised = raised_[static_cast<std::size_t>(k)];
+    is_raised = worth_raising(gradient, sums);
+    if (is_raised) scale_matrix(gradient, raised<R>::by);
+  }
+
   /// d_hidden += gradient of tiles [first, last) times their weights, tile by tile, so that neither
   /// chunk nor workspace shows in the order of the sum. Before the k-th of them joins sums that are
   /// there already, `joining(k, sums, i)` is called, whose first row is row i.
@@ -266,11 +279,10 @@ class head_pass {
         const matrix_view<R> gradient = tile_of_window(tile);
         const matrix_view<const R> weight = widened_tile(tile, tile - first);
         if (tile != 0) joining(tile - first, sums, row);
-        multiply_(
-            gemm_operand<R>{.matrix = {gradient.row(row), rows, columns(tile), gradient.pitch}},
-            gemm_operand<R>{
-                .matrix = {weight.data + column, weight.rows, width_here, weight.pitch}},
-            sums, tile != 0);
+        multiply_raised(tile - first,
+                        {.matrix = {gradient.row(row), rows, columns(tile), gradient.pitch}},
+                        {.matrix = {weight.data + column, weight.rows, width_here, weight.pitch}},
+                        sums, tile != 0);
       }
     });
   }
@@ -322,6 +334,15 @@ class head_pass {
       }
     }
     return widened_tile(tile, k);
+  }
+
+  /// c = a b, or c += a b, where `a` is of the k-th tile of a wave.
+  void multiply_raised(std::int64_t k, const gemm_operand<R>& a, const gemm_operand<R>& b,
+                       const matrix_view<R>& c, bool accumulate) const {
+    const bool is_raised = raised_[static_cast<std::size_t>(k)];
+    if (is_raised && accumulate) scale_matrix(c, raised<R>::by);
+    multiply_(a, b, c, accumulate);
+    if (is_raised) scale_matrix(c, raised<R>::back);
   }
 
   matrix_view<R> make_logits(std::int64_t tile, std::int64_t k) const {
@@ -383,6 +404,7 @@ class head_pass {
   std::int64_t rows_ = 0;
   std::int64_t window_ = 0;
   std::int64_t wave_ = 0;
+  std::array<bool, static_cast<std::size_t>(wave_tiles)> raised_{};  ///< tiles of a wave
   std::vector<vocabulary_partial> whole_;
 };
 
