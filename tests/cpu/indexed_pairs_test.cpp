@@ -238,7 +238,7 @@ TEST_CASE("indices that name nothing, or the same twice, are refused by name and
   missing("margin", in, {});
   in = whole;
   in.policy = {};
-  missing("chosen names sequence 0 at 0", in, {});
+  missing("policy is missing", in, {});
   missing("d_policy", whole, {.d_policy = loss});
   missing("loss", whole, {.loss = d});
   missing("d_policy", whole, {.d_policy = {d.data(), 4, 0}});

@@ -126,6 +126,7 @@ paired_metrics evaluate_pairs(const paired_kernels<R, Loss>& kernels, const Loss
   const std::int64_t sequences = in.policy.size();
   parameters(problem(loss));
   valid(by);
+  if (sequences == 0 && n > 0) reject("policy", "is missing");
   require_row("policy", in.policy, sequences);
   optional_row("reference", in.reference, sequences);
   optional_row("tokens", in.tokens, sequences);
