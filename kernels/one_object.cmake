@@ -10,8 +10,12 @@ function(prospect_one_object variable)
   foreach(target IN LISTS ARGN)
     list(APPEND objects $<TARGET_OBJECTS:${target}>)
   endforeach()
-  if(CMAKE_LINKER AND CMAKE_OBJCOPY)
-    execute_process(COMMAND ${CMAKE_LINKER} --help OUTPUT_VARIABLE help ERROR_QUIET)
+  # By name: what CMake finds beside clang are LLVM's, and its linker keeps groups together.
+  find_program(PROSPECT_GNU_LD NAMES ld.bfd ld)
+  find_program(PROSPECT_GNU_OBJCOPY objcopy)
+  mark_as_advanced(PROSPECT_GNU_LD PROSPECT_GNU_OBJCOPY)
+  if(PROSPECT_GNU_LD AND PROSPECT_GNU_OBJCOPY)
+    execute_process(COMMAND ${PROSPECT_GNU_LD} --help OUTPUT_VARIABLE help ERROR_QUIET)
   endif()
   if(NOT help MATCHES "--force-group-allocation")
     message(STATUS "prospect: no GNU ld and objcopy, so the archive's names are hidden, not local")
@@ -20,8 +24,8 @@ function(prospect_one_object variable)
   endif()
   set(object ${CMAKE_CURRENT_BINARY_DIR}/prospect${CMAKE_CXX_OUTPUT_EXTENSION})
   add_custom_command(OUTPUT ${object}
-    COMMAND ${CMAKE_LINKER} -r --force-group-allocation -o ${object} ${objects}
-    COMMAND ${CMAKE_OBJCOPY} --wildcard "--keep-global-symbol=prospect_*" ${object}
+    COMMAND ${PROSPECT_GNU_LD} -r --force-group-allocation -o ${object} ${objects}
+    COMMAND ${PROSPECT_GNU_OBJCOPY} --wildcard "--keep-global-symbol=prospect_*" ${object}
     DEPENDS ${ARGN} ${objects}
     COMMENT "Linking the archive's objects into one"
     COMMAND_EXPAND_LISTS VERBATIM)

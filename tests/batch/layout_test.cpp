@@ -94,11 +94,11 @@ TEST_CASE("the last sequence and the smallest layouts are looked at as well", "[
 }
 
 TEST_CASE("no product of a layout's numbers wraps into the number of rows", "[layout]") {
-  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  constexpr std::int64_t largest = std::numeric_limits<std::int64_t>::max();
   CHECK(problem(sequence_layout::padded(std::int64_t{1} << 62, 4), 0) != "");
   CHECK(problem(sequence_layout::padded(4, std::int64_t{1} << 62), 0) != "");
-  CHECK(problem(sequence_layout::padded(most, most), 1) != "");
-  CHECK(problem(sequence_layout::padded(1, most), most) == "");
+  CHECK(problem(sequence_layout::padded(largest, largest), 1) != "");
+  CHECK(problem(sequence_layout::padded(1, largest), largest) == "");
 }
 
 TEST_CASE("layouts count in 64 bits", "[layout]") {

@@ -89,7 +89,8 @@ TEST_CASE("pairs of any mixture are those of the widened rows", "[mixed]") {
     auto chosen = row_of<P>(random, -30, 4), rejected = row_of<P>(random, -31, 4);
     auto reference_chosen = row_of<F>(random, -30, 4);
     auto reference_rejected = row_of<F>(random, -31, 4);
-    auto weight = row_of<O>(random, 1, 0.5), margin = row_of<bfloat16>(random, 0, 2);
+    auto weight = row_of<O>(random, 1, 0.5);
+    auto margin = row_of<bfloat16>(random, 0, 2);
     laid_out_row<O> got{n, {.stride = 2}}, d_chosen{n}, d_rejected{n, {.stride = -1}}, reward{n},
         other_reward{n};
     const auto metrics = evaluate(loss,
