@@ -21,7 +21,8 @@ struct small_batch {
   std::vector<double> lse{7, 7}, sums{7}, d_sequence{1};
   std::vector<float> given_log_prob{-1, -1}, given_d{1, 1}, inverse{1, 1}, factors{2, 2};
   std::vector<double> given_lse{2, 2};
-  std::vector<std::int32_t> target{0, 1}, offset{0, 2}, begin{0}, end{2}, counts{7}, shifted{7, 7};
+  std::vector<std::int32_t> target{0, 1}, offset{0, 2, 9}, begin{0}, end{2}, counts{7},
+      shifted{7, 7};
   std::vector<std::uint8_t> hit{7, 7}, scored{1, 1};
   std::vector<prospect_partial> partials{prospect_partial{}, prospect_partial{}};
   prospect_error error{};
@@ -39,7 +40,7 @@ struct small_batch {
   std::int64_t parts = 1;
 
   small_batch() {
-    layout.offsets = c_row(offset);
+    layout.offsets = PROSPECT_ROW(offset.data(), 2);  // and what a longer row would read
     tokens.targets = c_row(target);
     tokens.mask = c_row(scored);
     tokens.inverse_temperatures = c_row(inverse);
