@@ -57,10 +57,11 @@ PROSPECT_HD constexpr S stored_as(R x) noexcept {
   }
 }
 
-/// A container, view or array whose elements lie side by side and are of a storage type.
+/// A container, view or array whose elements lie side by side and are of a storage type, or of one
+/// that is stored as it is (storage_of.hpp).
 template <class Row>
 concept stored_range = std::ranges::contiguous_range<Row> && std::ranges::sized_range<Row> &&
-                       storage<std::ranges::range_value_t<Row>>;
+                       stored<std::ranges::range_value_t<Row>>;
 
 }  // namespace detail
 
@@ -73,12 +74,11 @@ class const_any_row {
   PROSPECT_HD constexpr const_any_row(const void* data, dtype type, std::int64_t size,
                                       std::int64_t stride = 1) noexcept
       : data_{data}, size_{size}, stride_{stride}, type_{type} {}
-  template <storage S>
-  PROSPECT_HD constexpr const_any_row(const S* data, std::int64_t size,
+  template <detail::stored T>
+  PROSPECT_HD constexpr const_any_row(const T* data, std::int64_t size,
                                       std::int64_t stride = 1) noexcept
-      : const_any_row{data, dtype_of<S>, size, stride} {}
-  template <class T>
-    requires storage<std::remove_const_t<T>>
+      : const_any_row{data, dtype_of<storage_of_t<T>>, size, stride} {}
+  template <detail::stored T>
   PROSPECT_HD constexpr const_any_row(strided_span<T> row) noexcept
       : const_any_row{row.data(), row.size(), row.stride()} {}
   template <detail::stored_range Row>
@@ -125,11 +125,13 @@ class any_row {
   PROSPECT_HD constexpr any_row(void* data, dtype type, std::int64_t size,
                                 std::int64_t stride = 1) noexcept
       : data_{data}, size_{size}, stride_{stride}, type_{type} {}
-  template <storage S>
-  PROSPECT_HD constexpr any_row(S* data, std::int64_t size, std::int64_t stride = 1) noexcept
-      : any_row{data, dtype_of<S>, size, stride} {}
-  template <storage S>
-  PROSPECT_HD constexpr any_row(strided_span<S> row) noexcept
+  template <detail::stored T>
+    requires(!std::is_const_v<T>)
+  PROSPECT_HD constexpr any_row(T* data, std::int64_t size, std::int64_t stride = 1) noexcept
+      : any_row{data, dtype_of<storage_of_t<T>>, size, stride} {}
+  template <detail::stored T>
+    requires(!std::is_const_v<T>)
+  PROSPECT_HD constexpr any_row(strided_span<T> row) noexcept
       : any_row{row.data(), row.size(), row.stride()} {}
   /// From a container that outlives the call.
   template <detail::stored_range Row>

@@ -69,10 +69,16 @@ template <class S>
 struct five_completions {
   std::vector<S> policy = row<S>({-10, -25, -3, -8, -31});
   std::vector<S> reference = row<S>({-12, -24, -4, -7, -33});
-  std::vector<std::uint8_t> desirable{1, 0, 1, 0, 1};
+  std::vector<std::uint8_t> desirable = thumbs();
   std::vector<std::int32_t> tokens{5, 9, 2, 4, 11};
   std::vector<S> loss = std::vector<S>(5), d_policy = loss;
 
+  // Not in place: g++ 12 takes a list of bytes there for uninitialised.
+  static std::vector<std::uint8_t> thumbs() {
+    std::vector<std::uint8_t> up(5, 1);
+    up[1] = up[3] = 0;
+    return up;
+  }
   std::vector<std::vector<S>*> inputs() { return {&policy, &reference}; }
   std::vector<std::vector<S>*> outputs() { return {&loss, &d_policy}; }
   auto run(const auto& with, const auto& point) {

@@ -95,6 +95,29 @@ PRIMITIVE(sqrt);
 PRIMITIVE(log1mexp);
 #undef PRIMITIVE
 
+struct base_and_exponent {
+  float base;
+  float exponent;
+};
+struct power_and_slopes {
+  float value;
+  float in_base;
+  float in_exponent;
+};
+struct device_power_of_two {
+  PROSPECT_HD power_and_slopes operator()(const base_and_exponent& x) const {
+    using dual2 = dual<float, 2>;
+    const auto d = pow(dual2::variable(x.base, 0), dual2::variable(x.exponent, 1));
+    return {d.value, d.partial[0], d.partial[1]};
+  }
+};
+struct device_abs {
+  PROSPECT_HD value_and_slope operator()(float x) const {
+    const auto d = prospect::abs(dual<float, 1>::variable(x, 0));
+    return {d.value, d.partial[0]};
+  }
+};
+
 struct device_power {
   PROSPECT_HD value_and_slope operator()(float x) const {
     const auto d = prospect::pow(dual<float, 1>::variable(x, 0), 0.375);
@@ -261,6 +284,45 @@ TEST_CASE("primitives and their derivatives are within 2 ulp on the device") {
         return v < -0.693L ? std::log1p(-std::exp(v)) : std::log(-std::expm1(v));
       },
       [](long double v) { return std::exp(v) / std::expm1(v); });
+}
+
+TEST_CASE("a power of two variables is the host's on the device, edges and NaN included") {
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::vector<base_and_exponent> pairs;
+  for (const float a : {0.0F, 1.0F, 2.0F, 0.5F, 3.0F, 1.0001F, 1e-30F, 7e37F, infinity}) {
+    for (const float b : {0.0F, 1.0F, 2.0F, 0.5F, 3.0F, 17.25F, 16777216.0F, infinity, NAN}) {
+      for (const float x : {a, -a}) {
+        for (const float p : {b, -b}) {
+          pairs.push_back({x, p});
+          pairs.push_back({p, x});
+        }
+      }
+    }
+  }
+  const auto got = on_device<power_and_slopes>(pairs, device_power_of_two{});
+  const auto close = [](float a, float b) {
+    if (std::isnan(b)) return std::isnan(a);
+    return a == b || (std::signbit(a) == std::signbit(b) && ulps(a, b) <= 1);
+  };
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    const power_and_slopes host = device_power_of_two{}(pairs[i]);
+    CAPTURE(pairs[i].base, pairs[i].exponent, got[i].value, host.value, got[i].in_base,
+            host.in_base, got[i].in_exponent, host.in_exponent);
+    CHECK(close(got[i].value, host.value));
+    CHECK(close(got[i].in_base, host.in_base));
+    CHECK(close(got[i].in_exponent, host.in_exponent));
+  }
+}
+
+TEST_CASE("a magnitude and its slope on the device") {
+  for (const float x : {2.5F, -2.5F, 0.0F, -0.0F}) {
+    const auto got = on_device<value_and_slope>(std::vector<float>{x}, device_abs{})[0];
+    CAPTURE(x);
+    CHECK(got.value == std::abs(x));
+    CHECK_FALSE(std::signbit(got.value));
+    CHECK(got.slope == (x > 0 ? 1.0F : x < 0 ? -1.0F : 0.0F));
+  }
+  CHECK(std::isnan(on_device<value_and_slope>(std::vector<float>{NAN}, device_abs{})[0].value));
 }
 
 TEMPLATE_TEST_CASE("every loss is the same function on the device", "", float, double) {

@@ -1,5 +1,7 @@
 // Storage types (what lies in memory) and the type arithmetic is done in: float for float, bfloat16
-// and float16, double for double. The two 16-bit types are bits with conversions and nothing else.
+// and float16, double for double. The two 16-bit types are bits with conversions and nothing else;
+// they may alias, because what they view was as often as not stored as another type of the same
+// bits (storage_of.hpp).
 #pragma once
 
 #include <prospect/config.hpp>
@@ -23,7 +25,7 @@ PROSPECT_HD constexpr To bit_cast(From x) noexcept {
 
 /// Brain floating point: the upper half of a float. Conversion from float rounds to nearest even;
 /// NaN stays NaN.
-struct bfloat16 {
+struct __attribute__((may_alias)) bfloat16 {
   std::uint16_t bits;
 
   PROSPECT_INLINE bfloat16() = default;
@@ -41,7 +43,7 @@ struct bfloat16 {
 
 /// IEEE 754 binary16. Conversion from float rounds to nearest even, overflows to infinity and
 /// keeps subnormals and NaN.
-struct float16 {
+struct __attribute__((may_alias)) float16 {
   std::uint16_t bits;
 
   PROSPECT_INLINE float16() = default;

@@ -6,7 +6,8 @@
 //   pow  sqrt  abs  square  relu  clamp, and select where a formula chooses (number.hpp)
 //
 // On the host, in fp32, they are evaluated in double without branches or calls (wide_math.hpp), so
-// that they take one number or several side by side; a class of several may bring its own.
+// that they take one number or several side by side; a class of several may bring its own. A device
+// has fast functions of its own for all but tanh and pow.
 // Derivatives that have a stable closed form of their own stand beside their function;
 // core/dual.hpp puts the two together.
 #pragma once
@@ -26,11 +27,11 @@ namespace prospect::inline v1 {
 
 namespace detail {
 
-/// Whether primitives of R are evaluated in double and rounded once. A device has fast functions
-/// of its own, unless --use_fast_math made them coarse; and double has no wider type to go to.
+/// Whether R has a wider type to go to.
 template <number R>
 inline constexpr bool in_fp32 = !std::same_as<R, double> && !std::same_as<R, long double>;
-#if defined(__CUDA_ARCH__) && !defined(__USE_FAST_MATH__)
+/// Whether what a device has fast functions for is evaluated in double and rounded once.
+#if defined(__CUDA_ARCH__)
 template <number R>
 inline constexpr bool rounds_once = false;
 #else

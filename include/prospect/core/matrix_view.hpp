@@ -1,7 +1,7 @@
 // A matrix of logits: rows of tokens, columns of vocabulary, a pitch that may exceed the columns.
 #pragma once
 
-#include <prospect/config.hpp>
+#include <prospect/core/storage_of.hpp>
 
 #include <concepts>
 #include <cstdint>
@@ -32,6 +32,18 @@ struct matrix_view {
   template <class U>
     requires(!std::same_as<U, T> && std::convertible_to<U (*)[], T (*)[]>)
   PROSPECT_HD constexpr matrix_view(matrix_view<U> other) noexcept
+      : matrix_view{other.data, other.rows, other.columns, other.pitch} {}
+
+  /// From the same of a type that is stored as T is (storage_of.hpp): `__half`, `std::bfloat16_t`.
+  template <detail::stored_as_type<T> U>
+  PROSPECT_HD matrix_view(U* first, std::int64_t row_count, std::int64_t column_count,
+                          std::int64_t row_pitch) noexcept
+      : matrix_view{detail::as_storage<T>(first), row_count, column_count, row_pitch} {}
+  template <detail::stored_as_type<T> U>
+  PROSPECT_HD matrix_view(U* first, std::int64_t row_count, std::int64_t column_count) noexcept
+      : matrix_view{first, row_count, column_count, column_count} {}
+  template <detail::stored_as_type<T> U>
+  PROSPECT_HD matrix_view(matrix_view<U> other) noexcept
       : matrix_view{other.data, other.rows, other.columns, other.pitch} {}
 
   PROSPECT_HD constexpr T* row(std::int64_t i) const noexcept { return data + i * pitch; }

@@ -1,7 +1,7 @@
 // A row: where it starts, how many elements, how far apart. The only way data enters or leaves.
 #pragma once
 
-#include <prospect/config.hpp>
+#include <prospect/core/storage_of.hpp>
 
 #include <concepts>
 #include <cstdint>
@@ -45,6 +45,21 @@ class strided_span {
     requires(!std::same_as<U, T> && std::convertible_to<U (*)[], T (*)[]>)
   PROSPECT_HD constexpr strided_span(strided_span<U> other) noexcept
       : data_{other.data()}, size_{other.size()}, stride_{other.stride()} {}
+
+  /// From the same of a type that is stored as T is (storage_of.hpp): `__half`, `std::bfloat16_t`.
+  template <detail::stored_as_type<T> U>
+  PROSPECT_HD strided_span(U* data, std::int64_t size, std::int64_t stride = 1) noexcept
+      : strided_span{detail::as_storage<T>(data), size, stride} {}
+  template <std::ranges::contiguous_range Row>
+    requires(
+        std::ranges::sized_range<Row> &&
+        (std::ranges::borrowed_range<Row&&> || std::is_const_v<T>) &&
+        detail::stored_as_type<std::remove_reference_t<std::ranges::range_reference_t<Row>>, T>)
+  PROSPECT_INLINE strided_span(Row&& row) noexcept
+      : strided_span{std::ranges::data(row), static_cast<std::int64_t>(std::ranges::size(row))} {}
+  template <detail::stored_as_type<T> U>
+  PROSPECT_HD strided_span(strided_span<U> other) noexcept
+      : strided_span{other.data(), other.size(), other.stride()} {}
 
   PROSPECT_HD constexpr T& operator[](std::int64_t i) const noexcept { return data_[i * stride_]; }
   PROSPECT_HD constexpr T* data() const noexcept { return data_; }

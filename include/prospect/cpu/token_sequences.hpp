@@ -46,6 +46,7 @@ inline void check_lengths(const sequence_layout& layout, std::int64_t rows) {
 template <executor E, class Body>
 void for_each_run(std::int64_t n, std::int64_t rows, E& on, const Body& body) {
   constexpr std::int64_t rows_per_run = 1 << 14, most_runs = 256;
+  n = (std::min)(n, prospect::detail::most_bytes);  // never reached, and so a compiler knows it
   const std::int64_t runs = (std::min)({rows / rows_per_run, n, most_runs});
   if (runs < 2) return body(0, n);
   on.run(runs, [&](std::int64_t i) { body(n * i / runs, n * (i + 1) / runs); });
