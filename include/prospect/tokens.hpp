@@ -23,6 +23,7 @@ inline constexpr double no_cap = std::numeric_limits<double>::infinity();
 ///
 /// which part of the vocabulary the columns are, and which rows are scored. Gradients are with
 /// respect to x.
+///
 /// Temperature, soft cap and the product of a row's two inverse temperatures lie inside
 /// [1e-30, 1e30]. A soft cap far above all logits costs them digits: z is known to 1e-16 of it.
 struct token_options {

@@ -12,7 +12,7 @@ namespace prospect::inline v1 {
 
 /// A row-major view: element (i, j) lies at `data[i * pitch + j]`. The pitch is counted in
 /// elements; columns between `columns` and `pitch` (a padded vocabulary) are neither read nor
-/// written.
+/// written, unless `token_options::zero_padding` says so. A matrix of one row has no pitch.
 template <class T>
 struct matrix_view {
   T* data = nullptr;
