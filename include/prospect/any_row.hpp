@@ -39,8 +39,8 @@ namespace detail {
 /// The float on that side of x which keeps its last bit 1 where bits are lost: rounded again, to
 /// fewer digits, it is what x rounded once would be.
 PROSPECT_HD constexpr float rounded_to_odd(double x) noexcept {
-  const float nearest = static_cast<float>(x);
-  const double back = static_cast<double>(nearest);
+  const auto nearest = static_cast<float>(x);
+  const auto back = static_cast<double>(nearest);
   const auto bits = bit_cast<std::uint32_t>(nearest);
   if (!(back < x || x < back) || (bits & 1U) != 0) return nearest;
   const bool too_large = magnitude_bits(back) > magnitude_bits(x);

@@ -12,8 +12,8 @@
 #if defined(__has_include)
 #if __has_include(<cuda_fp16.h>) && __has_include(<cuda_bf16.h>)
 #define PROSPECT_KNOWS_CUDA_TYPES 1
-struct __half;
-struct __nv_bfloat16;
+struct __half;         // NOLINT(bugprone-reserved-identifier)
+struct __nv_bfloat16;  // NOLINT(bugprone-reserved-identifier)
 #endif
 #endif
 
