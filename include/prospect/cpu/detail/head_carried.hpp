@@ -33,8 +33,7 @@ class carried_gradient {
       pass_.sum_tiles(first, last, out.statistics(),
                       [&](std::int64_t k, std::int64_t i) { step(k, i) = raise_reference(i); });
       pass_.on().run(last - first, [&](std::int64_t k) {
-        write_others(first + k, k);
-        pass_.raise_if_tiny(first + k, k);
+        pass_.raise_if_tiny(first + k, k, write_others(first + k, k));
       });
       pass_.add_hidden(first, last,
                        [&](std::int64_t k, const matrix_view<R>& sums, std::int64_t row) {
@@ -71,7 +70,8 @@ class carried_gradient {
   }
 
   /// Makes a tile of logits, the k-th of its wave, e^(z - reference) dz/dx but for the targets.
-  void write_others(std::int64_t tile, std::int64_t k) {
+  extremes<R> write_others(std::int64_t tile, std::int64_t k) {
+    extremes<R> found;
     const matrix_view<R> logits = pass_.tile_of_window(tile);
     for (std::int64_t i = 0; i < pass_.rows(); ++i) {
       R* const x = logits.row(i);
@@ -87,7 +87,9 @@ class carried_gradient {
         std::fill(x, x + logits.columns, R(0));
       }
       if (target >= 0) x[target] = 0;
+      found.add(x, logits.columns);
     }
+    return found;
   }
 
   /// Makes a part of the sums, whose first row is row `first`, relative to what the k-th tile of a

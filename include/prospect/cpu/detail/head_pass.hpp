@@ -154,15 +154,15 @@ class head_pass {
         const std::int64_t tile = first + k;
         const matrix_view<R> logits =
             from == head_source::nothing ? make_logits(tile, k) : tile_of_window(tile);
-        write_gradient(tile, logits, from, log_prob, lse, d_token);
+        const extremes<R> found = write_gradient(tile, logits, from, log_prob, lse, d_token);
         if (!g.bias.empty()) add_bias(logits, g.bias, tile, accumulate);
         if (wanted(g.weight)) {
           const matrix_view<R> sums = rows_of(g.weight, tile);
-          raise_if_tiny(tile, k, accumulate ? sums : matrix_view<R>{});
+          raise_if_tiny(tile, k, found, accumulate ? sums : matrix_view<R>{});
           multiply_raised(k, {.matrix = logits, .transposed = true},
                           {.matrix = {buffers_.hidden, rows_, width(), width()}}, sums, accumulate);
         } else {
-          raise_if_tiny(tile, k);
+          raise_if_tiny(tile, k, found);
         }
         if (from != head_source::nothing && wanted(g.hidden)) weight_tile(tile, k);  // for below
       });
@@ -254,11 +254,11 @@ class head_pass {
   }
 
   /// Before a tile of gradients, the k-th of its wave, goes into a product.
-  void raise_if_tiny(std::int64_t tile, std::int64_t k, const matrix_view<R>& sums = {}) {
-    const matrix_view<R> gradient = tile_of_window(tile);
+  void raise_if_tiny(std::int64_t tile, std::int64_t k, const extremes<R>& found,
+                     const matrix_view<R>& sums = {}) {
     bool& is_raised = raised_[static_cast<std::size_t>(k)];
-    is_raised = worth_raising(gradient, sums);
-    if (is_raised) scale_matrix(gradient, raised<R>::by);
+    is_raised = worth_raising(found, sums);
+    if (is_raised) scale_matrix(tile_of_window(tile), raised<R>::by);
   }
 
   /// d_hidden += gradient of tiles [first, last) times their weights, tile by tile, so that neither
@@ -360,21 +360,26 @@ class head_pass {
   }
 
   /// Makes a tile of logits, or of unscaled gradients, that of the loss.
-  void write_gradient(std::int64_t tile, matrix_view<R> logits, head_source from,
-                      strided_span<const R> log_prob, strided_span<const double> lse,
-                      strided_span<const R> d_token) const {
+  extremes<R> write_gradient(std::int64_t tile, matrix_view<R> logits, head_source from,
+                             strided_span<const R> log_prob, strided_span<const double> lse,
+                             strided_span<const R> d_token) const {
+    extremes<R> found;
     for (std::int64_t i = 0; i < rows_; ++i) {
       R* const x = logits.row(i);
       const R d = i < count() ? d_token[token(i)] : R(0);
       if (d == 0) {
         std::fill(x, x + logits.columns, R(0));
-      } else if (from == head_source::gradients) {
+        continue;
+      }
+      if (from == head_source::gradients) {
         scale_row(x, logits.columns, d);
       } else {
         gradient_row(x, x, logits.columns, column(i, tile), log_prob[token(i)], lse[token(i)], -d,
                      -d, map(i));
       }
+      found.add(x, logits.columns);
     }
+    return found;
   }
 
   static void add_bias(const matrix_view<R>& gradient, const strided_span<R>& bias,

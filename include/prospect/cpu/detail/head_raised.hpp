@@ -5,9 +5,11 @@
 #pragma once
 
 #include <prospect/core/matrix_view.hpp>
+#include <prospect/core/strict.hpp>
 #include <prospect/cpu/detail/row_kernels.hpp>
 
 #include <cstdint>
+#include <type_traits>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
@@ -23,55 +25,54 @@ struct raised {
   static constexpr R large = R(0x1p40), large_sum = R(0x1p80);
 };
 
-/// Whether there are numbers below a bound, 0 aside, or from another one on, NaN included.
-struct extremes {
-  bool low = false, high = false;
-};
-
+/// Whether a tile has numbers that are tiny, 0 aside, and large ones, NaN included. To be asked for
+/// while a row is still near.
 template <std::floating_point R>
-extremes find_extremes(const R* x, std::int64_t count, R low, R high) {
-  using bits = typename lane_types<R>::bits;
-  // 0 - 1 is the largest of all.
-  const bits below = (bits)every_lane<numbers<R>>(low) - 1;
-  const bits from = (bits)every_lane<numbers<R>>(high);
-  bits is_low{}, is_high{};
-  const auto look = [&](const tile<R>& t) __attribute__((always_inline)) {
-    unrolled<ways>([&](int w) __attribute__((always_inline)) {
-      const bits magnitude = (bits)without_sign(t.way[w]);
-      is_low |= (bits)(magnitude - 1 < below);
-      is_high |= (bits)(magnitude >= from);
-    });
-  };
-  std::int64_t i = 0;
-  for (; i + tile_size<R> <= count; i += tile_size<R>) look(load_tile(x + i));
-  if (i < count) look(load_part(x + i, count - i, R(0)));
-  extremes found;
-  for (int lane = 0; lane < lanes<R>; ++lane) {
-    found.low = found.low || is_low[lane] != 0;
-    found.high = found.high || is_high[lane] != 0;
+class extremes {
+ public:
+  bool tiny() const { return lowest_ < bits_of(raised<R>::tiny) - 1; }
+  bool large(R from = raised<R>::large) const { return highest_ >= bits_of(from); }
+
+  void add(const R* x, std::int64_t count) {
+    using vector = typename lane_types<R>::bits;
+    vector lowest = vector{} - 1, highest{};
+    const auto look = [&](const tile<R>& t) __attribute__((always_inline)) {
+      unrolled<ways>([&](int w) __attribute__((always_inline)) {
+        const vector magnitude = (vector)without_sign(t.way[w]);
+        const vector less_one = magnitude - 1;  // of 0 the largest of all
+        lowest = less_one < lowest ? less_one : lowest;
+        highest = magnitude > highest ? magnitude : highest;
+      });
+    };
+    std::int64_t i = 0;
+    for (; i + tile_size<R> <= count; i += tile_size<R>) look(load_tile(x + i));
+    if (i < count) look(load_part(x + i, count - i, R(0)));
+    for (int lane = 0; lane < lanes<R>; ++lane) {
+      lowest_ = lowest[lane] < lowest_ ? lowest[lane] : lowest_;
+      highest_ = highest[lane] > highest_ ? highest[lane] : highest_;
+    }
   }
-  return found;
-}
+
+ private:
+  using bits = std::remove_cvref_t<decltype(prospect::detail::magnitude_bits(R(0)))>;
+  static constexpr bits bits_of(R x) { return prospect::detail::magnitude_bits(x); }
+
+  bits lowest_ = static_cast<bits>(-1), highest_ = 0;
+};
 
 template <std::floating_point R>
 void scale_matrix(const matrix_view<R>& m, R factor) {
   for (std::int64_t i = 0; i < m.rows; ++i) scale_row(m.row(i), m.columns, factor);
 }
 
-/// Whether products with these rows are better raised. `sums` is what one of them is added to, or
-/// has no rows.
+/// Whether products with a tile are better raised. `sums` is what one of them is added to, or has
+/// no rows.
 template <std::floating_point R>
-bool worth_raising(const matrix_view<R>& m, const matrix_view<R>& sums) {
-  bool low = false;
-  for (std::int64_t i = 0; i < m.rows; ++i) {
-    const extremes row = find_extremes(m.row(i), m.columns, raised<R>::tiny, raised<R>::large);
-    if (row.high) return false;
-    low = low || row.low;
-  }
-  for (std::int64_t i = 0; low && i < sums.rows; ++i) {
-    low = !find_extremes(sums.row(i), sums.columns, R(0), raised<R>::large_sum).high;
-  }
-  return low;
+bool worth_raising(const extremes<R>& of_tile, const matrix_view<R>& sums) {
+  if (!of_tile.tiny() || of_tile.large()) return false;
+  extremes<R> of_sums;
+  for (std::int64_t i = 0; i < sums.rows; ++i) of_sums.add(sums.row(i), sums.columns);
+  return !of_sums.large(raised<R>::large_sum);
 }
 
 }  // namespace PROSPECT_CPU_ISA
