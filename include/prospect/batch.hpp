@@ -20,13 +20,10 @@ struct sum_count {
   double sum = 0;
   double count = 0;
 
-  PROSPECT_HD constexpr void add(double x) noexcept {
-    sum += x;
-    count += 1;
-  }
+  PROSPECT_HD constexpr void add(double x) noexcept { *this += {.sum = x, .count = 1}; }
   PROSPECT_HD constexpr sum_count& operator+=(const sum_count& other) noexcept {
-    sum += other.sum;
-    count += other.count;
+    sum = detail::in_default_mode(detail::plus{}, sum, other.sum);
+    count = detail::in_default_mode(detail::plus{}, count, other.count);
     return *this;
   }
   /// False for an absent class: leave the metric out, do not report 0.
@@ -34,10 +31,7 @@ struct sum_count {
   /// The mean, or 0 where nothing was counted.
   PROSPECT_HD constexpr double mean() const noexcept {
     if (!(count > 0)) return 0.0;
-#if !defined(__CUDA_ARCH__)
-    if (!std::is_constant_evaluated()) return detail::quotient(sum, count);
-#endif
-    return sum / count;
+    return detail::in_default_mode(detail::quotient{}, sum, count);
   }
 };
 
@@ -64,8 +58,9 @@ class normaliser {
   PROSPECT_HD constexpr bool counts() const noexcept { return by_ == by::local_count; }
   /// The factor on losses and coefficients, for a batch with this many counted examples.
   PROSPECT_HD constexpr double factor(double local_count) const noexcept {
-    if (by_ == by::local_count) return local_count > 0 ? 1.0 / local_count : 0.0;
-    return 1.0 / count_;
+    if (counts() && !(local_count > 0)) return 0.0;
+    const double count = counts() ? local_count : count_;
+    return detail::in_default_mode(detail::quotient{}, 1.0, count);
   }
 
  private:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <prospect/core/error.hpp>
+#include <prospect/core/float_mode.hpp>
 #include <prospect/core/strict.hpp>
 
 PROSPECT_STRICT_BEGIN
@@ -47,6 +48,9 @@ PROSPECT_INLINE weight_proposal propose_class_weights(
   if (!(n_undesirable > 0) || !detail::is_finite(n_undesirable)) {
     detail::refuse("prospect: propose_class_weights: n_undesirable must be positive");
   }
+  const detail::default_float_mode mode;
+  detail::settle(n_desirable);
+  detail::settle(n_undesirable);
   const double ratio = n_desirable / n_undesirable;
   if (!(ratio >= 1e-30 && ratio <= 1e30)) {
     detail::refuse(
@@ -59,10 +63,12 @@ PROSPECT_INLINE weight_proposal propose_class_weights(
     return quotient >= 1 ? class_weights{.desirable = quotient, .undesirable = 1}
                          : class_weights{.desirable = 1, .undesirable = 1 / quotient};
   };
-  return {.low = weights_for(1.0),
-          .high = weights_for(bound_ratio(bound)),
-          .unweighted_ratio = ratio,
-          .bound = bound_ratio(bound)};
+  weight_proposal proposal{.low = weights_for(1.0),
+                           .high = weights_for(bound_ratio(bound)),
+                           .unweighted_ratio = ratio,
+                           .bound = bound_ratio(bound)};
+  detail::settle(proposal);
+  return proposal;
 }
 
 }  // namespace prospect::inline v1

@@ -58,6 +58,13 @@ PROSPECT_INLINE constexpr std::int64_t mismatched_row(std::int64_t i, std::int64
 
 namespace detail {
 
+/// One step of a moving average.
+struct decayed {
+  PROSPECT_HD constexpr double operator()(double decay, double past, double now) const noexcept {
+    return decay * past + (1 - decay) * now;
+  }
+};
+
 /// Both members, and their quotient.
 PROSPECT_HD constexpr bool is_finite(const sum_count& seen) noexcept {
   return is_finite(seen.sum) && is_finite(seen.count) && is_finite(seen.mean());
@@ -104,8 +111,8 @@ class ema_point {
   PROSPECT_INLINE constexpr bool add(const sum_count& mismatched) noexcept {
     if (!detail::is_finite(mismatched)) return false;
     if (!mismatched.present()) return true;
-    average_ = decay_ * average_ + (1 - decay_) * mismatched.mean();
-    weight_ = decay_ * weight_ + (1 - decay_);
+    average_ = detail::in_default_mode(detail::decayed{}, decay_, average_, mismatched.mean());
+    weight_ = detail::in_default_mode(detail::decayed{}, decay_, weight_, 1.0);
     return true;
   }
   PROSPECT_INLINE constexpr reference_point point() const noexcept {

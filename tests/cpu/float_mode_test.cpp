@@ -58,14 +58,14 @@ struct results {
   double total = 0, simple = 0;
 };
 
-constexpr std::int64_t rows = 6, columns = 301;
+constexpr std::int64_t row_count = 6, columns = 301;
 
 /// Numbers that tell modes apart: thirds, and subnormal ones.
 struct inputs {
   std::vector<float> logits;
   std::vector<double> reference;
 
-  inputs() : logits(rows * columns), reference(rows) {
+  inputs() : logits(row_count * columns), reference(row_count) {
     testing::random_source random{11};
     for (float& x : logits) x = static_cast<float>(random.uniform(-90, 3) / 3);
     logits[5] = 1e-40F;
@@ -80,17 +80,18 @@ results all_phases(const inputs& in, E& on) {
   results r;
   std::vector<float> logits = in.logits;
   const std::vector<std::int32_t> targets{0, 5, 300, 7, ignored_target, 1};
-  r.log_prob.resize(rows), r.entropy.resize(rows), r.lse.resize(rows), r.d_token.resize(rows);
-  const matrix_view<float> x{logits.data(), rows, columns};
+  r.log_prob.resize(row_count), r.entropy.resize(row_count), r.lse.resize(row_count),
+      r.d_token.resize(row_count);
+  const matrix_view<float> x{logits.data(), row_count, columns};
   const token_options options{.temperature = 0.7, .soft_cap = 30};
   cpu::token_log_probs<float>(
       x, targets, {.log_prob = r.log_prob, .lse = r.lse, .entropy = r.entropy}, options, on);
 
-  const auto layout = sequence_layout::padded(rows, 1);
-  r.sums.resize(rows);
+  const auto layout = sequence_layout::padded(row_count, 1);
+  r.sums.resize(row_count);
   cpu::sequence_sums<float>(r.log_prob, targets, layout, {.log_prob = r.sums});
   const std::vector<std::uint8_t> thumbs{1, 0, 1, 1, 0, 0};
-  r.loss.resize(rows), r.d.resize(rows);
+  r.loss.resize(row_count), r.d.resize(row_count);
   const auto seen = cpu::mismatched_kl<double>(r.sums, in.reference, {}, on);
   r.kl = {seen.sum, seen.count};
   const unpaired_batch<double> batch{
@@ -102,10 +103,10 @@ results all_phases(const inputs& in, E& on) {
 
   cpu::spread<float>(r.d, targets, layout, r.d_token);
   r.deferred = logits;
-  cpu::token_log_probs_and_gradient<float>({r.deferred.data(), rows, columns}, targets, {}, options,
-                                           on);
+  cpu::token_log_probs_and_gradient<float>({r.deferred.data(), row_count, columns}, targets, {},
+                                           options, on);
   r.scaled = r.deferred;
-  cpu::scale_rows<float>({r.scaled.data(), rows, columns}, r.d_token, on);
+  cpu::scale_rows<float>({r.scaled.data(), row_count, columns}, r.d_token, on);
   cpu::logits_gradient<float>(x, targets, r.log_prob, r.lse, r.d_token, options, on);
   r.gradient = logits;
   return r;
@@ -146,4 +147,49 @@ TEST_CASE("no floating-point mode of a host changes a number", "[float_mode]") {
   CHECK(same_bits(got.gradient, right.gradient));
   CHECK(same_bits(got.deferred, right.deferred));
   CHECK(same_bits(got.scaled, right.scaled));
+}
+
+TEST_CASE("what is counted on the host's own thread is the same in any mode", "[float_mode]") {
+  using namespace prospect;
+  struct counted {
+    sum_count sum, pooled, state;
+    weight_proposal weights;
+    double factor = 0, mean = 0;
+  };
+  const auto count = [](int mode) {
+    counted r;
+    std::thread{[&] {
+      enter(mode);
+      ema_point average{0.9};
+      pooled_point pool;
+      for (const double x : {1.0 / 3, 1e-320, 2.0 / 7, 1e16}) {
+        r.sum.add(x);
+        const sum_count seen{.sum = x, .count = 3};
+        average.add(seen);
+        pool.add(seen);
+      }
+      r.pooled = pool.observed();
+      r.state = average.state();
+      r.mean = r.sum.mean();
+      r.weights = propose_class_weights(7, 31);
+      r.factor = normaliser::mean().factor(49);
+    }}.join();
+    return r;
+  };
+  const counted right = count(0);
+  const int mode = GENERATE(1, 2, 3);
+  CAPTURE(mode);
+  const counted got = count(mode);
+  const auto same = [](const sum_count& a, const sum_count& b) {
+    return same_bits(a.sum, b.sum) && same_bits(a.count, b.count);
+  };
+  CHECK(same(got.sum, right.sum));
+  CHECK(same(got.pooled, right.pooled));
+  CHECK(same(got.state, right.state));
+  CHECK(same_bits(got.mean, right.mean));
+  CHECK(same_bits(got.factor, right.factor));
+  CHECK(same_bits(got.weights.low.undesirable, right.weights.low.undesirable));
+  CHECK(same_bits(got.weights.low.desirable, right.weights.low.desirable));
+  CHECK(same_bits(got.weights.high.desirable, right.weights.high.desirable));
+  CHECK(same_bits(got.weights.unweighted_ratio, right.weights.unweighted_ratio));
 }

@@ -6,6 +6,7 @@
 #include <prospect/config.hpp>
 
 #include <cstdint>
+#include <type_traits>
 
 #if defined(__x86_64__) || defined(__SSE__)
 #include <xmmintrin.h>
@@ -61,18 +62,39 @@ class default_float_mode {
   bits found_;
 };
 
-/// a / b in the default mode. Through memory, so that no compiler divides before the mode is set.
-PROSPECT_INLINE double quotient(double a, double b) noexcept {
-  const default_float_mode mode;
+/// x is known by now. No compiler sees that arithmetic depends on the mode: what leaves the scope
+/// of a `default_float_mode` in a register may be computed after its end, unless it is settled
+/// before.
+template <class T>
+PROSPECT_INLINE void settle(T& x) noexcept {
 #if defined(__GNUC__)
-  __asm__ __volatile__("" : "+m"(a), "+m"(b));
-  double q = a / b;
-  __asm__ __volatile__("" : "+m"(q));
-  return q;
-#else
-  return a / b;
+  __asm__ __volatile__("" : "+m"(x));
 #endif
 }
+
+/// f(x...) in the default mode.
+template <class F, class... Numbers>
+PROSPECT_INLINE auto with_default_mode(const F& f, Numbers... x) noexcept {
+  const default_float_mode mode;
+  (settle(x), ...);
+  auto result = f(x...);
+  settle(result);
+  return result;
+}
+template <class F, class... Numbers>
+PROSPECT_HD constexpr auto in_default_mode(const F& f, Numbers... x) noexcept {
+#if !defined(__CUDA_ARCH__)
+  if (!std::is_constant_evaluated()) return with_default_mode(f, x...);
+#endif
+  return f(x...);
+}
+
+struct plus {
+  PROSPECT_HD constexpr double operator()(double a, double b) const noexcept { return a + b; }
+};
+struct quotient {
+  PROSPECT_HD constexpr double operator()(double a, double b) const noexcept { return a / b; }
+};
 
 }  // namespace prospect::inline v1::detail
 PROSPECT_STRICT_END

@@ -77,17 +77,20 @@ paired_metrics checked_pairs(const paired_kernels<R, Loss>& kernels, const Loss&
   const auto sums = in_pieces(
       n, on, [&](range piece) { return kernels.results(loss, in, out, which, factor, piece); });
   const auto of = [&](int at) { return sum_count{.sum = sums.total(at), .count = n_counted}; };
-  return {.loss = of(sum::loss),
-          .rewards_chosen = of(sum::chosen),
-          .rewards_rejected = of(sum::rejected),
-          .rewards_margins = {.sum = sums.total(sum::chosen) - sums.total(sum::rejected),
-                              .count = n_counted},
-          .rewards_accuracies = of(sum::accurate),
-          .logps_chosen = of(sum::logp_chosen),
-          .logps_rejected = of(sum::logp_rejected),
-          .nonfinite = {.sum = static_cast<double>(sums.nonfinite), .count = n_counted},
-          .first_nonfinite = sums.first_nonfinite,
-          .total = factor * of(sum::loss).sum};
+  paired_metrics metrics{
+      .loss = of(sum::loss),
+      .rewards_chosen = of(sum::chosen),
+      .rewards_rejected = of(sum::rejected),
+      .rewards_margins = {.sum = sums.total(sum::chosen) - sums.total(sum::rejected),
+                          .count = n_counted},
+      .rewards_accuracies = of(sum::accurate),
+      .logps_chosen = of(sum::logp_chosen),
+      .logps_rejected = of(sum::logp_rejected),
+      .nonfinite = {.sum = static_cast<double>(sums.nonfinite), .count = n_counted},
+      .first_nonfinite = sums.first_nonfinite,
+      .total = factor * of(sum::loss).sum};
+  prospect::detail::settle(metrics);
+  return metrics;
 }
 
 template <std::floating_point R, class Loss, executor E>
@@ -163,12 +166,15 @@ class_points class_points_of(tally<class_sum::size> (*ratios)(const unpaired_bat
   using sum = class_sum;
   const auto sums = in_pieces(in.policy.size(), on, [&](range piece) { return ratios(in, piece); });
   const auto of = [&](int which) { return sums.total(which); };
-  return {.desirable =
-              reference_point::from({.sum = of(sum::desirable), .count = of(sum::n_desirable)}),
-          .undesirable =
-              reference_point::from({.sum = of(sum::undesirable), .count = of(sum::n_undesirable)}),
-          .n_desirable = of(sum::n_desirable),
-          .n_undesirable = of(sum::n_undesirable)};
+  class_points points{
+      .desirable =
+          reference_point::from({.sum = of(sum::desirable), .count = of(sum::n_desirable)}),
+      .undesirable =
+          reference_point::from({.sum = of(sum::undesirable), .count = of(sum::n_undesirable)}),
+      .n_desirable = of(sum::n_desirable),
+      .n_undesirable = of(sum::n_undesirable)};
+  prospect::detail::settle(points);
+  return points;
 }
 
 /// The input rows of completions, and how many are counted.
@@ -248,6 +254,7 @@ unpaired_metrics evaluate_completions(const unpaired_kernels<R, Loss>& kernels, 
   unpaired_metrics metrics = checked_completions(kernels, loss, in, out, by.factor(n_counted),
                                                  n_counted, terms, terms, on);
   report<R>(metrics, loss, {point});
+  prospect::detail::settle(metrics);
   return metrics;
 }
 
@@ -276,6 +283,7 @@ unpaired_metrics evaluate_completions(const unpaired_kernels<R, Loss>& kernels, 
        .attached = attached(points.undesirable, d_z.total(sum::desirable), points.n_undesirable)},
       on);
   report<R>(metrics, loss, {points.desirable, points.undesirable});
+  prospect::detail::settle(metrics);
   return metrics;
 }
 
@@ -299,6 +307,7 @@ observation observe(const const_any_row& policy, const const_any_row& reference,
   seen.count = sums.total(mismatched_sum::finite);
   seen.nonfinite = static_cast<double>(sums.nonfinite);
   seen.first_nonfinite = sums.first_nonfinite;
+  prospect::detail::settle(seen);
   return seen;
 }
 
