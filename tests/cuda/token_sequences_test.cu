@@ -172,14 +172,21 @@ TEST_CASE("offsets that lie read nothing outside the batch") {
   const auto layout = sequence_layout::packed(offsets.input());
   const device_array<double> sums(3);
   const device_array<double> d{std::vector<double>{1, 2, 3}};
-  const device_array<float> d_token(3);
-  const device_array<std::int32_t> shifted(3);
   require_success(gpu::sequence_sums<float>(log_prob.input(), targets.input(), layout,
                                             {.log_prob = sums.row()}, nullptr));
-  require_success(gpu::spread<float>(d.input(), targets.input(), layout, d_token.row(), nullptr));
-  require_success(gpu::shift_targets(targets.input(), layout, shifted.row(), nullptr));
   testing::synchronise();
   CHECK(sums.host() == std::vector<double>{-3, -4, 0});
+
+  // What writes rows is given lies that do not overlap: who would write last is not said.
+  const device_array<std::int64_t> beyond{std::vector<std::int64_t>{-7, 2, 1000000, 2000000}};
+  const auto outside = sequence_layout::packed(beyond.input());
+  const device_array<float> d_token(3);
+  const device_array<std::int32_t> shifted(3);
+  require_success(gpu::spread<float>(d.input(), targets.input(), outside, d_token.row(), nullptr));
+  require_success(gpu::shift_targets(targets.input(), outside, shifted.row(), nullptr));
+  testing::synchronise();
+  CHECK(d_token.host() == std::vector<float>{1, 1, 2});
+  CHECK(shifted.host() == std::vector<std::int32_t>{0, ignored_target, ignored_target});
 }
 
 TEST_CASE("labels are aligned with the rows that predict them") {
