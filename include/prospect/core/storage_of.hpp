@@ -22,7 +22,11 @@ namespace prospect::inline v1 {
 
 /// The storage type that a T is, bit for bit. A host says so of a 16-bit type of its own:
 ///
-///   template <> struct prospect::storage_of<Eigen::half> { using type = prospect::float16; };
+/// ```cpp
+/// struct half { std::uint16_t bits; };
+/// template <>
+/// struct prospect::storage_of<half> { using type = prospect::float16; };
+/// ```
 template <class T>
 struct storage_of {};
 template <storage S>
