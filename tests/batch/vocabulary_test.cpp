@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -15,6 +14,7 @@
 #include "closeness.hpp"
 #include "oracle/softmax.hpp"
 #include "random.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -26,8 +26,8 @@ using prospect::vocabulary_partial;
 using testing::near;
 using testing::random_source;
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+using testing::infinity;
+using testing::not_a_number;
 
 /// The sums by their definition. `shift` may be any number not far below the highest of the others.
 vocabulary_partial partial(const std::vector<double>& z, std::int64_t target, double shift) {

@@ -92,23 +92,23 @@ struct small_completions {
   }
 };
 
-struct named_row {
+struct named_pair_row {
   const char* name;
   prospect_row prospect_pairs::*row;
 };
-const named_row paired_rows[] = {{"policy_chosen", &prospect_pairs::policy_chosen},
-                                 {"policy_rejected", &prospect_pairs::policy_rejected},
-                                 {"reference_chosen", &prospect_pairs::reference_chosen},
-                                 {"reference_rejected", &prospect_pairs::reference_rejected},
-                                 {"chosen_tokens", &prospect_pairs::chosen_tokens},
-                                 {"rejected_tokens", &prospect_pairs::rejected_tokens},
-                                 {"weight", &prospect_pairs::weight},
-                                 {"margin", &prospect_pairs::margin},
-                                 {"loss", &prospect_pairs::loss},
-                                 {"d_policy_chosen", &prospect_pairs::d_policy_chosen},
-                                 {"d_policy_rejected", &prospect_pairs::d_policy_rejected},
-                                 {"reward_chosen", &prospect_pairs::reward_chosen},
-                                 {"reward_rejected", &prospect_pairs::reward_rejected}};
+const named_pair_row paired_rows[] = {{"policy_chosen", &prospect_pairs::policy_chosen},
+                                      {"policy_rejected", &prospect_pairs::policy_rejected},
+                                      {"reference_chosen", &prospect_pairs::reference_chosen},
+                                      {"reference_rejected", &prospect_pairs::reference_rejected},
+                                      {"chosen_tokens", &prospect_pairs::chosen_tokens},
+                                      {"rejected_tokens", &prospect_pairs::rejected_tokens},
+                                      {"weight", &prospect_pairs::weight},
+                                      {"margin", &prospect_pairs::margin},
+                                      {"loss", &prospect_pairs::loss},
+                                      {"d_policy_chosen", &prospect_pairs::d_policy_chosen},
+                                      {"d_policy_rejected", &prospect_pairs::d_policy_rejected},
+                                      {"reward_chosen", &prospect_pairs::reward_chosen},
+                                      {"reward_rejected", &prospect_pairs::reward_rejected}};
 struct named_answer_row {
   const char* name;
   prospect_row prospect_completions::*row;
@@ -153,7 +153,7 @@ const defect defects[] = {
 }  // namespace
 
 TEST_CASE("what may be wrong with a row is found in every row of pairs") {
-  for (const named_row& row : paired_rows) {
+  for (const named_pair_row& row : paired_rows) {
     CAPTURE(row.name);
     for (const defect& d : defects) {
       small_pairs p;
@@ -208,7 +208,7 @@ TEST_CASE("each kind of row wants its own dtype") {
 }
 
 TEST_CASE("outputs that overwrite themselves are refused") {
-  for (const named_row& row : paired_rows) {
+  for (const named_pair_row& row : paired_rows) {
     if (row.row == &prospect_pairs::loss || std::string{row.name}.starts_with("d_") ||
         std::string{row.name}.starts_with("reward")) {
       small_pairs p;

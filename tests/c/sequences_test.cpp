@@ -9,6 +9,7 @@
 #include "c/sequence_cases.hpp"
 #include "catch.hpp"
 #include "random.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -19,7 +20,7 @@ using testing::random_source;
 using testing::same_bits;
 using testing::sized;
 
-constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+using testing::not_a_number;
 
 template <class S>
 void spoil(testing::paired_case<S>& c, std::int64_t i) {

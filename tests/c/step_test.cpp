@@ -18,7 +18,7 @@ using testing::sized;
 
 /// Four sequences in ten rows of seven logits.
 template <class S>
-struct batch {
+struct step_batch {
   using R = prospect::compute_t<S>;
   static constexpr std::int64_t rows = 10, columns = 7;
   std::vector<S> logits;
@@ -33,7 +33,7 @@ struct batch {
   std::vector<double> reference{-5, -2, -4, -3};
   prospect_error error{};
 
-  explicit batch(const char* name) : loss{c_loss(name)} {
+  explicit step_batch(const char* name) : loss{c_loss(name)} {
     testing::random_source random{91};
     for (std::int64_t k = 0; k < rows * columns; ++k) {
       logits.push_back(testing::stored<S>(random.normal(2)));
@@ -47,7 +47,7 @@ struct batch {
     step.tokens = &tokens;
     step.loss = &loss;
   }
-  batch(const batch&) = delete;
+  step_batch(const step_batch&) = delete;
   prospect_matrix matrix() {
     return prospect_matrix_of(logits.data(), rows, columns, testing::c_dtype<S>());
   }
@@ -112,8 +112,8 @@ void check_same(const c_metrics& a, const c_metrics& b) {
 TEMPLATE_TEST_CASE("a step of KTO is its parts", "", float, double, prospect::bfloat16) {
   const std::vector<std::uint8_t> desirable{1, 0, 0, 1};
   const std::vector<float> mismatched{-3, -5}, mismatched_reference{-4, -4.5F};
-  batch<TestType> whole{"kto"}, parts{"kto"};
-  for (batch<TestType>* b : {&whole, &parts}) {
+  step_batch<TestType> whole{"kto"}, parts{"kto"};
+  for (step_batch<TestType>* b : {&whole, &parts}) {
     b->completions.reference = c_row(b->reference);
     b->completions.desirable = c_row(desirable);
     b->completions.reference_point = PROSPECT_BATCH_MEAN;
@@ -144,7 +144,7 @@ TEMPLATE_TEST_CASE("a step of KTO is its parts", "", float, double, prospect::bf
 }
 
 TEST_CASE("a step of DPO on halves is its parts") {
-  batch<float> whole{"dpo"}, parts{"dpo"};
+  step_batch<float> whole{"dpo"}, parts{"dpo"};
   c_metrics got, want;
   std::vector<float> loss(2), reward(2), want_loss(2), want_reward(2);
   whole.pairs.reference = c_row(whole.reference);
@@ -174,7 +174,7 @@ TEST_CASE("a step of DPO on halves is its parts") {
 }
 
 TEST_CASE("a step of pairs by index, where a sequence is in several pairs and one in none") {
-  batch<double> whole{"dpo"}, parts{"dpo"};
+  step_batch<double> whole{"dpo"}, parts{"dpo"};
   const std::vector<std::int64_t> chosen{0, 0}, rejected{3, 2};
   c_metrics got, want;
   std::vector<double> d(4, 7);
@@ -204,7 +204,7 @@ TEST_CASE("a step of pairs by index, where a sequence is in several pairs and on
 
 TEST_CASE("a step that is wrong leaves the logits as they are and names what is wrong") {
   const std::vector<std::uint8_t> desirable{1, 0, 0, 1};
-  batch<float> b{"kto"};
+  step_batch<float> b{"kto"};
   std::vector<double> memory(1000);
   auto context = sized<prospect_context>();
   context.scratch = memory.data();

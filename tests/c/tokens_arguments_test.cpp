@@ -122,18 +122,18 @@ void refused(std::initializer_list<function> functions, prospect_status status,
 }
 
 /// A row, the functions that take it and how many bytes its elements have.
-struct named_row {
+struct named_token_row {
   const char* name;
   prospect_row& (*of)(small_batch&);
   std::vector<function> functions;
 };
 #define ROW(name, expression, ...)                                                            \
-  named_row {                                                                                 \
+  named_token_row {                                                                           \
     name, [](small_batch& b) -> prospect_row& { return expression; }, std::vector<function> { \
       __VA_ARGS__                                                                             \
     }                                                                                         \
   }
-const named_row all_rows[] = {
+const named_token_row all_rows[] = {
     ROW("targets", b.tokens.targets, forward, deferred, gradient, partials, combine, sum, spread),
     ROW("mask", b.tokens.mask, forward, deferred, gradient, partials, combine, sum, spread),
     ROW("inverse_temperatures", b.tokens.inverse_temperatures, forward, deferred, gradient,
@@ -173,7 +173,7 @@ TEST_CASE("the batch that is spoilt below is right") {
 }
 
 TEST_CASE("what may be wrong with a row is found in every row of every function") {
-  for (const named_row& row : all_rows) {
+  for (const named_token_row& row : all_rows) {
     CAPTURE(row.name);
     for (const function& f : row.functions) {
       CAPTURE(f.name);

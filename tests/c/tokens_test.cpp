@@ -70,11 +70,11 @@ void check_all(call given) {
   // One coefficient elsewhere, two coefficients elsewhere, one in place.
   token_case<S> elsewhere{73}, elsewhere_of_cpp{73};
   auto coefficients = c.c_coefficients();
-  const auto gradient = [&](prospect_matrix to) {
+  const auto write_gradient = [&](prospect_matrix to) {
     ok(prospect_logits_gradient_cpu(c.c_matrix(), to, &tokens, &coefficients, nullptr, &error),
        error);
   };
-  gradient(elsewhere.c_matrix());
+  write_gradient(elsewhere.c_matrix());
   prospect::cpu::logits_gradient<S>(cpp.matrix(), elsewhere_of_cpp.matrix(), given.targets,
                                     c.log_prob, c.lse, c.d_token, given.options);
   CHECK(close(elsewhere.logits, elsewhere_of_cpp.logits));
@@ -86,29 +86,29 @@ void check_all(call given) {
   coefficients.d_token = {};
   coefficients.softmax = c_row(softmax);
   coefficients.onehot = c_row(onehot);
-  gradient(elsewhere.c_matrix());
+  write_gradient(elsewhere.c_matrix());
   prospect::cpu::logits_gradient<S>(cpp.matrix(), elsewhere_of_cpp.matrix(), given.targets,
                                     c.log_prob, c.lse, {.softmax = softmax, .onehot = onehot},
                                     given.options);
   CHECK(close(elsewhere.logits, elsewhere_of_cpp.logits));
 
   coefficients = c.c_coefficients();
-  gradient(c.c_matrix());
+  write_gradient(c.c_matrix());
   prospect::cpu::logits_gradient<S>(cpp.matrix(), given.targets, c.log_prob, c.lse, c.d_token,
                                     given.options);
   CHECK(close(c.logits, cpp.logits));
   CHECK_FALSE(same_bits(c.logits, before));
 
   // Deferred: the same gradient, its coefficients later.
-  token_case<S> deferred;
-  const auto deferred_results = deferred.c_results();
-  ok(prospect_token_log_probs_and_gradient_cpu(deferred.c_matrix(), &tokens, &deferred_results,
+  token_case<S> one_pass;
+  const auto one_pass_results = one_pass.c_results();
+  ok(prospect_token_log_probs_and_gradient_cpu(one_pass.c_matrix(), &tokens, &one_pass_results,
                                                nullptr, &error),
      error);
-  CHECK(close(deferred.log_prob, c.log_prob));
-  CHECK(close(deferred.entropy, c.entropy));
-  ok(prospect_scale_rows_cpu(deferred.c_matrix(), c_row(c.d_token), nullptr, &error), error);
-  CHECK(close(deferred.logits, c.logits, 2));  // 16-bit storage is rounded twice
+  CHECK(close(one_pass.log_prob, c.log_prob));
+  CHECK(close(one_pass.entropy, c.entropy));
+  ok(prospect_scale_rows_cpu(one_pass.c_matrix(), c_row(c.d_token), nullptr, &error), error);
+  CHECK(close(one_pass.logits, c.logits, 2));  // 16-bit storage is rounded twice
 
   ok(prospect_shift_targets_cpu(tokens.targets, &given.layout, c_row(c.shifted), nullptr, &error),
      error);
@@ -117,7 +117,7 @@ void check_all(call given) {
 }
 
 template <class Index>
-struct batch {
+struct token_batch {
   std::vector<Index> target{2, -100, 0, 4, -100, 1};
   std::vector<Index> offset{0, 2, 6}, begin{1, 3}, end{2, 5};
 
@@ -154,8 +154,8 @@ struct batch {
 
 TEMPLATE_TEST_CASE("the token functions of the archive are those of the headers", "", float, double,
                    prospect::float16, prospect::bfloat16) {
-  const batch<std::int32_t> narrow;
-  const batch<std::int64_t> wide;
+  const token_batch<std::int32_t> narrow;
+  const token_batch<std::int64_t> wide;
   for (const call& c : {narrow.padded(), narrow.packed(), narrow.ranges(), wide.padded(),
                         wide.packed(), wide.ranges()}) {
     check_all<TestType>(c);
@@ -163,7 +163,7 @@ TEMPLATE_TEST_CASE("the token functions of the archive are those of the headers"
 }
 
 TEMPLATE_TEST_CASE("options reach the kernels", "", float, prospect::bfloat16) {
-  const batch<std::int32_t> b;
+  const token_batch<std::int32_t> b;
   call c = b.packed();
   SECTION("temperature and soft cap") {
     c.tokens.temperature = c.options.temperature = 0.7;
@@ -235,10 +235,10 @@ TEST_CASE("the padding of an in-place gradient: left alone, or 0 where that is a
 
 TEST_CASE("a vocabulary in parts, combined in fp32 and fp64") {
   token_case<float> c;
-  const batch<std::int32_t> b;
+  const token_batch<std::int32_t> b;
   call given = b.packed();
   prospect_error error{};
-  std::vector<prospect_partial> partials(2 * 6);
+  std::vector<prospect_partial> gathered(2 * 6);
   const std::int64_t first[] = {0, 2}, width[] = {2, 3};
   for (std::size_t part = 0; part < 2; ++part) {
     given.tokens.first_token = first[part];
@@ -246,13 +246,13 @@ TEST_CASE("a vocabulary in parts, combined in fp32 and fp64") {
     prospect_matrix x = c.c_matrix();
     x.data = c.logits.data() + first[part];
     x.columns = width[part];
-    ok(prospect_vocabulary_partials_cpu(x, &given.tokens, 1, partials.data() + 6 * part, nullptr,
+    ok(prospect_vocabulary_partials_cpu(x, &given.tokens, 1, gathered.data() + 6 * part, nullptr,
                                         &error),
        error);
   }
   given.tokens.first_token = given.tokens.vocabulary = 0;
   const auto results = c.c_results();
-  ok(prospect_combine_partials_cpu(partials.data(), 2, &given.tokens, &results, nullptr, &error),
+  ok(prospect_combine_partials_cpu(gathered.data(), 2, &given.tokens, &results, nullptr, &error),
      error);
   token_case<float> whole;
   prospect::cpu::token_log_probs<float>(whole.matrix(), b.target, whole.results());
@@ -263,7 +263,7 @@ TEST_CASE("a vocabulary in parts, combined in fp32 and fp64") {
   std::vector<double> wide(6, 7);
   auto doubles = sized<prospect_token_results>();
   doubles.log_prob = c_row(wide);
-  ok(prospect_combine_partials_cpu(partials.data(), 2, &given.tokens, &doubles, nullptr, &error),
+  ok(prospect_combine_partials_cpu(gathered.data(), 2, &given.tokens, &doubles, nullptr, &error),
      error);
   CHECK(close(std::vector<float>(wide.begin(), wide.end()), whole.log_prob));
 }
@@ -276,7 +276,7 @@ TEST_CASE("coefficients go back to the tokens from whatever row they are in") {
   auto tokens = sized<prospect_tokens>();
   tokens.targets = c_row(target);
   tokens.layout = &layout;
-  const auto spread = [&](const auto& d, auto zero) {
+  const auto spread_to = [&](const auto& d, auto zero) {
     std::vector<decltype(zero)> d_token(3, decltype(zero)(7));
     REQUIRE(prospect_spread_cpu(&tokens, c_row(d), c_row(d_token), nullptr, nullptr) ==
             PROSPECT_OK);
@@ -285,9 +285,9 @@ TEST_CASE("coefficients go back to the tokens from whatever row they are in") {
     return d_token[0];
   };
   // Those of an fp32 batch, that of a bf16 one, and fp64 into fp32 logits' rows.
-  CHECK(spread(std::vector<float>{-0.024F}, 0.0F) == -0.024F);
-  CHECK(spread(std::vector<float>{-0.024F}, 0.0) == double{-0.024F});
-  CHECK(spread(std::vector<double>{-0.024}, 0.0F) == -0.024F);
-  CHECK(spread(std::vector<double>{-0.024}, 0.0) == -0.024);
-  CHECK(spread(std::vector<prospect::bfloat16>{prospect::bfloat16{-0.75F}}, 0.0F) == -0.75F);
+  CHECK(spread_to(std::vector<float>{-0.024F}, 0.0F) == -0.024F);
+  CHECK(spread_to(std::vector<float>{-0.024F}, 0.0) == double{-0.024F});
+  CHECK(spread_to(std::vector<double>{-0.024}, 0.0F) == -0.024F);
+  CHECK(spread_to(std::vector<double>{-0.024}, 0.0) == -0.024);
+  CHECK(spread_to(std::vector<prospect::bfloat16>{prospect::bfloat16{-0.75F}}, 0.0F) == -0.75F);
 }

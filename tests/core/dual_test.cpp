@@ -10,19 +10,20 @@
 #include "catch.hpp"
 #include "closeness.hpp"
 #include "random.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
-using dual1 = prospect::dual<double, 1>;
-using dual2 = prospect::dual<double, 2>;
+using double_dual1 = prospect::dual<double, 1>;
+using double_dual2 = prospect::dual<double, 2>;
 using testing::near;
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
+using testing::infinity;
 
 /// Checks the partials of a two-argument function against central differences in long double.
 template <class F>
 void check_gradient(const char* name, const F& f, double x, double y) {
-  const dual2 got = f(dual2::variable(x, 0), dual2::variable(y, 1));
+  const double_dual2 got = f(double_dual2::variable(x, 0), double_dual2::variable(y, 1));
   const long double h = 1e-6L, u = x, v = y;
   CAPTURE(name, x, y);
   CHECK(near(got.value, f(u, v), 1e-14L, 1e-14L));
@@ -87,7 +88,7 @@ TEST_CASE("a plain number is a constant of the dual's own precision", "[dual]") 
 }
 
 TEST_CASE("a variable carries its own partial only", "[dual]") {
-  const dual2 x = dual2::variable(4, 1);
+  const double_dual2 x = double_dual2::variable(4, 1);
   CHECK(x.value == 4);
   CHECK(x.partial[0] == 0);
   CHECK(x.partial[1] == 1);
@@ -95,20 +96,20 @@ TEST_CASE("a variable carries its own partial only", "[dual]") {
 
 TEST_CASE("a constant stays one where the slope is infinite", "[dual]") {
   // 0 * inf would be NaN and would spoil the gradient of everything it is added to.
-  CHECK(prospect::log(dual1{0.0}).value == -infinity);
-  CHECK(prospect::log(dual1{0.0}).partial[0] == 0);
-  CHECK(prospect::log1p(dual1{-1.0}).partial[0] == 0);
-  CHECK(prospect::log1mexp(dual1{0.0}).partial[0] == 0);
-  CHECK(prospect::exp(dual1{infinity}).partial[0] == 0);
-  CHECK(prospect::log(dual1::variable(0, 0)).partial[0] == infinity);
+  CHECK(prospect::log(double_dual1{0.0}).value == -infinity);
+  CHECK(prospect::log(double_dual1{0.0}).partial[0] == 0);
+  CHECK(prospect::log1p(double_dual1{-1.0}).partial[0] == 0);
+  CHECK(prospect::log1mexp(double_dual1{0.0}).partial[0] == 0);
+  CHECK(prospect::exp(double_dual1{infinity}).partial[0] == 0);
+  CHECK(prospect::log(double_dual1::variable(0, 0)).partial[0] == infinity);
 
-  const dual2 x = dual2::variable(0, 1);
+  const double_dual2 x = double_dual2::variable(0, 1);
   CHECK(prospect::log(x).partial[0] == 0);
   CHECK(prospect::log(x).partial[1] == infinity);
 }
 
 TEST_CASE("duals compare by value", "[dual]") {
-  const dual1 low = dual1::variable(1, 0), high{2.0}, same{1.0};
+  const double_dual1 low = double_dual1::variable(1, 0), high{2.0}, same{1.0};
   CHECK(low < high);
   CHECK(low <= same);
   CHECK(high > low);
@@ -117,7 +118,7 @@ TEST_CASE("duals compare by value", "[dual]") {
   CHECK(low != high);
   CHECK(low < 1.5);
   CHECK(0 < low);
-  const dual1 nan{std::numeric_limits<double>::quiet_NaN()};
+  const double_dual1 nan{std::numeric_limits<double>::quiet_NaN()};
   CHECK_FALSE(nan < low);
   CHECK_FALSE(nan >= low);
   CHECK_FALSE(nan == nan);
@@ -125,7 +126,7 @@ TEST_CASE("duals compare by value", "[dual]") {
 
 TEST_CASE("kinks take the side their headers name", "[dual]") {
   const auto slope = [](auto function, double x) {
-    return function(dual1::variable(x, 0)).partial[0];
+    return function(double_dual1::variable(x, 0)).partial[0];
   };
   const auto relu = [](auto x) { return prospect::relu(x); };
   const auto clamp = [](auto x) { return prospect::clamp(x, -1, 2); };
@@ -148,7 +149,7 @@ TEST_CASE("kinks take the side their headers name", "[dual]") {
 }
 
 TEST_CASE("the plain number inside a type", "[dual]") {
-  STATIC_REQUIRE(std::is_same_v<prospect::scalar_of_t<dual2>, double>);
+  STATIC_REQUIRE(std::is_same_v<prospect::scalar_of_t<double_dual2>, double>);
   STATIC_REQUIRE(std::is_same_v<prospect::scalar_of_t<float>, float>);
-  STATIC_REQUIRE(std::is_trivially_copyable_v<dual2>);
+  STATIC_REQUIRE(std::is_trivially_copyable_v<double_dual2>);
 }

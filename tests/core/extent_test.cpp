@@ -20,7 +20,7 @@ constexpr std::int64_t least = std::numeric_limits<std::int64_t>::min();
 
 alignas(8) const double somewhere[2]{};
 
-std::string_view row(const void* data, std::int64_t size, std::int64_t stride = 1) {
+std::string_view row_problem(const void* data, std::int64_t size, std::int64_t stride = 1) {
   const char* why = view_problem(
       prospect::strided_span<const double>{static_cast<const double*>(data), size, stride});
   return why == nullptr ? "" : why;
@@ -56,33 +56,33 @@ TEST_CASE("a product says what it is, or that no memory is as large", "[extent]"
 }
 
 TEST_CASE("a row's size, stride and address are each looked at", "[extent]") {
-  CHECK(row(somewhere, 1) == "");
-  CHECK(row(nullptr, 0) == "");
-  CHECK(row(misaligned(4), 0) == "");  // not there, wherever it is
-  CHECK(row(somewhere, -1) == "has a negative size");
-  CHECK(row(somewhere, least) == "has a negative size");
-  CHECK(row(nullptr, 1) == "has no data");
+  CHECK(row_problem(somewhere, 1) == "");
+  CHECK(row_problem(nullptr, 0) == "");
+  CHECK(row_problem(misaligned(4), 0) == "");  // not there, wherever it is
+  CHECK(row_problem(somewhere, -1) == "has a negative size");
+  CHECK(row_problem(somewhere, least) == "has a negative size");
+  CHECK(row_problem(nullptr, 1) == "has no data");
   for (const int by : {1, 2, 4, 7}) {
-    CHECK(row(misaligned(by), 1) == "is not aligned to its elements");
+    CHECK(row_problem(misaligned(by), 1) == "is not aligned to its elements");
   }
 }
 
 TEST_CASE("a row reaches as far as memory does and no further", "[extent]") {
   constexpr std::int64_t fits = most_bytes / 8;
-  CHECK(row(somewhere, fits) == "");
-  CHECK(row(somewhere, fits + 1) == too_large_row);
-  CHECK(row(somewhere, fits, 0) == "");  // however often one element is repeated
-  CHECK(row(somewhere, fits + 1, 0) == too_large_row);
-  CHECK(row(somewhere, most / 2, 0) == too_large_row);
-  CHECK(row(somewhere, most) == too_large_row);
+  CHECK(row_problem(somewhere, fits) == "");
+  CHECK(row_problem(somewhere, fits + 1) == too_large_row);
+  CHECK(row_problem(somewhere, fits, 0) == "");  // however often one element is repeated
+  CHECK(row_problem(somewhere, fits + 1, 0) == too_large_row);
+  CHECK(row_problem(somewhere, most / 2, 0) == too_large_row);
+  CHECK(row_problem(somewhere, most) == too_large_row);
   // The last of three lies two strides behind the first.
-  CHECK(row(somewhere, 3, fits / 2) == "");
-  CHECK(row(somewhere, 3, -(fits / 2)) == "");
-  CHECK(row(somewhere, 3, fits / 2 + 1) == too_large_row);
-  CHECK(row(somewhere, 3, -(fits / 2) - 1) == too_large_row);
-  CHECK(row(somewhere, 2, std::int64_t{1} << 62) == too_large_row);
-  CHECK(row(somewhere, 2, most) == too_large_row);
-  CHECK(row(somewhere, 2, least) == too_large_row);
+  CHECK(row_problem(somewhere, 3, fits / 2) == "");
+  CHECK(row_problem(somewhere, 3, -(fits / 2)) == "");
+  CHECK(row_problem(somewhere, 3, fits / 2 + 1) == too_large_row);
+  CHECK(row_problem(somewhere, 3, -(fits / 2) - 1) == too_large_row);
+  CHECK(row_problem(somewhere, 2, std::int64_t{1} << 62) == too_large_row);
+  CHECK(row_problem(somewhere, 2, most) == too_large_row);
+  CHECK(row_problem(somewhere, 2, least) == too_large_row);
 }
 
 TEST_CASE("a matrix's sizes, pitch and address are each looked at", "[extent]") {

@@ -15,7 +15,7 @@ namespace {
 using row = prospect::strided_span<float>;
 using const_row = prospect::strided_span<const float>;
 
-std::vector<float> made() { return {1, 2, 3.5F}; }
+std::vector<float> made_row() { return {1, 2, 3.5F}; }
 
 float total(const_row values) {
   float sum = 0;
@@ -73,7 +73,7 @@ TEST_CASE("contiguous containers convert, in the safe direction", "[strided_span
 }
 
 TEST_CASE("a temporary is read within the call it is written in", "[strided_span]") {
-  CHECK(total(made()) == 6.5F);
+  CHECK(total(made_row()) == 6.5F);
   CHECK(total(std::array<float, 2>{1, 2}) == 3);
 }
 

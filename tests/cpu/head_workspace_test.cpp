@@ -129,11 +129,11 @@ TEST_CASE("whatever a workspace is used for in between, the ticket knows", "[hea
   head_results<float> a{x.a.shape}, other{x.a.shape};
   const head_ticket ticket = x.forward(x.a, a, x.workspace);
   REQUIRE(ticket.kept() > 0);
-  enum { log_probs, frozen, step, no_tokens };
-  const int between = GENERATE(int{log_probs}, int{frozen}, int{step}, int{no_tokens});
+  enum { log_probs, frozen_head, step, no_tokens };
+  const int between = GENERATE(int{log_probs}, int{frozen_head}, int{step}, int{no_tokens});
   CAPTURE(between);
   if (between == log_probs) x.forward(x.b, other, x.workspace, false);
-  if (between == frozen) {
+  if (between == frozen_head) {
     head_log_probs_and_gradient(x.b.hidden.view(), x.a_head(), x.b.targets, other.scores(),
                                 other.hidden.view(), x.workspace);
   }

@@ -28,12 +28,12 @@ using testing::random_source;
 using testing::same_bits;
 using testing::same_metrics;
 
-constexpr std::int64_t n = 300;  // a full block, and one that is not
+constexpr std::int64_t batch_size = 300;  // a full block, and one that is not
 
 template <storage S>
 laid_out_row<S> row_of(random_source& random, double center, double spread) {
-  laid_out_row<S> row{n, testing::any_placement(random)};
-  for (std::int64_t i = 0; i < n; ++i) {
+  laid_out_row<S> row{batch_size, testing::any_placement(random)};
+  for (std::int64_t i = 0; i < batch_size; ++i) {
     row[i] = testing::stored<S>(center + random.normal(spread));
   }
   return row;
@@ -43,7 +43,8 @@ laid_out_row<S> row_of(random_source& random, double center, double spread) {
 template <class R, class S>
 std::vector<R> widened(laid_out_row<S>& row) {
   std::vector<R> wide;
-  for (std::int64_t i = 0; i < n; ++i) wide.push_back(static_cast<R>(prospect::load(row[i])));
+  for (std::int64_t i = 0; i < batch_size; ++i)
+    wide.push_back(static_cast<R>(prospect::load(row[i])));
   return wide;
 }
 
@@ -51,7 +52,7 @@ std::vector<R> widened(laid_out_row<S>& row) {
 template <class O, class R>
 bool is_rounded(laid_out_row<O>& got, const std::vector<R>& want) {
   bool same = got.only_elements_written();
-  for (std::int64_t i = 0; i < n; ++i) {
+  for (std::int64_t i = 0; i < batch_size; ++i) {
     same = same &&
            same_bits(got[i], prospect::detail::stored_as<O>(want[static_cast<std::size_t>(i)]));
   }
@@ -91,8 +92,8 @@ TEST_CASE("pairs of any mixture are those of the widened rows", "[mixed]") {
     auto reference_rejected = row_of<F>(random, -31, 4);
     auto weight = row_of<O>(random, 1, 0.5);
     auto margin = row_of<bfloat16>(random, 0, 2);
-    laid_out_row<O> got{n, {.stride = 2}}, d_chosen{n}, d_rejected{n, {.stride = -1}}, reward{n},
-        other_reward{n};
+    laid_out_row<O> got{batch_size, {.stride = 2}}, d_chosen{batch_size},
+        d_rejected{batch_size, {.stride = -1}}, reward{batch_size}, other_reward{batch_size};
     const auto metrics = evaluate(loss,
                                   {.policy_chosen = chosen.view(),
                                    .policy_rejected = rejected.view(),
@@ -108,7 +109,8 @@ TEST_CASE("pairs of any mixture are those of the widened rows", "[mixed]") {
     const auto p_w = widened<R>(chosen), p_l = widened<R>(rejected);
     const auto f_w = widened<R>(reference_chosen), f_l = widened<R>(reference_rejected);
     const auto w = widened<R>(weight), m = widened<R>(margin);
-    std::vector<R> want(n), want_chosen(n), want_rejected(n), r_chosen(n), r_rejected(n);
+    std::vector<R> want(batch_size), want_chosen(batch_size), want_rejected(batch_size),
+        r_chosen(batch_size), r_rejected(batch_size);
     const auto wide = evaluate<R>(loss,
                                   {.policy_chosen = p_w,
                                    .policy_rejected = p_l,
@@ -134,9 +136,9 @@ TEST_CASE("completions of any mixture are those of the widened rows", "[mixed]")
   random_source random{402};
   CAPTURE(random.seed());
   const prospect::kto loss{.beta = 0.3, .undesirable_weight = 2};
-  std::vector<std::uint8_t> up(n);
+  std::vector<std::uint8_t> up(batch_size);
   for (auto& thumb : up) thumb = random.chance(0.5) ? 1 : 0;
-  std::vector<std::int32_t> tokens(n);
+  std::vector<std::int32_t> tokens(batch_size);
   for (auto& count : tokens) count = testing::token_count(random, true);
   for_each_mixture([&]<class P, class F, class O>(P, F, O) {
     using R = arithmetic_of<P, F>;
@@ -146,8 +148,8 @@ TEST_CASE("completions of any mixture are those of the widened rows", "[mixed]")
     auto weight = row_of<O>(random, 1, 0.5);
     const auto p = widened<R>(policy), f = widened<R>(reference), w = widened<R>(weight);
     const auto check = [&](const auto& point) {
-      laid_out_row<O> got{n}, d{n, {.stride = 3}}, reward{n};
-      std::vector<R> want(n), want_d(n), want_reward(n);
+      laid_out_row<O> got{batch_size}, d{batch_size, {.stride = 3}}, reward{batch_size};
+      std::vector<R> want(batch_size), want_d(batch_size), want_reward(batch_size);
       const auto metrics =
           evaluate(loss,
                    {.policy = policy.view(),

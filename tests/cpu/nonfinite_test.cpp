@@ -18,6 +18,7 @@
 #include "oracle/scalar.hpp"
 #include "random.hpp"
 #include "refusals.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -29,7 +30,7 @@ using prospect::cpu::evaluate;
 using testing::same_bits;
 using testing::stored;
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
+using testing::infinity;
 constexpr double not_numbers[] = {std::numeric_limits<double>::quiet_NaN(), infinity, -infinity};
 
 template <class S>

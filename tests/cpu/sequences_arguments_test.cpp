@@ -16,6 +16,7 @@
 #include "losses/textbook.hpp"
 #include "random.hpp"
 #include "refusals.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -33,10 +34,10 @@ using testing::refuses;
 using testing::same_bits;
 using testing::unpaired_case;
 
-const float not_a_number = std::numeric_limits<float>::quiet_NaN();
+using testing::not_a_number;
 
 // Reads no reference and no token counts.
-struct reference_free {
+struct reference_free_odds {
   double beta = 0.5;
   template <class T>
   T operator()(const prospect::pair<T>& p) const {
@@ -58,7 +59,7 @@ TEST_CASE("a user's loss is asked for the rows it reads, and no others", "[seque
   const std::vector<std::uint8_t> up{1, 0};
   const std::vector<std::int32_t> tokens{2, 4};
   std::vector<float> d(2);
-  const auto m = evaluate(reference_free{},
+  const auto m = evaluate(reference_free_odds{},
                           paired_batch<float>{.policy_chosen = chosen, .policy_rejected = rejected},
                           {.d_policy_chosen = d});
   CHECK(near(m.loss.sum, oracle::softplus(-1) + oracle::softplus(0.5L), 1e-6L));

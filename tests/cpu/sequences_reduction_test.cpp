@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <utility>
 #include <vector>
 
@@ -16,6 +15,7 @@
 #include "cpu/rows.hpp"
 #include "random.hpp"
 #include "refusals.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -34,7 +34,7 @@ using testing::same_bits;
 using testing::same_metrics;
 using testing::unpaired_case;
 
-const float not_a_number = std::numeric_limits<float>::quiet_NaN();
+using testing::not_a_number;
 
 }  // namespace
 

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <tuple>
 #include <type_traits>
 #include <vector>
@@ -19,6 +18,7 @@
 #include "cpu/sequence_checks.hpp"
 #include "losses/textbook.hpp"
 #include "random.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -39,11 +39,11 @@ using testing::stored;
 using testing::stored_near;
 using testing::unpaired_case;
 
-const float not_a_number = std::numeric_limits<float>::quiet_NaN();
-const float infinity = std::numeric_limits<float>::infinity();
+using testing::infinity;
+using testing::not_a_number;
 
 /// The back end under test.
-struct cpu_back_end {
+struct cpu_sequences {
   template <class S, class L>
   prospect::paired_metrics operator()(const L& loss, paired_case<S>& c) const {
     return evaluate(loss, c.in(), c.out());
@@ -54,7 +54,7 @@ struct cpu_back_end {
     return evaluate(loss, c.in(), point, c.out());
   }
 };
-constexpr cpu_back_end on_cpu;
+constexpr cpu_sequences on_cpu_rows;
 
 const std::vector<std::int64_t> sizes{1, 2, 5, 33};
 
@@ -71,7 +71,7 @@ TEMPLATE_TEST_CASE("paired losses agree with their oracle in every storage type 
       for (int round = 0; round < 6; ++round) {
         for (const std::int64_t n : sizes) {
           paired_case<TestType> c{random, n, round % 2 == 1};
-          testing::check_paired(on_cpu, loss, c);
+          testing::check_paired(on_cpu_rows, loss, c);
         }
       }
     }
@@ -89,7 +89,7 @@ TEMPLATE_TEST_CASE("unpaired losses agree with their oracle in every storage typ
       for (int round = 0; round < 6; ++round) {
         for (const std::int64_t n : sizes) {
           unpaired_case<TestType> c{random, n, round % 2 == 1};
-          testing::check_unpaired(on_cpu, loss, c, round * 0.75);
+          testing::check_unpaired(on_cpu_rows, loss, c, round * 0.75);
         }
       }
     }
@@ -169,7 +169,7 @@ TEMPLATE_TEST_CASE("a row without tokens is not read, whatever is in it", "[sequ
   using S = TestType;
   random_source random{66};
   CAPTURE(random.seed());
-  for (const float rubbish : {not_a_number, -infinity, infinity}) {
+  for (const double rubbish : {not_a_number, -infinity, infinity}) {
     paired_case<S> p{random, 9, true};
     p.chosen_tokens[2] = 0;
     p.rejected_tokens[7] = 0;
@@ -224,7 +224,7 @@ TEST_CASE("one class only: the absent class has count 0", "[sequences]") {
       CHECK(m.logps_chosen.present() == desirable);
       CHECK(m.logps_rejected.present() == !desirable);
       CHECK(std::isfinite(m.total));
-      testing::check_unpaired(on_cpu, prospect::kto{}, u, z);
+      testing::check_unpaired(on_cpu_rows, prospect::kto{}, u, z);
     }
   }
 }
@@ -232,7 +232,8 @@ TEST_CASE("one class only: the absent class has count 0", "[sequences]") {
 TEST_CASE("a non-finite row is reported, and stays alone", "[sequences]") {
   random_source random{69};
   CAPTURE(random.seed());
-  for (const float bad : {not_a_number, infinity, -infinity}) {
+  for (const double special : {not_a_number, infinity, -infinity}) {
+    const auto bad = static_cast<float>(special);
     CAPTURE(bad);
     paired_case<float> p{random, 8, false};
     evaluate(prospect::dpo{}, p.in(), p.out());

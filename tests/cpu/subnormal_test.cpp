@@ -21,7 +21,7 @@ using prospect::compute_t;
 using prospect::float16;
 using testing::logits_matrix;
 
-constexpr std::int64_t target = 7;
+constexpr std::int64_t likely_token = 7;
 
 /// One row: its target highest, the others evenly from `nearest` to `farthest` nats below it.
 template <class S>
@@ -29,8 +29,9 @@ logits_matrix<S> row_below(double nearest, double farthest) {
   constexpr std::int64_t columns = 1003;
   logits_matrix<S> logits{1, columns};
   testing::random_source random{2026};
-  logits.fill_row(
-      0, [&](std::int64_t j) { return j == target ? 0.0 : -random.uniform(nearest, farthest); });
+  logits.fill_row(0, [&](std::int64_t j) {
+    return j == likely_token ? 0.0 : -random.uniform(nearest, farthest);
+  });
   return logits;
 }
 
@@ -57,14 +58,14 @@ struct faults {
 TEMPLATE_TEST_CASE("a gradient below the smallest normal number is 0", "[tokens][subnormal]", float,
                    bfloat16, float16) {
   using R = compute_t<TestType>;
-  const std::vector<int> targets{target};
+  const std::vector<int> targets{likely_token};
   // 1e-30 and 1e-37: whatever is not the target's is small; 85 to 98 nats: 1e-37 to 1e-43 of d.
   const double far = GENERATE(98.0, 60.0, 30.0);
   const double d = GENERATE(1.0, -1e-3, 1e-30, 1e-37, 1e20);
   const double temperature = GENERATE(1.0, 0.7);
   CAPTURE(far, d, temperature);
   auto logits = row_below<TestType>(far / 2, far);
-  const auto want = oracle::softmax(logits.row(0), target, {.temperature = temperature});
+  const auto want = oracle::softmax(logits.row(0), likely_token, {.temperature = temperature});
   const prospect::token_options options{.temperature = temperature};
   std::vector<R> log_prob(1);
   std::vector<double> lse(1);

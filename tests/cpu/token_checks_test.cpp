@@ -12,6 +12,7 @@
 #include "cpu/logits.hpp"
 #include "cpu/rows.hpp"
 #include "refusals.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -28,8 +29,8 @@ using testing::logits_matrix;
 using testing::refuses;
 using testing::same_bits;
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+using testing::infinity;
+using testing::not_a_number;
 constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
 
 }  // namespace

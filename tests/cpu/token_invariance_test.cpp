@@ -16,6 +16,7 @@
 #include "cpu/token_checks.hpp"
 #include "executors.hpp"
 #include "random.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -26,6 +27,7 @@ using prospect::ignored_target;
 using prospect::token_options;
 using prospect::vocabulary_partial;
 using testing::logits_matrix;
+using testing::not_a_number;
 using testing::random_source;
 using testing::row_kind;
 using testing::same_bits;
@@ -206,7 +208,6 @@ TEMPLATE_TEST_CASE("scaled rows are products, rounded once; factor 0 reads nothi
   using R = compute_t<TestType>;
   random_source random{504};
   CAPTURE(random.seed());
-  constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
   for (const std::int64_t columns : {0, 1, 15, 64, 1031}) {
     CAPTURE(columns);
     logits_matrix<TestType> m{5, columns, 2, 3};

@@ -5,7 +5,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -20,6 +19,7 @@
 #include "oracle/softmax.hpp"
 #include "random.hpp"
 #include "refusals.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -38,8 +38,8 @@ using testing::random_source;
 using testing::row_kind;
 using testing::same_bits;
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+using testing::infinity;
+using testing::not_a_number;
 
 template <class R>
 using results = testing::token_results<R>;

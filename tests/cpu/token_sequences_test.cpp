@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -15,6 +14,7 @@
 #include "cpu/rows.hpp"
 #include "random.hpp"
 #include "refusals.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -30,7 +30,7 @@ using testing::random_source;
 using testing::refuses;
 using testing::same_bits;
 
-const double not_a_number = std::numeric_limits<double>::quiet_NaN();
+using testing::not_a_number;
 
 }  // namespace
 

@@ -6,7 +6,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <type_traits>
 #include <vector>
 
@@ -17,6 +16,7 @@
 #include "cpu/rows.hpp"
 #include "oracle/softmax.hpp"
 #include "random.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -38,8 +38,8 @@ using testing::random_source;
 using testing::same_bits;
 using testing::smallest;
 
-const double infinity = std::numeric_limits<double>::infinity();
-const double not_a_number = std::numeric_limits<double>::quiet_NaN();
+using testing::infinity;
+using testing::not_a_number;
 
 template <class S>
 struct forward_pass {

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "catch.hpp"
@@ -14,6 +13,7 @@
 #include "cpu/cases.hpp"
 #include "random.hpp"
 #include "refusals.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -27,8 +27,8 @@ using testing::same_bits;
 using testing::same_metrics;
 using testing::unpaired_case;
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+using testing::infinity;
+using testing::not_a_number;
 
 /// Looks at neither difference of log-ratios.
 struct sides_apart {

@@ -4,13 +4,13 @@
 #include <prospect/losses/losses.hpp>
 
 #include <cmath>
-#include <limits>
 
 #include "catch.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
-constexpr double infinity = std::numeric_limits<double>::infinity();
+using testing::infinity;
 
 template <class R>
 prospect::paired_value<R> at(const auto& loss, double chosen, double rejected) {

@@ -8,10 +8,12 @@ using namespace align;
 
 namespace {
 
-worded_feedback lines(std::string_view text) { return parse_json_lines(text, "mine.jsonl"); }
+worded_feedback feedback_lines(std::string_view text) {
+  return parse_json_lines(text, "mine.jsonl");
+}
 
 std::string complaint_about(std::string_view text) {
-  return complaint([&] { lines(text); });
+  return complaint([&] { feedback_lines(text); });
 }
 
 std::string transcript(const std::string& question, const std::string& answer) {
@@ -67,9 +69,9 @@ TEST_CASE("a path to nothing known is refused with what was looked for") {
 }
 
 TEST_CASE("transcripts are split at the last turn of the assistant") {
-  const worded_feedback f =
-      lines(choice(transcript("one?", " no. \\n\\nHuman: two?") + "\\n\\nAssistant: Yes",
-                   transcript("one?", " no. \\n\\nHuman: two?") + "\\n\\nAssistant: Never!"));
+  const worded_feedback f = feedback_lines(
+      choice(transcript("one?", " no. \\n\\nHuman: two?") + "\\n\\nAssistant: Yes",
+             transcript("one?", " no. \\n\\nHuman: two?") + "\\n\\nAssistant: Never!"));
   REQUIRE(f.duels.size() == 1);
   CHECK(f.duels[0].prompt == words{"human", ":", "one", "?", "assistant", ":", "no", ".", "human",
                                    ":", "two", "?", "assistant", ":"});
@@ -81,9 +83,10 @@ TEST_CASE("transcripts are split at the last turn of the assistant") {
 
 TEST_CASE("transcripts that cannot be compared are left out and counted") {
   const std::string good = choice(transcript("q", " a"), transcript("q", " b"));
-  const worded_feedback f = lines(good + choice(transcript("q", " a"), transcript("other", " b")) +
-                                  choice(transcript("q", ""), transcript("q", " b")) +
-                                  choice(transcript("q", " "), transcript("q", " b")) + good);
+  const worded_feedback f =
+      feedback_lines(good + choice(transcript("q", " a"), transcript("other", " b")) +
+                     choice(transcript("q", ""), transcript("q", " b")) +
+                     choice(transcript("q", " "), transcript("q", " b")) + good);
   CHECK(f.duels.size() == 2);
   REQUIRE(f.notes.size() == 3);
   CHECK(contains(f.notes[0], "Left out 1 rows whose two transcripts differ"));
@@ -107,7 +110,7 @@ TEST_CASE("a user's own thumbs and choices are read without a fingerprint") {
   CHECK_FALSE(f.rows[1].desirable);
 
   const worded_feedback g =
-      lines("{\"prompt\": \"p\", \"chosen\": \"good one\", \"rejected\": \"bad\"}");
+      feedback_lines("{\"prompt\": \"p\", \"chosen\": \"good one\", \"rejected\": \"bad\"}");
   REQUIRE(g.duels.size() == 1);
   CHECK(g.duels[0].chosen == words{"good", "one"});
 }

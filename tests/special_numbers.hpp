@@ -1,0 +1,11 @@
+// What is no ordinary number. In float, which becomes double without a word.
+#pragma once
+
+#include <limits>
+
+namespace testing {
+
+inline constexpr double infinity = std::numeric_limits<double>::infinity();
+inline constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+
+}  // namespace testing
