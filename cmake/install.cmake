@@ -1,5 +1,5 @@
-# Install rules: headers, archive, shared library, CMake package and pkg-config files. Everything that is installed
-# finds its neighbours relative to itself, so the prefix may be moved.
+# Install rules: headers, archive, shared library, CMake package and pkg-config files. Everything
+# that is installed finds its neighbours relative to itself, so the prefix may be moved.
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 

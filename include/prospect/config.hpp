@@ -24,8 +24,7 @@
 // Between these two, arithmetic means what it says, whatever -ffast-math and its relatives allow a
 // host's own code: what rounding took from a number is computed as a difference that they would
 // cancel, and NaN is looked for where they promise there is none. Every header with a line of
-// arithmetic stands between them; what is called from a host's own functions is safe by itself as
-// well (core/strict.hpp).
+// arithmetic stands between them.
 //
 // Pragmas do not follow a function into its caller: GCC gives what is always inlined the caller's
 // flags. So the primitives of a formula, which stand in a host's own functions, are PROSPECT_APART:

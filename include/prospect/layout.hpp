@@ -29,9 +29,8 @@ struct scored_targets {
 
 }  // namespace detail
 
-/// Rows `[begin(i), end(i))` of a batch belong to sequence `i`. Padded `[B, T]` batches, packed
-/// ones
-/// (`cu_seqlens`) and ranges are the same thing to every function of the library.
+/// Rows `[begin(i), end(i))` of a batch belong to sequence `i`. Batches that are padded (`[B, T]`),
+/// packed (`cu_seqlens`) or given as ranges are the same thing to every function of the library.
 class sequence_layout {
  public:
   /// `sequences` blocks of `length` rows each.

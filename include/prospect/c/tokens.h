@@ -31,11 +31,10 @@ typedef struct prospect_tokens {
   const prospect_layout* layout;     /* read by the functions on sequences alone */
   double temperature;
   double soft_cap;
-  int64_t first_token; /* token of column 0, where the vocabulary is split */
-  int64_t vocabulary;  /* its whole size */
-  int32_t
-      zero_padding; /* not 0: whoever writes a row of gradients makes columns [columns, pitch) 0 */
-  int32_t reserved; /* 0 */
+  int64_t first_token;  /* token of column 0, where the vocabulary is split */
+  int64_t vocabulary;   /* its whole size */
+  int32_t zero_padding; /* not 0: columns [columns, pitch) of every gradient row become 0 */
+  int32_t reserved;     /* 0 */
 } prospect_tokens;
 
 /* What the forward pass writes, all in one pass over the logits; see prospect/tokens.hpp.

@@ -14,10 +14,10 @@ namespace prospect::inline v1::detail {
 /// elements further apart.
 inline constexpr std::int64_t most_bytes = std::int64_t{1} << 47;
 
-/// count x size, or more than `most_bytes` if it is; never overflows.
-PROSPECT_INLINE constexpr std::int64_t product(std::int64_t count, std::int64_t size) noexcept {
+/// a b, or more than `most_bytes` if it is; never overflows.
+PROSPECT_INLINE constexpr std::int64_t product(std::int64_t a, std::int64_t b) noexcept {
   std::int64_t bytes = 0;
-  const bool overflows = __builtin_mul_overflow(count, size, &bytes);
+  const bool overflows = __builtin_mul_overflow(a, b, &bytes);
   return overflows || bytes > most_bytes || bytes < -most_bytes ? most_bytes + 1 : bytes;
 }
 
@@ -36,7 +36,8 @@ PROSPECT_INLINE const char* row_problem(const void* data, std::int64_t size, std
   if (size < 0) return "has a negative size";
   if (size == 0) return nullptr;
   // Nearly every row is told by two comparisons: for these, no product comes near the limit.
-  const bool ordinary = size <= std::int64_t{1} << 31 && stride <= 1 << 12 && stride >= -(1 << 12);
+  const bool ordinary =
+      size <= std::int64_t{1} << 31 && stride <= 1 << 12 && stride >= -(1 << 12) && width <= 8;
   if (!ordinary &&
       (product(size, width) > most_bytes || product(stride, width) > most_bytes ||
        product(size - 1, product(stride < 0 ? -stride : stride, width)) > most_bytes)) {

@@ -9,7 +9,7 @@
 // 1 if a macro is defined as 1, else 0, as digits of a name.
 #define PROSPECT_IF_1 0,
 #define PROSPECT_SECOND(first, second, ...) second
-#define PROSPECT_PICK(maybe_two) PROSPECT_SECOND(maybe_two 1, 0, 0)
+#define PROSPECT_PICK(maybe_two) PROSPECT_SECOND(maybe_two 1, 0, 0)  // NOLINT(bugprone-macro-*)
 #define PROSPECT_IF(value) PROSPECT_PICK(PROSPECT_IF_##value)
 #define PROSPECT_DIGIT(macro) PROSPECT_IF(macro)
 #define PROSPECT_PASTE(a, b, c, d, e, f, g, h) a##b##c##d##e##f##g##h

@@ -1,6 +1,5 @@
-// Arithmetic that holds under any compiler flag: what is not a number is told by its bits, and a
-// rounded intermediate stays the rounded number it is. -ffinite-math-only lets a compiler decide
-// such questions without looking; -fassociative-math lets it cancel (t + magic) - magic.
+// What is a number under any compiler flag: told by its bits, because -ffinite-math-only lets a
+// compiler decide such questions without looking.
 #pragma once
 
 #include <prospect/core/dtype.hpp>
@@ -31,26 +30,6 @@ PROSPECT_HD constexpr bool is_nan(R x) noexcept {
 template <std::floating_point R>
 PROSPECT_HD constexpr bool is_finite(R x) noexcept {
   return magnitude_bits(x) < infinity_bits<R>;
-}
-
-/// x as it was rounded: no flag lets the compiler look through this. Costs no instruction. Only for
-/// what is inlined into a host's own functions, which no pragma of ours reaches.
-template <class X>
-PROSPECT_HD constexpr X as_rounded(X x) noexcept {
-#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__)
-#if !defined(__CUDA_ARCH__) && defined(__GNUC__)
-  if (!__builtin_is_constant_evaluated()) {
-#if defined(__aarch64__)
-    asm("" : "+w"(x));
-#elif defined(__AVX512F__)
-    asm("" : "+v"(x));
-#else
-    asm("" : "+x"(x));
-#endif
-  }
-#endif
-#endif
-  return x;
 }
 
 }  // namespace prospect::inline v1::detail

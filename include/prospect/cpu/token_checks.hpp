@@ -37,16 +37,8 @@ void check_indices(std::string_view name, const Indices& indices, std::int64_t e
 /// A mask may be left out.
 inline void check_mask(const mask_row& mask, std::int64_t rows) {
   if (mask.empty()) return;
-  if (mask.size() != rows) {
-    reject("mask", "has " + std::to_string(mask.size()) + " elements, " + std::to_string(rows) +
-                       " are needed");
-  }
+  if (mask.size() != rows) wrong_size("mask", mask.size(), rows);
   describes_memory("mask", mask.problem());
-}
-
-inline logit_map map_of(const token_options& options) {
-  parameters(prospect::detail::problem(options, 0));
-  return prospect::detail::maps_of(options).all;
 }
 
 template <class T>

@@ -45,7 +45,8 @@ inline void check_lengths(const sequence_layout& layout, std::int64_t rows) {
 /// while, as many as so many rows make.
 template <executor E, class Body>
 void for_each_run(std::int64_t n, std::int64_t rows, E& on, const Body& body) {
-  constexpr std::int64_t rows_per_run = 1 << 14, most_runs = 256;
+  constexpr std::int64_t rows_per_run = 1 << 14;
+  constexpr std::int64_t most_runs = 256;
   n = (std::min)(n, prospect::detail::most_bytes);  // never reached, and so a compiler knows it
   const std::int64_t runs = (std::min)({rows / rows_per_run, n, most_runs});
   if (runs < 2) return body(0, n);
@@ -96,20 +97,21 @@ void sequence_sums(strided_span<const std::type_identity_t<R>> log_prob, index_r
   if (out.log_prob.empty() && out.tokens.empty()) return;
   const prospect::detail::default_float_mode mode;
   detail::with_targets(scored, [&](const auto& scored_by) {
+    const auto sum_up = [&](std::int64_t i) {
+      const std::int64_t end = layout.end(i);
+      double sum = 0;
+      std::int32_t tokens = 0;
+      for (std::int64_t t = layout.begin(i); t < end; ++t) {
+        if (scored_by[t] == ignored_target) continue;
+        sum += log_prob[t];
+        ++tokens;
+      }
+      if (!out.log_prob.empty()) out.log_prob[i] = sum;
+      if (!out.tokens.empty()) out.tokens[i] = tokens;
+    };
     detail::for_each_run(layout.sequences(), targets.size(), on,
                          [&](std::int64_t first, std::int64_t last) {
-                           for (std::int64_t i = first; i < last; ++i) {
-                             const std::int64_t end = layout.end(i);
-                             double sum = 0;
-                             std::int32_t tokens = 0;
-                             for (std::int64_t t = layout.begin(i); t < end; ++t) {
-                               if (scored_by[t] == ignored_target) continue;
-                               sum += log_prob[t];
-                               ++tokens;
-                             }
-                             if (!out.log_prob.empty()) out.log_prob[i] = sum;
-                             if (!out.tokens.empty()) out.tokens[i] = tokens;
-                           }
+                           for (std::int64_t i = first; i < last; ++i) sum_up(i);
                          });
   });
 }

@@ -13,14 +13,14 @@ namespace prospect::inline v1::cuda {
 namespace detail {
 
 template <class R, class Loss>
-constexpr void must_be_paired() {
+PROSPECT_INLINE constexpr void must_be_paired() {
   static_assert(paired_loss<Loss, R>,
                 "prospect: a paired batch needs a paired loss: a trivially copyable type with "
                 "`template <class T> PROSPECT_HD T operator()(const prospect::pair<T>&) const`, "
                 "built from prospect's primitives");
 }
 template <class R, class Loss>
-constexpr void must_be_unpaired() {
+PROSPECT_INLINE constexpr void must_be_unpaired() {
   static_assert(
       unpaired_loss<Loss, R>,
       "prospect: an unpaired batch needs an unpaired loss: a trivially copyable type with "
@@ -29,15 +29,15 @@ constexpr void must_be_unpaired() {
 }
 
 template <class Loss>
-const char* loss_problem(const Loss& loss, const denominator& by) {
+static const char* loss_problem(const Loss& loss, const denominator& by) {
   if (const char* why = prospect::problem(loss)) return why;
   return by.valid() ? nullptr : "normaliser needs a positive, finite count";
 }
 
 /// A missing reference is never a zero one, and a margin is never dropped.
 template <class R, class Loss>
-const char* reads_problem(const Loss& loss, bool references_given, bool tokens_given,
-                          bool margin_given) {
+static const char* reads_problem(const Loss& loss, bool references_given, bool tokens_given,
+                                 bool margin_given) {
   if (!references_given && reads_reference<R>(loss)) {
     return "reference is missing, and this loss reads it (a zero reference must be passed)";
   }
@@ -54,7 +54,7 @@ const char* reads_problem(const Loss& loss, bool references_given, bool tokens_g
 }
 
 /// Of results per pair.
-inline const char* results_problem(const paired_outputs<>& out, std::int64_t n) {
+static inline const char* results_problem(const paired_outputs<>& out, std::int64_t n) {
   return first_of(output_problem<"loss">(out.loss, n),
                   output_problem<"d_policy_chosen">(out.d_policy_chosen, n),
                   output_problem<"d_policy_rejected">(out.d_policy_rejected, n),
@@ -64,8 +64,8 @@ inline const char* results_problem(const paired_outputs<>& out, std::int64_t n) 
 
 /// With arithmetic in R.
 template <class R, class Loss>
-const char* pairs_problem(const Loss& loss, const paired_batch<>& in, const paired_outputs<>& out,
-                          const denominator& by) {
+static const char* pairs_problem(const Loss& loss, const paired_batch<>& in,
+                                 const paired_outputs<>& out, const denominator& by) {
   must_be_paired<R, Loss>();
   const std::int64_t n = in.policy_chosen.size();
   if (const char* why =
@@ -88,13 +88,14 @@ const char* pairs_problem(const Loss& loss, const paired_batch<>& in, const pair
 /// Indices lie on the device: one that names no sequence, and a sequence that is named twice, show
 /// when the kernel runs.
 template <class R, class Loss>
-const char* pairs_problem(const Loss& loss, const indexed_pairs& in, const indexed_outputs& out,
-                          const denominator& by) {
+static const char* pairs_problem(const Loss& loss, const indexed_pairs& in,
+                                 const indexed_outputs& out, const denominator& by) {
   must_be_paired<R, Loss>();
   const std::int64_t n = in.chosen.size();
   const std::int64_t sequences = in.policy.size();
   if (const char* why = first_of(
-          loss_problem(loss, by), input_problem<"policy">(in.policy, sequences),
+          loss_problem(loss, by), sequences == 0 && n > 0 ? "policy is missing" : nullptr,
+          input_problem<"policy">(in.policy, sequences),
           option_problem<"reference">(in.reference, sequences),
           option_problem<"tokens">(in.tokens, sequences),
           in.chosen.problem() == nullptr ? nullptr : "chosen is no row of indices in any memory",
@@ -111,8 +112,8 @@ const char* pairs_problem(const Loss& loss, const indexed_pairs& in, const index
 }
 
 template <class R, class Loss>
-const char* completions_problem(const Loss& loss, const unpaired_batch<>& in,
-                                const unpaired_outputs<>& out, const denominator& by) {
+static const char* completions_problem(const Loss& loss, const unpaired_batch<>& in,
+                                       const unpaired_outputs<>& out, const denominator& by) {
   must_be_unpaired<R, Loss>();
   const std::int64_t n = in.policy.size();
   if (const char* why = first_of(
@@ -131,56 +132,56 @@ const char* completions_problem(const Loss& loss, const unpaired_batch<>& in,
 
 /// Why `evaluate` would refuse these arguments, or nullptr.
 template <storage S, class Loss>
-const char* problem(const Loss& loss, const paired_batch<S>& in, const paired_outputs<S>& out,
-                    const denominator& by) {
+static const char* problem(const Loss& loss, const paired_batch<S>& in,
+                           const paired_outputs<S>& out, const denominator& by) {
   return detail::pairs_problem<compute_t<S>>(loss, prospect::detail::any_rows(in),
                                              prospect::detail::any_rows(out), by);
 }
 template <class Loss>
-const char* problem(const Loss& loss, const paired_batch<>& in, const paired_outputs<>& out,
-                    const denominator& by) {
+static const char* problem(const Loss& loss, const paired_batch<>& in, const paired_outputs<>& out,
+                           const denominator& by) {
   return prospect::detail::in_fp64(in) ? detail::pairs_problem<double>(loss, in, out, by)
                                        : detail::pairs_problem<float>(loss, in, out, by);
 }
 template <class Loss>
-const char* problem(const Loss& loss, const indexed_pairs& in, const indexed_outputs& out,
-                    const denominator& by) {
+static const char* problem(const Loss& loss, const indexed_pairs& in, const indexed_outputs& out,
+                           const denominator& by) {
   return prospect::detail::in_fp64(prospect::detail::any_rows(in))
              ? detail::pairs_problem<double>(loss, in, out, by)
              : detail::pairs_problem<float>(loss, in, out, by);
 }
 template <storage S, class Loss>
-const char* problem(const Loss& loss, const unpaired_batch<S>& in, const unpaired_outputs<S>& out,
-                    const denominator& by) {
+static const char* problem(const Loss& loss, const unpaired_batch<S>& in,
+                           const unpaired_outputs<S>& out, const denominator& by) {
   return detail::completions_problem<compute_t<S>>(loss, prospect::detail::any_rows(in),
                                                    prospect::detail::any_rows(out), by);
 }
 template <class Loss>
-const char* problem(const Loss& loss, const unpaired_batch<>& in, const unpaired_outputs<>& out,
-                    const denominator& by) {
+static const char* problem(const Loss& loss, const unpaired_batch<>& in,
+                           const unpaired_outputs<>& out, const denominator& by) {
   return prospect::detail::in_fp64(in) ? detail::completions_problem<double>(loss, in, out, by)
                                        : detail::completions_problem<float>(loss, in, out, by);
 }
 
 /// Of the point that `evaluate` is given, for arithmetic in R.
 template <std::floating_point R = double>
-const char* problem(const reference_point& point) {
+static const char* problem(const reference_point& point) {
   using prospect::detail::is_finite;
   return is_finite(static_cast<R>(point.z)) && is_finite(point.raw)
              ? nullptr
              : "reference_point must be finite, z and raw";
 }
 template <std::floating_point R = double>
-const char* problem(const cross_class&) {
+static const char* problem(const cross_class&) {
   return nullptr;
 }
 template <std::floating_point R = double>
-const char* problem(const observed_point& point) {
+static const char* problem(const observed_point& point) {
   return point.mismatched == nullptr ? "observed_point.mismatched is null" : nullptr;
 }
 /// Rows that were forgotten are no batch in which nothing was observed.
 template <std::floating_point R = double, class S>
-const char* problem(const mismatched_batch<S>& batch) {
+static const char* problem(const mismatched_batch<S>& batch) {
   const std::int64_t n = batch.policy.size();
   if (n == 0) {
     return "mismatched policy is missing: a batch without mismatched completions has rows of 0 "
@@ -192,7 +193,7 @@ const char* problem(const mismatched_batch<S>& batch) {
 }
 
 template <std::floating_point R = double, class S>
-const char* problem(const detail::point_source<S>& point) {
+static const char* problem(const detail::point_source<S>& point) {
   switch (point.kind) {
     case detail::point_kind::given:
       return problem<R>(point.given);

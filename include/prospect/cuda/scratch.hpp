@@ -24,31 +24,33 @@ namespace prospect::inline v1::cuda {
 class scratch {
  public:
   PROSPECT_INLINE constexpr scratch() = default;
-  constexpr scratch(void* data, std::size_t size) noexcept
+  PROSPECT_INLINE constexpr scratch(void* data, std::size_t size) noexcept
       : data_{static_cast<std::byte*>(data)}, size_{size} {}
   /// Asks a launcher to write the size it needs to `bytes` and to do nothing else.
-  static constexpr scratch size_into(std::size_t& bytes) noexcept {
+  PROSPECT_INLINE static constexpr scratch size_into(std::size_t& bytes) noexcept {
     scratch s;
     s.needed_ = &bytes;
     return s;
   }
 
-  constexpr bool counting() const noexcept { return needed_ != nullptr; }
+  PROSPECT_INLINE constexpr bool counting() const noexcept { return needed_ != nullptr; }
   /// Ends the carving: hands out the size if it was asked for; false if the memory is too small.
-  constexpr bool suffices() const noexcept {
+  PROSPECT_INLINE constexpr bool suffices() const noexcept {
     if (counting()) *needed_ = used_;
     return counting() || used_ <= size_;
   }
   /// The next `count` objects. Points to nothing that may be used before `suffices` said so.
   template <class T>
-  T* carve(std::size_t count) noexcept {
+  PROSPECT_INLINE T* carve(std::size_t count) noexcept {
     static_assert(alignof(T) <= alignment);
     std::byte* const here = data_ == nullptr ? nullptr : data_ + used_;
     used_ += (count * sizeof(T) + alignment - 1) / alignment * alignment;
     return reinterpret_cast<T*>(here);
   }
   /// Whether the memory is aligned as that of cudaMalloc is.
-  bool aligned() const noexcept { return reinterpret_cast<std::uintptr_t>(data_) % alignment == 0; }
+  PROSPECT_INLINE bool aligned() const noexcept {
+    return reinterpret_cast<std::uintptr_t>(data_) % alignment == 0;
+  }
 
  private:
   static constexpr std::size_t alignment = 256;

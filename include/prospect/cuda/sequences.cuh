@@ -5,6 +5,9 @@
 // Whatever rows and outputs point to lies on the device. A launcher checks what the host can see
 // before any work (`problem` says what is wrong), puts its kernels on `stream` and returns: it
 // allocates nothing, waits for nothing, reads nothing back, and can be captured in a graph.
+//
+// Launchers are static, as their kernels are: a unit launches what was compiled with it, for its
+// own architectures and the processor it was meant for.
 #pragma once
 
 #include <prospect/cuda/checks.hpp>
@@ -20,16 +23,16 @@ namespace detail {
 
 /// With arithmetic in R.
 template <class R, class Loss>
-cudaError_t evaluate_in(const Loss& loss, const paired_batch<>& in, const paired_outputs<>& out,
-                        const denominator& by, paired_metrics* metrics, scratch space,
-                        cudaStream_t stream) {
+static cudaError_t evaluate_in(const Loss& loss, const paired_batch<>& in,
+                               const paired_outputs<>& out, const denominator& by,
+                               paired_metrics* metrics, scratch space, cudaStream_t stream) {
   if (pairs_problem<R>(loss, in, out, by) != nullptr) return cudaErrorInvalidValue;
   return run(paired_job<mixed, Loss, R>{loss, in, out, by, metrics}, space, stream);
 }
 template <class R, class Loss>
-cudaError_t evaluate_in(const Loss& loss, const indexed_pairs& in, const indexed_outputs& out,
-                        const denominator& by, paired_metrics* metrics, scratch space,
-                        cudaStream_t stream) {
+static cudaError_t evaluate_in(const Loss& loss, const indexed_pairs& in,
+                               const indexed_outputs& out, const denominator& by,
+                               paired_metrics* metrics, scratch space, cudaStream_t stream) {
   if (pairs_problem<R>(loss, in, out, by) != nullptr) return cudaErrorInvalidValue;
   named_pairs among{.which = {in.chosen, in.rejected, out.d_policy},
                     .pairs = in.chosen.size(),
@@ -53,17 +56,18 @@ cudaError_t evaluate_in(const Loss& loss, const indexed_pairs& in, const indexed
              space, stream);
 }
 template <class R, class Loss>
-cudaError_t evaluate_in(const Loss& loss, const unpaired_batch<>& in,
-                        const point_source<mixed>& point, const unpaired_outputs<>& out,
-                        const denominator& by, unpaired_metrics* metrics, scratch space,
-                        cudaStream_t stream) {
+static cudaError_t evaluate_in(const Loss& loss, const unpaired_batch<>& in,
+                               const point_source<mixed>& point, const unpaired_outputs<>& out,
+                               const denominator& by, unpaired_metrics* metrics, scratch space,
+                               cudaStream_t stream) {
   if (completions_problem<R>(loss, in, out, by) != nullptr || problem<R>(point) != nullptr) {
     return cudaErrorInvalidValue;
   }
   return run(unpaired_job<mixed, Loss, R>{loss, in, point, out, by, metrics}, space, stream);
 }
 template <class R>
-cudaError_t mismatched_kl_in(const mismatched_batch<>& batch, scratch space, cudaStream_t stream) {
+static cudaError_t mismatched_kl_in(const mismatched_batch<>& batch, scratch space,
+                                    cudaStream_t stream) {
   if (problem<R>(batch) != nullptr || batch.observed == nullptr) return cudaErrorInvalidValue;
   return run(mismatched_job<mixed, R>{batch}, space, stream);
 }
@@ -82,16 +86,18 @@ cudaError_t mismatched_kl_in(const mismatched_batch<>& batch, scratch space, cud
 /// @param space is only taken where there is more than one launch.
 /// @returns cudaErrorInvalidValue where `problem` says why, or what the launch returned.
 template <class Loss>
-cudaError_t evaluate(const Loss& loss, const paired_batch<>& in, const paired_outputs<>& out,
-                     denominator by, paired_metrics* metrics, scratch space, cudaStream_t stream) {
+static cudaError_t evaluate(const Loss& loss, const paired_batch<>& in, const paired_outputs<>& out,
+                            denominator by, paired_metrics* metrics, scratch space,
+                            cudaStream_t stream) {
   return prospect::detail::in_fp64(in)
              ? detail::evaluate_in<double>(loss, in, out, by, metrics, space, stream)
              : detail::evaluate_in<float>(loss, in, out, by, metrics, space, stream);
 }
 /// The same where all rows are made of S: a kernel of its own, without a choice for each row.
 template <storage S, class Loss>
-cudaError_t evaluate(const Loss& loss, const paired_batch<S>& in, const paired_outputs<S>& out,
-                     denominator by, paired_metrics* metrics, scratch space, cudaStream_t stream) {
+static cudaError_t evaluate(const Loss& loss, const paired_batch<S>& in,
+                            const paired_outputs<S>& out, denominator by, paired_metrics* metrics,
+                            scratch space, cudaStream_t stream) {
   if (problem(loss, in, out, by) != nullptr) return cudaErrorInvalidValue;
   return detail::run(detail::paired_job<S, Loss>{loss, in, out, by, metrics}, space, stream);
 }
@@ -102,8 +108,9 @@ cudaError_t evaluate(const Loss& loss, const paired_batch<S>& in, const paired_o
 ///
 /// @param space is taken for `d_policy`, too: 4 bytes for a sequence.
 template <class Loss>
-cudaError_t evaluate(const Loss& loss, const indexed_pairs& in, const indexed_outputs& out,
-                     denominator by, paired_metrics* metrics, scratch space, cudaStream_t stream) {
+static cudaError_t evaluate(const Loss& loss, const indexed_pairs& in, const indexed_outputs& out,
+                            denominator by, paired_metrics* metrics, scratch space,
+                            cudaStream_t stream) {
   return prospect::detail::in_fp64(prospect::detail::any_rows(in))
              ? detail::evaluate_in<double>(loss, in, out, by, metrics, space, stream)
              : detail::evaluate_in<float>(loss, in, out, by, metrics, space, stream);
@@ -120,9 +127,9 @@ cudaError_t evaluate(const Loss& loss, const indexed_pairs& in, const indexed_ou
 ///
 /// Otherwise as for pairs; large batches take up to three launches.
 template <class Loss, class Point>
-cudaError_t evaluate(const Loss& loss, const unpaired_batch<>& in, const Point& point,
-                     const unpaired_outputs<>& out, denominator by, unpaired_metrics* metrics,
-                     scratch space, cudaStream_t stream) {
+static cudaError_t evaluate(const Loss& loss, const unpaired_batch<>& in, const Point& point,
+                            const unpaired_outputs<>& out, denominator by,
+                            unpaired_metrics* metrics, scratch space, cudaStream_t stream) {
   static_assert(std::is_convertible_v<Point, detail::point_source<mixed>>,
                 "prospect: the point must be a reference_point, an observed_point, a "
                 "mismatched_batch, or cross_class");
@@ -132,9 +139,9 @@ cudaError_t evaluate(const Loss& loss, const unpaired_batch<>& in, const Point& 
              : detail::evaluate_in<float>(loss, in, source, out, by, metrics, space, stream);
 }
 template <storage S, class Loss, class Point>
-cudaError_t evaluate(const Loss& loss, const unpaired_batch<S>& in, const Point& point,
-                     const unpaired_outputs<S>& out, denominator by, unpaired_metrics* metrics,
-                     scratch space, cudaStream_t stream) {
+static cudaError_t evaluate(const Loss& loss, const unpaired_batch<S>& in, const Point& point,
+                            const unpaired_outputs<S>& out, denominator by,
+                            unpaired_metrics* metrics, scratch space, cudaStream_t stream) {
   static_assert(std::is_convertible_v<Point, detail::point_source<S>>,
                 "prospect: the point must be a reference_point, an observed_point, a "
                 "mismatched_batch of the same storage type, or cross_class");
@@ -151,7 +158,8 @@ cudaError_t evaluate(const Loss& loss, const unpaired_batch<S>& in, const Point&
 /// `batch.observed`: all-reduce it where it lies, and give it to `evaluate` as `observed_point`.
 template <class S = mixed>
   requires batch_storage<S>
-cudaError_t mismatched_kl(const mismatched_batch<S>& batch, scratch space, cudaStream_t stream) {
+static cudaError_t mismatched_kl(const mismatched_batch<S>& batch, scratch space,
+                                 cudaStream_t stream) {
   if constexpr (std::same_as<S, mixed>) {
     const bool fp64 =
         prospect::detail::is_fp64(batch.policy) || prospect::detail::is_fp64(batch.reference);

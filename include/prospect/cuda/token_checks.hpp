@@ -24,7 +24,7 @@ inline constexpr int warps = 8;
 inline constexpr std::int64_t grid_limit = (std::int64_t{1} << 31) - 1;
 
 template <literal name, class T>
-const char* matrix_problem(const matrix_view<T>& m) {
+static const char* matrix_problem(const matrix_view<T>& m) {
   if (m.rows < 0 || m.columns < 0) return says<name, "have a negative size">;
   if (m.rows > 1 && m.pitch < m.columns) return says<name, "have a pitch below their columns">;
   if (prospect::detail::view_problem(m) == nullptr) return nullptr;
@@ -34,7 +34,7 @@ const char* matrix_problem(const matrix_view<T>& m) {
 
 /// Of a matrix that kernels over rows of logits run on.
 template <literal name, class T>
-const char* tiles_problem(const matrix_view<T>& m) {
+static const char* tiles_problem(const matrix_view<T>& m) {
   if (const char* why = matrix_problem<name>(m)) return why;
   if (m.columns > std::int64_t{1} << 30) return says<name, "have more than 2^30 columns">;
   if (m.rows > std::int64_t{1} << 27) return says<name, "have more than 2^27 rows">;
@@ -47,33 +47,33 @@ const char* tiles_problem(const matrix_view<T>& m) {
 
 /// How many columns of padding a gradient's rows end with that are to be written.
 template <class T>
-std::int64_t padding_of(const matrix_view<T>& gradient, const token_options& options) {
+static std::int64_t padding_of(const matrix_view<T>& gradient, const token_options& options) {
   return options.zero_padding && gradient.pitch > gradient.columns
              ? gradient.pitch - gradient.columns
              : 0;
 }
 /// Padding that is written is memory, too.
 template <literal name, class T>
-const char* padding_problem(const matrix_view<T>& m, const token_options& options) {
+static const char* padding_problem(const matrix_view<T>& m, const token_options& options) {
   const std::int64_t padding = padding_of(m, options);
   return padding == 0 ? nullptr : tiles_problem<name>(matrix_view<T>{m.data, m.rows, m.pitch});
 }
 
 /// Of indices or a mask, which know themselves what memory they describe.
 template <literal name, class Row>
-const char* own_problem(const Row& row, std::int64_t rows) {
+static const char* own_problem(const Row& row, std::int64_t rows) {
   if (row.size() != rows) return says<name, "must have an element for each row of the batch">;
   return row.problem() == nullptr
              ? nullptr
              : says<name, "has no data, is misaligned, or larger than any memory">;
 }
-inline const char* mask_problem(const mask_row& mask, std::int64_t rows) {
+static inline const char* mask_problem(const mask_row& mask, std::int64_t rows) {
   return mask.empty() ? nullptr : own_problem<"mask">(mask, rows);
 }
 
 template <class T>
-const char* logits_problem(const matrix_view<T>& logits, const index_row& targets,
-                           const token_options& options) {
+static const char* logits_problem(const matrix_view<T>& logits, const index_row& targets,
+                                  const token_options& options) {
   if (const char* why = tiles_problem<"logits">(logits)) return why;
   if (const char* why = prospect::detail::problem(options, logits.columns)) return why;
   return first_of(own_problem<"targets">(targets, logits.rows),
@@ -81,7 +81,7 @@ const char* logits_problem(const matrix_view<T>& logits, const index_row& target
                   mask_problem(options.mask, logits.rows));
 }
 
-inline const char* outputs_problem(const token_outputs<float>& out, std::int64_t rows) {
+static inline const char* outputs_problem(const token_outputs<float>& out, std::int64_t rows) {
   return first_of(output_problem<"log_prob">(out.log_prob, rows),
                   output_problem<"lse">(out.lse, rows),
                   output_problem<"entropy">(out.entropy, rows),
@@ -92,7 +92,7 @@ inline const char* outputs_problem(const token_outputs<float>& out, std::int64_t
 
 /// Offsets and ranges lie on the device: a layout is only known to be wrong where that shows
 /// without them.
-inline const char* layout_problem(const sequence_layout& layout, std::int64_t rows) {
+static inline const char* layout_problem(const sequence_layout& layout, std::int64_t rows) {
   if (layout.sequences() < 0 || layout.sequences() > grid_limit) {
     return "layout has a negative number of sequences, or more than 2^31 - 1";
   }
@@ -103,9 +103,9 @@ inline const char* layout_problem(const sequence_layout& layout, std::int64_t ro
 }
 
 template <class T, class U>
-const char* gradient_problem(const matrix_view<T>& logits, const matrix_view<U>& gradient,
-                             const index_row& targets, strided_span<const float> log_prob,
-                             strided_span<const double> lse, const token_options& options) {
+static const char* gradient_problem(const matrix_view<T>& logits, const matrix_view<U>& gradient,
+                                    const index_row& targets, strided_span<const float> log_prob,
+                                    strided_span<const double> lse, const token_options& options) {
   if (const char* why = logits_problem(logits, targets, options)) return why;
   if (const char* why = tiles_problem<"gradient">(gradient)) return why;
   if (const char* why = padding_problem<"gradient">(gradient, options)) return why;
@@ -123,8 +123,8 @@ namespace prospect::inline v1::cuda {
 /// Why `token_log_probs` or `token_log_probs_and_gradient` would refuse these arguments, or
 /// nullptr.
 template <class T>
-const char* problem(const matrix_view<T>& logits, const index_row& targets,
-                    const token_outputs<float>& out, const token_options& options) {
+static const char* problem(const matrix_view<T>& logits, const index_row& targets,
+                           const token_outputs<float>& out, const token_options& options) {
   if (const char* why = detail::logits_problem(logits, targets, options)) return why;
   if (options.vocabulary != 0 && options.vocabulary != logits.columns) {
     return "vocabulary is split here: use vocabulary_partials";
@@ -137,10 +137,10 @@ const char* problem(const matrix_view<T>& logits, const index_row& targets,
 
 /// Of `logits_gradient` with one coefficient.
 template <class T, class U>
-const char* problem(const matrix_view<T>& logits, const matrix_view<U>& gradient,
-                    const index_row& targets, strided_span<const float> log_prob,
-                    strided_span<const double> lse, strided_span<const float> d_token,
-                    const token_options& options) {
+static const char* problem(const matrix_view<T>& logits, const matrix_view<U>& gradient,
+                           const index_row& targets, strided_span<const float> log_prob,
+                           strided_span<const double> lse, strided_span<const float> d_token,
+                           const token_options& options) {
   if (const char* why =
           detail::gradient_problem(logits, gradient, targets, log_prob, lse, options)) {
     return why;
@@ -149,10 +149,11 @@ const char* problem(const matrix_view<T>& logits, const matrix_view<U>& gradient
 }
 /// With two.
 template <class T, class U>
-const char* problem(const matrix_view<T>& logits, const matrix_view<U>& gradient,
-                    const index_row& targets, strided_span<const float> log_prob,
-                    strided_span<const double> lse, const token_coefficients<float>& coefficients,
-                    const token_options& options) {
+static const char* problem(const matrix_view<T>& logits, const matrix_view<U>& gradient,
+                           const index_row& targets, strided_span<const float> log_prob,
+                           strided_span<const double> lse,
+                           const token_coefficients<float>& coefficients,
+                           const token_options& options) {
   if (const char* why =
           detail::gradient_problem(logits, gradient, targets, log_prob, lse, options)) {
     return why;
@@ -164,17 +165,17 @@ const char* problem(const matrix_view<T>& logits, const matrix_view<U>& gradient
 
 /// Of `vocabulary_partials`.
 template <class T>
-const char* problem(const matrix_view<T>& logits, const index_row& targets,
-                    strided_span<vocabulary_partial> out, const token_options& options) {
+static const char* problem(const matrix_view<T>& logits, const index_row& targets,
+                           strided_span<vocabulary_partial> out, const token_options& options) {
   if (const char* why = detail::logits_problem(logits, targets, options)) return why;
   return detail::first_of(detail::input_problem<"partials">(out, logits.rows),
                           detail::output_problem<"partials">(out, logits.rows));
 }
 
 /// Of `token_log_probs` of gathered partials.
-inline const char* problem(const matrix_view<const vocabulary_partial>& parts,
-                           const index_row& targets, const token_outputs<float>& out,
-                           const mask_row& mask = {}) {
+static inline const char* problem(const matrix_view<const vocabulary_partial>& parts,
+                                  const index_row& targets, const token_outputs<float>& out,
+                                  const mask_row& mask = {}) {
   if (const char* why = detail::matrix_problem<"parts">(parts)) return why;
   if (parts.rows == 0) return "parts are none";
   if (parts.columns > std::int64_t{1} << 27) return "parts are of more than 2^27 tokens";
@@ -185,9 +186,9 @@ inline const char* problem(const matrix_view<const vocabulary_partial>& parts,
 
 /// Of `sequence_sums`.
 template <class R>
-const char* problem(strided_span<const R> log_prob, const index_row& targets,
-                    const sequence_layout& layout, const sequence_outputs& out,
-                    const mask_row& mask = {}) {
+static const char* problem(strided_span<const R> log_prob, const index_row& targets,
+                           const sequence_layout& layout, const sequence_outputs& out,
+                           const mask_row& mask = {}) {
   const std::int64_t rows = targets.size();
   if (const char* why = detail::first_of(
           detail::own_problem<"targets">(targets, rows),
@@ -207,9 +208,9 @@ const char* problem(strided_span<const R> log_prob, const index_row& targets,
 
 /// Of `spread`.
 template <class R>
-const char* problem(const const_any_row& d_sequence, const index_row& targets,
-                    const sequence_layout& layout, strided_span<R> d_token,
-                    const mask_row& mask = {}) {
+static const char* problem(const const_any_row& d_sequence, const index_row& targets,
+                           const sequence_layout& layout, strided_span<R> d_token,
+                           const mask_row& mask = {}) {
   const std::int64_t rows = targets.size();
   return detail::first_of(detail::own_problem<"targets">(targets, rows),
                           detail::layout_problem(layout, rows), detail::mask_problem(mask, rows),
@@ -220,8 +221,8 @@ const char* problem(const const_any_row& d_sequence, const index_row& targets,
 
 /// Of `shift_targets`.
 template <class Index>
-const char* problem(const index_row& labels, const sequence_layout& layout,
-                    strided_span<Index> targets) {
+static const char* problem(const index_row& labels, const sequence_layout& layout,
+                           strided_span<Index> targets) {
   const std::int64_t rows = labels.size();
   return detail::first_of(detail::own_problem<"labels">(labels, rows),
                           detail::layout_problem(layout, rows),
@@ -231,7 +232,7 @@ const char* problem(const index_row& labels, const sequence_layout& layout,
 
 /// Of `scale_rows`.
 template <class T>
-const char* problem(const matrix_view<T>& matrix, strided_span<const float> factors) {
+static const char* problem(const matrix_view<T>& matrix, strided_span<const float> factors) {
   if (const char* why = detail::tiles_problem<"rows of the matrix">(matrix)) return why;
   return detail::input_problem<"factors">(factors, matrix.rows);
 }

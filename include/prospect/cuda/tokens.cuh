@@ -5,6 +5,9 @@
 // see before any work (`problem` says what is wrong), puts its kernels on `stream` and returns: it
 // allocates nothing, waits for nothing, reads nothing back, and can be captured in a graph. What
 // the host cannot see is safe: a target outside the vocabulary makes its row NaN.
+//
+// Launchers are static, as their kernels are: a unit launches what was compiled with it, for its
+// own architectures and the processor it was meant for.
 #pragma once
 
 #include <prospect/cuda/detail/device.cuh>
@@ -25,24 +28,24 @@ concept logits_storage =
 
 namespace detail {
 
-inline column_range range_of(const token_options& options, std::int64_t columns) {
+static inline column_range range_of(const token_options& options, std::int64_t columns) {
   return {options.first_token, options.vocabulary == 0 ? columns : options.vocabulary};
 }
 
-inline row_targets rows_of(const index_row& targets, const token_options& options,
-                           std::int64_t columns) {
+static inline row_targets rows_of(const index_row& targets, const token_options& options,
+                                  std::int64_t columns) {
   return {.tokens = {.targets = targets, .mask = options.mask},
           .maps = prospect::detail::maps_of(options),
           .range = range_of(options, columns)};
 }
 
-inline std::int64_t blocks_for(std::int64_t units, std::int64_t per_block) {
+static inline std::int64_t blocks_for(std::int64_t units, std::int64_t per_block) {
   return (units + per_block - 1) / per_block;
 }
 
 /// Calls run(map, statistics) with the map's type, and std::bool_constant.
 template <class Run>
-cudaError_t with_variant(const token_options& options, bool statistics, const Run& run) {
+static cudaError_t with_variant(const token_options& options, bool statistics, const Run& run) {
   const auto with_statistics = [&](const auto& map) {
     return statistics ? run(map, std::true_type{}) : run(map, std::false_type{});
   };
@@ -53,8 +56,8 @@ cudaError_t with_variant(const token_options& options, bool statistics, const Ru
 
 /// One more launch, where it is asked for and there is something to do.
 template <logits_storage S>
-cudaError_t zero_padding(matrix_view<S> gradient, const token_options& options,
-                         cudaStream_t stream) {
+static cudaError_t zero_padding(matrix_view<S> gradient, const token_options& options,
+                                cudaStream_t stream) {
   if (padding_of(gradient, options) == 0 || gradient.rows == 0) return cudaSuccess;
   return launch(&padding_kernel<S>, blocks_for(gradient.rows, warps), threads, 0, 1, stream,
                 gradient);
@@ -64,9 +67,9 @@ cudaError_t zero_padding(matrix_view<S> gradient, const token_options& options,
 inline constexpr std::int64_t most_tiles_per_block = 512;
 
 template <logits_storage S>
-cudaError_t forward(matrix_view<const S> logits, index_row targets, const token_results& results,
-                    const token_options& options, bool statistics, scratch space,
-                    cudaStream_t stream) {
+static cudaError_t forward(matrix_view<const S> logits, index_row targets,
+                           const token_results& results, const token_options& options,
+                           bool statistics, scratch space, cudaStream_t stream) {
   device_limits device;
   if (const cudaError_t e = device_limits::of_current(device)) return e;
   forward_arguments<S> a{.logits = logits,
@@ -103,10 +106,10 @@ cudaError_t forward(matrix_view<const S> logits, index_row targets, const token_
 }
 
 template <logits_storage S>
-cudaError_t gradient(matrix_view<const S> logits, matrix_view<S> gradient, index_row targets,
-                     strided_span<const float> log_prob, strided_span<const double> lse,
-                     const coefficient_rows& coefficients, const token_options& options,
-                     cudaStream_t stream) {
+static cudaError_t gradient(matrix_view<const S> logits, matrix_view<S> gradient, index_row targets,
+                            strided_span<const float> log_prob, strided_span<const double> lse,
+                            const coefficient_rows& coefficients, const token_options& options,
+                            cudaStream_t stream) {
   if (const cudaError_t e = zero_padding(gradient, options, stream)) return e;
   if (logits.rows == 0 || logits.columns == 0) return cudaSuccess;
   const gradient_arguments<S> a{.logits = logits,
@@ -131,7 +134,8 @@ struct deferred_plan {
   std::size_t shared_memory;
 
   template <storage S>
-  static deferred_plan of(std::int64_t tiles, bool clusters, int most_shared_memory) {
+  PROSPECT_INLINE static deferred_plan of(std::int64_t tiles, bool clusters,
+                                          int most_shared_memory) {
     // A tile for each warp; more only if the largest portable cluster does not reach.
     constexpr int most_blocks = 8;
     int blocks = 1;
@@ -148,8 +152,8 @@ struct deferred_plan {
 };
 
 template <bool resident, bool statistics, logits_storage S, class Map>
-cudaError_t deferred(const deferred_plan& plan, const deferred_arguments<S>& a, const Map& map,
-                     cudaStream_t stream) {
+static cudaError_t deferred(const deferred_plan& plan, const deferred_arguments<S>& a,
+                            const Map& map, cudaStream_t stream) {
   const auto kernel = &deferred_kernel<resident, statistics, S, Map>;
   if (const cudaError_t e =
           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -175,9 +179,10 @@ cudaError_t deferred(const deferred_plan& plan, const deferred_arguments<S>& a, 
 /// @param space takes memory only where there are few rows, or more than 512 tiles in one.
 /// @returns cudaErrorInvalidValue where `problem` says why, or what the launch returned.
 template <logits_storage S>
-cudaError_t token_log_probs(matrix_view<const std::type_identity_t<S>> logits, index_row targets,
-                            const token_outputs<float>& out, const token_options& options,
-                            scratch space, cudaStream_t stream) {
+static cudaError_t token_log_probs(matrix_view<const std::type_identity_t<S>> logits,
+                                   index_row targets, const token_outputs<float>& out,
+                                   const token_options& options, scratch space,
+                                   cudaStream_t stream) {
   if (problem(logits, targets, out, options) != nullptr) return cudaErrorInvalidValue;
   return detail::forward<S>(logits, targets, {.out = out, .partials = {}}, options,
                             out.statistics(), space, stream);
@@ -191,11 +196,12 @@ cudaError_t token_log_probs(matrix_view<const std::type_identity_t<S>> logits, i
 /// `lse` are those `token_log_probs` gave for the same logits and options. Of a split vocabulary
 /// each part is handled alone, with the `log_prob` and `lse` of the whole.
 template <logits_storage S>
-cudaError_t logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
-                            matrix_view<std::type_identity_t<S>> gradient, index_row targets,
-                            strided_span<const float> log_prob, strided_span<const double> lse,
-                            strided_span<const float> d_token, const token_options& options,
-                            cudaStream_t stream) {
+static cudaError_t logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
+                                   matrix_view<std::type_identity_t<S>> gradient, index_row targets,
+                                   strided_span<const float> log_prob,
+                                   strided_span<const double> lse,
+                                   strided_span<const float> d_token, const token_options& options,
+                                   cudaStream_t stream) {
   if (problem(logits, gradient, targets, log_prob, lse, d_token, options) != nullptr) {
     return cudaErrorInvalidValue;
   }
@@ -205,20 +211,22 @@ cudaError_t logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
 
 /// The same in place.
 template <logits_storage S>
-cudaError_t logits_gradient(matrix_view<std::type_identity_t<S>> logits, index_row targets,
-                            strided_span<const float> log_prob, strided_span<const double> lse,
-                            strided_span<const float> d_token, const token_options& options,
-                            cudaStream_t stream) {
+static cudaError_t logits_gradient(matrix_view<std::type_identity_t<S>> logits, index_row targets,
+                                   strided_span<const float> log_prob,
+                                   strided_span<const double> lse,
+                                   strided_span<const float> d_token, const token_options& options,
+                                   cudaStream_t stream) {
   return logits_gradient<S>(logits, logits, targets, log_prob, lse, d_token, options, stream);
 }
 
 /// The same with two coefficients per token; mind their sign (`token_coefficients`).
 template <logits_storage S>
-cudaError_t logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
-                            matrix_view<std::type_identity_t<S>> gradient, index_row targets,
-                            strided_span<const float> log_prob, strided_span<const double> lse,
-                            const token_coefficients<float>& coefficients,
-                            const token_options& options, cudaStream_t stream) {
+static cudaError_t logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
+                                   matrix_view<std::type_identity_t<S>> gradient, index_row targets,
+                                   strided_span<const float> log_prob,
+                                   strided_span<const double> lse,
+                                   const token_coefficients<float>& coefficients,
+                                   const token_options& options, cudaStream_t stream) {
   if (problem(logits, gradient, targets, log_prob, lse, coefficients, options) != nullptr) {
     return cudaErrorInvalidValue;
   }
@@ -238,9 +246,9 @@ cudaError_t logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
 /// blocks; where a row does not fit, and on older devices beyond what one block holds, it is read
 /// twice.
 template <logits_storage S>
-cudaError_t token_log_probs_and_gradient(matrix_view<std::type_identity_t<S>> logits,
-                                         index_row targets, const token_outputs<float>& out,
-                                         const token_options& options, cudaStream_t stream) {
+static cudaError_t token_log_probs_and_gradient(matrix_view<std::type_identity_t<S>> logits,
+                                                index_row targets, const token_outputs<float>& out,
+                                                const token_options& options, cudaStream_t stream) {
   if (problem(logits, targets, out, options) != nullptr) return cudaErrorInvalidValue;
   if (logits.rows == 0) return cudaSuccess;
   detail::device_limits device;
@@ -269,8 +277,8 @@ cudaError_t token_log_probs_and_gradient(matrix_view<std::type_identity_t<S>> lo
 /// Multiplies row t of a matrix by `factors[t]`. A row of factor 0 becomes 0 unread. What lies
 /// between the columns and the pitch stays what it is.
 template <logits_storage S>
-cudaError_t scale_rows(matrix_view<std::type_identity_t<S>> matrix,
-                       strided_span<const float> factors, cudaStream_t stream) {
+static cudaError_t scale_rows(matrix_view<std::type_identity_t<S>> matrix,
+                              strided_span<const float> factors, cudaStream_t stream) {
   if (problem(matrix, factors) != nullptr) return cudaErrorInvalidValue;
   if (matrix.rows == 0 || matrix.columns == 0) return cudaSuccess;
   const std::int64_t tiles = detail::tiles_of<S>(matrix.columns);
@@ -287,10 +295,10 @@ cudaError_t scale_rows(matrix_view<std::type_identity_t<S>> matrix,
 /// them from the first part to the last.
 /// @param statistics whether entropy, sum of squares and mean logit will be asked for.
 template <logits_storage S>
-cudaError_t vocabulary_partials(matrix_view<const std::type_identity_t<S>> logits,
-                                index_row targets, strided_span<vocabulary_partial> out,
-                                const token_options& options, bool statistics, scratch space,
-                                cudaStream_t stream) {
+static cudaError_t vocabulary_partials(matrix_view<const std::type_identity_t<S>> logits,
+                                       index_row targets, strided_span<vocabulary_partial> out,
+                                       const token_options& options, bool statistics, scratch space,
+                                       cudaStream_t stream) {
   if (problem(logits, targets, out, options) != nullptr) return cudaErrorInvalidValue;
   return detail::forward<S>(logits, targets, {.out = {}, .partials = out}, options, statistics,
                             space, stream);
@@ -299,9 +307,9 @@ cudaError_t vocabulary_partials(matrix_view<const std::type_identity_t<S>> logit
 /// From gathered partials ([parts, tokens], in the order of the vocabulary) to the results of
 /// `token_log_probs`. Parts are combined from the first to the last, so that every rank that does
 /// this gets the same bits.
-inline cudaError_t token_log_probs(matrix_view<const vocabulary_partial> parts, index_row targets,
-                                   const token_outputs<float>& out, mask_row mask,
-                                   cudaStream_t stream) {
+static inline cudaError_t token_log_probs(matrix_view<const vocabulary_partial> parts,
+                                          index_row targets, const token_outputs<float>& out,
+                                          mask_row mask, cudaStream_t stream) {
   if (problem(parts, targets, out, mask) != nullptr) return cudaErrorInvalidValue;
   if (parts.columns == 0) return cudaSuccess;
   return detail::launch(&detail::combine_kernel<detail::threads>,
@@ -309,8 +317,9 @@ inline cudaError_t token_log_probs(matrix_view<const vocabulary_partial> parts, 
                         stream, parts, prospect::detail::scored_targets{targets, mask},
                         detail::token_results{.out = out, .partials = {}});
 }
-inline cudaError_t token_log_probs(matrix_view<const vocabulary_partial> parts, index_row targets,
-                                   const token_outputs<float>& out, cudaStream_t stream) {
+static inline cudaError_t token_log_probs(matrix_view<const vocabulary_partial> parts,
+                                          index_row targets, const token_outputs<float>& out,
+                                          cudaStream_t stream) {
   return token_log_probs(parts, targets, out, mask_row{}, stream);
 }
 
@@ -320,9 +329,9 @@ inline cudaError_t token_log_probs(matrix_view<const vocabulary_partial> parts, 
 /// more than 2^31 - 1 counts so many. Offsets and ranges are the caller's promise; what lies
 /// outside the rows is not read.
 template <std::floating_point R>
-cudaError_t sequence_sums(strided_span<const std::type_identity_t<R>> log_prob, index_row targets,
-                          const sequence_layout& layout, const sequence_outputs& out, mask_row mask,
-                          cudaStream_t stream) {
+static cudaError_t sequence_sums(strided_span<const std::type_identity_t<R>> log_prob,
+                                 index_row targets, const sequence_layout& layout,
+                                 const sequence_outputs& out, mask_row mask, cudaStream_t stream) {
   if (problem(log_prob, targets, layout, out, mask) != nullptr) return cudaErrorInvalidValue;
   if (layout.sequences() == 0) return cudaSuccess;
   return detail::launch(&detail::sequence_sums_kernel<R>, layout.sequences(),
@@ -330,18 +339,19 @@ cudaError_t sequence_sums(strided_span<const std::type_identity_t<R>> log_prob, 
                         prospect::detail::scored_targets{targets, mask}, layout, out);
 }
 template <std::floating_point R>
-cudaError_t sequence_sums(strided_span<const std::type_identity_t<R>> log_prob, index_row targets,
-                          const sequence_layout& layout, const sequence_outputs& out,
-                          cudaStream_t stream) {
+static cudaError_t sequence_sums(strided_span<const std::type_identity_t<R>> log_prob,
+                                 index_row targets, const sequence_layout& layout,
+                                 const sequence_outputs& out, cudaStream_t stream) {
   return sequence_sums<R>(log_prob, targets, layout, out, mask_row{}, stream);
 }
 
 /// Gives every scored token its sequence's coefficient dL/dP, and 0 to the others, those of no
 /// sequence included: the reverse of `sequence_sums`. Coefficients may be of any storage type.
 template <std::floating_point R>
-cudaError_t spread(const const_any_row& d_sequence, index_row targets,
-                   const sequence_layout& layout, strided_span<std::type_identity_t<R>> d_token,
-                   mask_row mask, cudaStream_t stream) {
+static cudaError_t spread(const const_any_row& d_sequence, index_row targets,
+                          const sequence_layout& layout,
+                          strided_span<std::type_identity_t<R>> d_token, mask_row mask,
+                          cudaStream_t stream) {
   if (problem(d_sequence, targets, layout, d_token, mask) != nullptr) return cudaErrorInvalidValue;
   if (targets.size() == 0) return cudaSuccess;
   return detail::launch(&detail::spread_kernel<R>, std::max<std::int64_t>(1, layout.sequences()),
@@ -349,9 +359,9 @@ cudaError_t spread(const const_any_row& d_sequence, index_row targets,
                         prospect::detail::scored_targets{targets, mask}, layout, d_token);
 }
 template <std::floating_point R>
-cudaError_t spread(const const_any_row& d_sequence, index_row targets,
-                   const sequence_layout& layout, strided_span<std::type_identity_t<R>> d_token,
-                   cudaStream_t stream) {
+static cudaError_t spread(const const_any_row& d_sequence, index_row targets,
+                          const sequence_layout& layout,
+                          strided_span<std::type_identity_t<R>> d_token, cudaStream_t stream) {
   return spread<R>(d_sequence, targets, layout, d_token, mask_row{}, stream);
 }
 
@@ -359,8 +369,8 @@ cudaError_t spread(const const_any_row& d_sequence, index_row targets,
 /// rows, whose row t predicts position t + 1: targets[t] = labels[t + 1] inside each sequence, and
 /// -100 at its last row and at rows of no sequence. A label that is neither -100 nor an int32 token
 /// id becomes -1, which makes its row NaN.
-inline cudaError_t shift_targets(index_row labels, const sequence_layout& layout,
-                                 strided_span<std::int32_t> targets, cudaStream_t stream) {
+static inline cudaError_t shift_targets(index_row labels, const sequence_layout& layout,
+                                        strided_span<std::int32_t> targets, cudaStream_t stream) {
   if (problem(labels, layout, targets) != nullptr) return cudaErrorInvalidValue;
   if (labels.size() == 0) return cudaSuccess;
   return detail::launch(&detail::shift_targets_kernel<std::int32_t>,

@@ -155,15 +155,7 @@ class head_pass {
         const matrix_view<R> logits =
             from == head_source::nothing ? make_logits(tile, k) : tile_of_window(tile);
         const extremes<R> found = write_gradient(tile, logits, from, log_prob, lse, d_token);
-        if (!g.bias.empty()) add_bias(logits, g.bias, tile, accumulate);
-        if (wanted(g.weight)) {
-          const matrix_view<R> sums = rows_of(g.weight, tile);
-          raise_if_tiny(tile, k, found, accumulate ? sums : matrix_view<R>{});
-          multiply_raised(k, {.matrix = logits, .transposed = true},
-                          {.matrix = {buffers_.hidden, rows_, width(), width()}}, sums, accumulate);
-        } else {
-          raise_if_tiny(tile, k, found);
-        }
+        add_to_head(tile, k, logits, found, g, accumulate);
         if (from != head_source::nothing && wanted(g.hidden)) weight_tile(tile, k);  // for below
       });
       if (wanted(g.hidden)) {
@@ -334,6 +326,17 @@ class head_pass {
       }
     }
     return widened_tile(tile, k);
+  }
+
+  /// What a tile of gradients, the k-th of its wave, adds to those of weight and bias.
+  void add_to_head(std::int64_t tile, std::int64_t k, const matrix_view<R>& gradient,
+                   const extremes<R>& found, const head_gradients<S>& g, bool accumulate) {
+    if (!g.bias.empty()) add_bias(gradient, g.bias, tile, accumulate);
+    if (!wanted(g.weight)) return raise_if_tiny(tile, k, found);
+    const matrix_view<R> sums = rows_of(g.weight, tile);
+    raise_if_tiny(tile, k, found, accumulate ? sums : matrix_view<R>{});
+    multiply_raised(k, {.matrix = gradient, .transposed = true},
+                    {.matrix = {buffers_.hidden, rows_, width(), width()}}, sums, accumulate);
   }
 
   /// c = a b, or c += a b, where `a` is of the k-th tile of a wave.

@@ -155,7 +155,8 @@ class head_sizes {
       p.rows = multiples * row_multiple;
       return bytes(p) <= room;
     };
-    std::int64_t fitting = 0, too_many = most / row_multiple + 1;
+    std::int64_t fitting = 0;
+    std::int64_t too_many = most / row_multiple + 1;
     while (too_many - fitting > 1) {
       const std::int64_t middle = fitting + (too_many - fitting) / 2;
       (fits(middle) ? fitting : too_many) = middle;

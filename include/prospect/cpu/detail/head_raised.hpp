@@ -35,10 +35,11 @@ class extremes {
 
   void add(const R* x, std::int64_t count) {
     using vector = typename lane_types<R>::bits;
-    vector lowest = vector{} - 1, highest{};
+    vector lowest = vector{} - 1;
+    vector highest{};
     const auto look = [&](const tile<R>& t) __attribute__((always_inline)) {
       unrolled<ways>([&](int w) __attribute__((always_inline)) {
-        const vector magnitude = (vector)without_sign(t.way[w]);
+        const auto magnitude = (vector)without_sign(t.way[w]);
         const vector less_one = magnitude - 1;  // of 0 the largest of all
         lowest = less_one < lowest ? less_one : lowest;
         highest = magnitude > highest ? magnitude : highest;

@@ -4,6 +4,7 @@
 // are found by argument, before those of core/math.hpp.
 #pragma once
 
+#include <prospect/cpu/detail/exponentials.hpp>
 #include <prospect/cpu/detail/several.hpp>
 
 #if PROSPECT_CPU_VECTOR_BYTES == 16 && defined(__SSE2__) && !defined(__CUDACC__)

@@ -15,22 +15,28 @@ struct device_limits {
   int major = 0;
   int shared_memory = 0;  ///< most bytes that a block can have
 
-  static cudaError_t of_current(device_limits& limits) {
+  PROSPECT_INLINE static cudaError_t of_current(device_limits& limits) {
     int device = 0;
     if (const cudaError_t e = cudaGetDevice(&device)) return e;
-    const auto get = [&](int& value, cudaDeviceAttr what) {
-      return cudaDeviceGetAttribute(&value, what, device);
+    struct {
+      int* value;
+      cudaDeviceAttr what;
+    } const asked[] = {
+        {&limits.multiprocessors, cudaDevAttrMultiProcessorCount},
+        {&limits.major, cudaDevAttrComputeCapabilityMajor},
+        {&limits.shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin},
     };
-    if (const cudaError_t e = get(limits.multiprocessors, cudaDevAttrMultiProcessorCount)) return e;
-    if (const cudaError_t e = get(limits.major, cudaDevAttrComputeCapabilityMajor)) return e;
-    return get(limits.shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin);
+    for (const auto& [value, what] : asked) {
+      if (const cudaError_t e = cudaDeviceGetAttribute(value, what, device)) return e;
+    }
+    return cudaSuccess;
   }
 };
 
 /// Whether blocks of this kernel can form clusters: both the device and what was compiled must know
 /// of them, and a fat binary may hold less than the device could run.
 template <class Kernel>
-cudaError_t knows_clusters(Kernel* kernel, const device_limits& limits, bool& answer) {
+static cudaError_t knows_clusters(Kernel* kernel, const device_limits& limits, bool& answer) {
   cudaFuncAttributes attributes{};
   if (const cudaError_t e = cudaFuncGetAttributes(&attributes, kernel)) return e;
   answer = limits.major >= 9 && attributes.ptxVersion >= 90;
@@ -39,9 +45,9 @@ cudaError_t knows_clusters(Kernel* kernel, const device_limits& limits, bool& an
 
 /// Launches `kernel`, in clusters if `cluster` is not 1.
 template <class... Parameters, class... Arguments>
-cudaError_t launch(void (*kernel)(Parameters...), std::int64_t blocks, int threads,
-                   std::size_t shared_memory, int cluster, cudaStream_t stream,
-                   const Arguments&... arguments) {
+static cudaError_t launch(void (*kernel)(Parameters...), std::int64_t blocks, int threads,
+                          std::size_t shared_memory, int cluster, cudaStream_t stream,
+                          const Arguments&... arguments) {
   if (blocks > 0x7fffffff) return cudaErrorInvalidValue;
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeClusterDimension;

@@ -210,7 +210,7 @@ enum class sequence_scheme { block, cluster, grid };
 
 /// As much in one launch as can be.
 template <class Job>
-cudaError_t scheme_for(const Job& job, sequence_scheme& scheme) {
+static cudaError_t scheme_for(const Job& job, sequence_scheme& scheme) {
   std::int64_t rows = 0;
   for (int pass = observe; pass < passes; ++pass) {
     if (job.wants(pass) && job.rows(pass) > rows) rows = job.rows(pass);
@@ -228,7 +228,7 @@ cudaError_t scheme_for(const Job& job, sequence_scheme& scheme) {
 }
 
 template <class Job>
-cudaError_t run(const Job& job, sequence_scheme scheme, scratch space, cudaStream_t stream) {
+static cudaError_t run(const Job& job, sequence_scheme scheme, scratch space, cudaStream_t stream) {
   const auto kernel = &sequence_kernel<Job>;
   const bool grid = scheme == sequence_scheme::grid;
   sequence_launch launch;
@@ -260,7 +260,7 @@ cudaError_t run(const Job& job, sequence_scheme scheme, scratch space, cudaStrea
 }
 
 template <class Job>
-cudaError_t run(const Job& job, scratch space, cudaStream_t stream) {
+static cudaError_t run(const Job& job, scratch space, cudaStream_t stream) {
   sequence_scheme scheme{};
   if (const cudaError_t e = scheme_for(job, scheme)) return e;
   return run(job, scheme, space, stream);

@@ -35,7 +35,7 @@ constexpr const char* says = sentence<name, what>::joined.text;
 
 /// Why a row is no description of memory on any device, or nullptr.
 template <literal name, class Row>
-const char* memory_problem(const Row& row) {
+static const char* memory_problem(const Row& row) {
   if (row.size() < 0) return says<name, "has a negative size">;
   if (prospect::detail::view_problem(row) == nullptr) return nullptr;
   return row.data() == nullptr ? says<name, "has no data">
@@ -44,18 +44,18 @@ const char* memory_problem(const Row& row) {
 
 /// Of an input that must be there, with an element for each of n rows.
 template <literal name, class Row>
-const char* input_problem(const Row& row, std::int64_t n) {
+static const char* input_problem(const Row& row, std::int64_t n) {
   if (row.size() != n) return says<name, "must have an element for each row of the batch">;
   return memory_problem<name>(row);
 }
 /// Of one that may be left out.
 template <literal name, class Row>
-const char* option_problem(const Row& row, std::int64_t n) {
+static const char* option_problem(const Row& row, std::int64_t n) {
   return row.empty() ? nullptr : input_problem<name>(row, n);
 }
 /// Of an output, which may be left out, and has a place of its own for each row.
 template <literal name, class Row>
-const char* output_problem(const Row& row, std::int64_t n) {
+static const char* output_problem(const Row& row, std::int64_t n) {
   if (const char* why = option_problem<name>(row, n)) return why;
   if (row.size() < 2 || row.stride() != 0) return nullptr;
   return says<name, "has stride 0: every result would overwrite the last">;
@@ -63,7 +63,7 @@ const char* output_problem(const Row& row, std::int64_t n) {
 
 /// The first problem that there is.
 template <class... Problems>
-const char* first_of(Problems... problems) {
+static const char* first_of(Problems... problems) {
   const char* first = nullptr;
   ((first = first != nullptr ? first : problems), ...);
   return first;

@@ -1,0 +1,145 @@
+// Backward over one row of logits: softmax as e^(z - lse), with every digit of the difference, so
+// that even e^-80 keeps its relative accuracy; or from the forward pass's own exponentials, where
+// the row has kept them.
+#pragma once
+
+#include <prospect/cpu/detail/row_sums.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
+
+/// out = f(x), tile by tile; `out` is x, or another row.
+template <storage S, class F>
+PROSPECT_INLINE void transform_row(const S* x, S* out, std::int64_t count, const F& f) {
+  using R = compute_t<S>;
+  std::int64_t i = 0;
+  for (; i + tile_size<R> <= count; i += tile_size<R>) {
+    prefetch_ahead(x + i);
+    store_tile(out + i, f(load_tile(x + i)));
+  }
+  if (i < count) store_part(out + i, f(load_part(x + i, count - i, R(0))), count - i);
+}
+
+/// Writes factor softmax(z) dz/dx over a row, or into another one.
+template <storage S, class Map>
+void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t<S> factor,
+                   const Map& map) {
+  using R = compute_t<S>;
+  const auto write = [&](const auto& e) __attribute__((always_inline)) {
+    transform_row(
+        x, out, count, [&](tile<R> t) __attribute__((always_inline)) {
+          unrolled<ways>([&](int w) __attribute__((always_inline)) {
+            if constexpr (Map::identity) {
+              t.way[w] = e(t.way[w]);
+            } else {
+              t.way[w] = e(map.template operator()<R>(t.way[w]));
+            }
+          });
+          return t;
+        });
+  };
+  if constexpr (whole_powers<S, Map>) {
+    using e = whole_power_exponential<S>;
+    if (std::abs(lse) < e::limit) {
+      const double power = e::power_near(lse);
+      return write(e{static_cast<R>(factor * std::exp(power / e::log2_e - lse)), power});
+    }
+  }
+  // e^(z - lse) = e^(z - anchor) e^(anchor - lse)
+  const R anchor = few_digits_below<R>(lse);
+  write(Map::identity
+            ? exact_exponential<S>{static_cast<R>(factor * std::exp(anchor - lse)), anchor, R(0)}
+            : exact_exponential<S>{static_cast<R>(factor * map.steepest()), anchor,
+                                   static_cast<R>(lse - anchor)});
+}
+
+/// a p - b at the target itself: from 1 - p where the model is confident, because as a difference
+/// it would lose its digits; from its logit z where it is not, because log p in fp32 has too few.
+inline double gradient_at_target(double z, double log_prob, double lse, double a, double b) {
+  return log_prob < -0.5 ? a * std::exp(z - lse) - b : (a - b) + a * std::expm1(log_prob);
+}
+
+/// Writes (a softmax(z) - b onehot(target)) dz/dx over a row or into another one.
+template <storage S>
+void gradient_row(const S* x, S* out, std::int64_t count, std::int64_t target, double log_prob,
+                  double lse, compute_t<S> a, compute_t<S> b, const logit_map& map) {
+  using R = compute_t<S>;
+  if (is_nan(lse) || is_nan(a) || is_nan(b)) {
+    for (std::int64_t j = 0; j < count; ++j) out[j] = store<S>(std::numeric_limits<R>::quiet_NaN());
+    return;
+  }
+  const double logit = target < 0 ? 0.0 : static_cast<double>(load(x[target]));
+  if (map.identity()) {
+    write_softmax(x, out, count, lse, a, unmapped{});
+  } else {
+    write_softmax(x, out, count, lse, a, mapped_logits{map});
+  }
+  if (target >= 0) {
+    const double z = map(logit);
+    out[target] =
+        store<S>(static_cast<R>(map.slope(logit) * gradient_at_target(z, log_prob, lse, a, b)));
+  }
+}
+
+/// Multiplies a row by a number. What is smaller than the smallest normal number becomes 0.
+template <storage S>
+void scale_row(S* x, std::int64_t count, compute_t<S> factor) {
+  using R = compute_t<S>;
+  if (is_nan(factor)) factor = std::numeric_limits<R>::quiet_NaN();  // whatever its payload
+  const auto by = every_lane<numbers<R>>(factor);
+  const auto least =
+      every_lane<numbers<R>>(is_nan(factor) ? R(0) : smallest_normal<R> / std::abs(factor));
+  transform_row(
+      x, x, count, [&](tile<R> t) __attribute__((always_inline)) {
+        unrolled<ways>([&](int w) __attribute__((always_inline)) {
+          t.way[w] = product_unless_below(without_sign(t.way[w]), least, t.way[w], by);
+        });
+        return t;
+      });
+}
+
+/// Makes a piece of a row that keeps its exponentials what it is times `factor`, which may be too
+/// small for R where a product is not.
+template <storage S>
+void scale_kept(S* x, std::int64_t count, double factor) {
+  using R = compute_t<S>;
+  constexpr double raised = 0x1p64;
+  if (std::abs(factor) >= smallest_normal<R>) {
+    scale_row<S>(x, count, static_cast<R>(factor));
+  } else if (std::abs(factor) * raised >= smallest_normal<R>) {
+    scale_row<S>(x, count, static_cast<R>(factor * raised));
+    scale_row<S>(x, count, static_cast<R>(1 / raised));
+  } else {
+    std::fill(x, x + count, store<S>(R(0)));
+  }
+}
+
+/// What `gradient_row` writes, from the row that `sum_row_keeping` left.
+template <storage S>
+void gradient_of_kept_row(S* x, std::int64_t count, std::int64_t target, double log_prob,
+                          double lse, compute_t<S> a, compute_t<S> b, const logit_map& map,
+                          const kept_exponentials& kept) {
+  using R = compute_t<S>;
+  if (kept.pieces == 0 || is_nan(lse) || is_nan(a) || is_nan(b)) {
+    return gradient_row<S>(x, x, count, target, log_prob, lse, a, b, map);
+  }
+  const double z = target < 0 ? 0.0 : static_cast<double>(load(x[target]));
+  for (int i = 0; i < kept.pieces; ++i) {
+    const std::int64_t size = (i + 1 < kept.pieces ? kept.first[i + 1] : count) - kept.first[i];
+    scale_kept(x + kept.first[i], size,
+               exp_constants<R>::underneath * a * std::exp(kept.shift[i] - lse));
+  }
+  for (std::int64_t j = 0; j < kept.first[0]; ++j) x[j] = store<S>(R(0));
+  if (target >= 0) {
+    x[target] = store<S>(static_cast<R>(gradient_at_target(z, log_prob, lse, a, b)));
+  }
+}
+
+}  // namespace PROSPECT_CPU_ISA
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END
