@@ -92,6 +92,33 @@ TEST_CASE("rows of the wrong size are refused by name", "[tokens][errors]") {
       refuses("d_token", [&] { logits_gradient<float>(logits.view(), targets, three, lse, two); }));
 }
 
+TEST_CASE("each row of results and of coefficients is refused by its own name",
+          "[tokens][errors]") {
+  logits_matrix<float> logits{3, 8};
+  const std::vector<std::int32_t> targets{1, 2, 3};
+  std::vector<float> three(3), two(2);
+  std::vector<double> lse(3), two_lse(2);
+  std::vector<std::uint8_t> two_flags(2);
+  const auto forward = [&](const prospect::token_outputs<float>& out) {
+    return testing::refusal([&] { token_log_probs<float>(logits.view(), targets, out); });
+  };
+  const std::string short_row = " has 2 elements, 3 are needed";
+  CHECK(forward({.log_prob = two}) == "prospect: log_prob" + short_row);
+  CHECK(forward({.lse = two_lse}) == "prospect: lse" + short_row);
+  CHECK(forward({.entropy = two}) == "prospect: entropy" + short_row);
+  CHECK(forward({.sum_squares = two}) == "prospect: sum_squares" + short_row);
+  CHECK(forward({.mean_logit = two}) == "prospect: mean_logit" + short_row);
+  CHECK(forward({.target_is_argmax = two_flags}) == "prospect: target_is_argmax" + short_row);
+
+  const auto backward = [&](const prospect::token_coefficients<float>& c) {
+    return testing::refusal(
+        [&] { logits_gradient<float>(logits.view(), logits.view(), targets, three, lse, c); });
+  };
+  CHECK(backward({.softmax = two, .onehot = three}) ==
+        "prospect: coefficients.softmax" + short_row);
+  CHECK(backward({.softmax = three, .onehot = two}) == "prospect: coefficients.onehot" + short_row);
+}
+
 TEST_CASE("options without a meaning are refused by name", "[tokens][options][errors]") {
   logits_matrix<float> logits{1, 4};
   logits.fill_row(0, [](std::int64_t) { return 0.0; });

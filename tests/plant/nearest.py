@@ -30,6 +30,11 @@ NEAREST = [
      "cpu/*arguments*_test.cpp cpu/token*_test.cpp cpu/*_test.cpp"),
     ("include/prospect/cpu/sequences*",
      "cpu/sequences*_test.cpp cpu/cross_class*_test.cpp cpu/nonfinite*_test.cpp"),
+    ("include/prospect/cpu/detail/blocks.hpp",
+     "cpu/sequences*_test.cpp cpu/cross_class*_test.cpp cpu/vectorised_sequences*_test.cpp"),
+    ("include/prospect/cpu/detail/rows.hpp",
+     "cpu/mixed_rows_test.cpp cpu/sequences*_test.cpp cpu/indexed_pairs_test.cpp"),
+    ("include/prospect/cpu/detail/pair_indices.hpp", "cpu/indexed_pairs_test.cpp"),
     ("include/prospect/cpu/detail/s*",
      "cpu/sequences*_test.cpp cpu/cross_class*_test.cpp cpu/nonfinite*_test.cpp "
      "cpu/vectorised_sequences*_test.cpp"),

@@ -293,25 +293,28 @@ tally<unpaired_sum::size> unpaired_results(const Loss& loss, const unpaired_batc
   return seen;
 }
 
-/// Adds x by class. A row that is not finite is left out, so that it spoils its own results, which
-/// are reported, and not those of the other class.
-template <std::floating_point R>
+/// Adds x by class, and the numbers of rows where they are wanted. A row that is not finite is left
+/// out, so that it spoils its own results, which are reported, and not those of the other class.
+template <bool counting, std::floating_point R>
 PROSPECT_INLINE void add_by_class(running_tally<class_sum::size>& sums, int i,
                                   const completions<R>& c, flag_of<several<R>> counted,
                                   flag_of<several<R>> up, several<R> x) {
   const several<R> none = 0;
-  const auto taken = counted && is_finite(c.policy) && is_finite(c.ratio) && is_finite(x);
-  const several<R> n = select(taken, several<R>(1), none);
+  // 0 times a number is 0, and 0 times anything else is NaN.
+  const auto taken = counted && none * c.policy + none * c.ratio + none * x == none;
+  if constexpr (counting) {
+    const several<R> n = select(taken, several<R>(1), none);
+    sums.add(class_sum::n_desirable, i, select(up, n, none));
+    sums.add(class_sum::n_undesirable, i, select(up, none, n));
+  }
   const several<R> term = select(taken, x, none);
-  sums.add(class_sum::n_desirable, i, select(up, n, none));
-  sums.add(class_sum::n_undesirable, i, select(up, none, n));
   sums.add(class_sum::desirable, i, select(up, term, none));
   sums.add(class_sum::undesirable, i, select(up, none, term));
 }
 
 /// Sums over a piece, by class, of what `term(block)` makes of several completions from the i-th of
 /// the block on, given (i, completions, counted, up).
-template <std::floating_point R, class Term>
+template <std::floating_point R, bool counting, class Term>
 tally<class_sum::size> by_class(const unpaired_batch<>& in, range piece, const Term& term) {
   completion_rows<R> answer{in.policy, in.reference, in.tokens};
   element_reader<std::uint8_t> thumbs{in.desirable};
@@ -326,7 +329,7 @@ tally<class_sum::size> by_class(const unpaired_batch<>& in, range piece, const T
       const auto counted = rows.counted(i);
       const auto up = several<R>(0) < load_several<R>(desirable + i);
       const completions<R> c = rows.several_of(i, counted);
-      add_by_class(here, i, c, counted, up, term_at(i, c, counted, up));
+      add_by_class<counting>(here, i, c, counted, up, term_at(i, c, counted, up));
     }
     here.store_to(seen);
   });
@@ -335,8 +338,8 @@ tally<class_sum::size> by_class(const unpaired_batch<>& in, range piece, const T
 
 template <std::floating_point R>
 [[gnu::flatten]] tally<class_sum::size> class_ratios(const unpaired_batch<>& in, range piece) {
-  return by_class<R>(in, piece,
-                     [](range) { return [](int, const auto& c, auto, auto) { return c.ratio; }; });
+  return by_class<R, true>(
+      in, piece, [](range) { return [](int, const auto& c, auto, auto) { return c.ratio; }; });
 }
 
 template <std::floating_point R, class Loss>
@@ -344,7 +347,7 @@ template <std::floating_point R, class Loss>
                                                      double z_desirable, double z_undesirable,
                                                      range piece) {
   row_reader<R> weights{in.weight};
-  return by_class<R>(in, piece, [&](range at) {
+  return by_class<R, false>(in, piece, [&](range at) {
     return [&, weight = weights.read(at)](int i, const auto& c, auto counted, auto up) {
       const several<R> z = select(up, several<R>(z_desirable), several<R>(z_undesirable));
       const several<R> slope = values_of<R>(loss, c, z, up, counted).d_z;
