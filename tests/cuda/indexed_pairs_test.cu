@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <string_view>
+#include <string>
 #include <vector>
 
 #include "catch.hpp"
@@ -176,10 +176,38 @@ TEST_CASE("no pairs among sequences: no metrics, and coefficients of 0") {
   CHECK(same_bits(run.d_policy, std::vector<float>(2)));
 }
 
-TEST_CASE("pairs among no sequences at all are an error") {
-  const device_array<std::int32_t> chosen{std::vector{0}}, rejected{std::vector{1}};
-  const prospect::indexed_pairs in{.chosen = chosen.input(), .rejected = rejected.input()};
-  const char* const why = gpu::problem(prospect::dpo{}, in, {}, normaliser::mean());
-  REQUIRE(why != nullptr);
-  CHECK(std::string_view{why} == "policy is missing");
+TEST_CASE("each row of pairs among sequences is refused by its own name") {
+  // Four sequences and three pairs; a row of two fits neither.
+  const device_array<float> four(4), three(3), two(2);
+  const device_array<std::int32_t> pairs{std::vector{0, 1, 2}}, counts(4), two_counts(2);
+  const prospect::indexed_pairs whole{.policy = four.input(),
+                                      .reference = four.input(),
+                                      .tokens = counts.input(),
+                                      .chosen = pairs.input(),
+                                      .rejected = pairs.input(),
+                                      .weight = three.input(),
+                                      .margin = three.input()};
+  const prospect::indexed_outputs results{.loss = three.row(), .d_policy = four.row()};
+  const auto problem = [](const prospect::indexed_pairs& in, const prospect::indexed_outputs& out) {
+    const char* const why = gpu::problem(prospect::dpo{}, in, out, normaliser::mean());
+    return std::string{why == nullptr ? "nothing" : why};
+  };
+  CHECK(problem(whole, results) == "nothing");
+  const auto with = [&](const auto& change) {
+    prospect::indexed_pairs in = whole;
+    prospect::indexed_outputs out = results;
+    change(in, out);
+    const std::string why = problem(in, out);
+    return why.substr(0, why.find(' '));
+  };
+  CHECK(with([](auto& in, auto&) { in.policy = {}; }) == "policy");
+  CHECK(with([&](auto& in, auto&) { in.reference = two.input(); }) == "reference");
+  CHECK(with([&](auto& in, auto&) { in.tokens = two_counts.input(); }) == "tokens");
+  CHECK(with([&](auto& in, auto&) { in.rejected = two_counts.input(); }) == "rejected");
+  CHECK(with([&](auto& in, auto&) { in.weight = two.input(); }) == "weight");
+  CHECK(with([&](auto& in, auto&) { in.margin = two.input(); }) == "margin");
+  CHECK(with([&](auto&, auto& out) { out.loss = two.row(); }) == "loss");
+  CHECK(with([&](auto&, auto& out) { out.d_policy = two.row(); }) == "d_policy");
+  CHECK(with([&](auto&, auto& out) { out.d_policy_chosen = two.row(); }) == "d_policy_chosen");
+  CHECK(with([&](auto&, auto& out) { out.d_policy_rejected = two.row(); }) == "d_policy_rejected");
 }

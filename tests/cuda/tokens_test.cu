@@ -101,6 +101,16 @@ TEST_CASE("rows that need a whole cluster, or more than fits one") {
   }
 }
 
+TEST_CASE("more tiles in each block of a cluster than the block has warps") {
+  random_source random{504};
+  CAPTURE(random.seed());
+  using namespace prospect::cuda::detail;
+  const std::int64_t vocabulary = (8 * warps + 1) * tile_columns<float> + 5;
+  logits_matrix<float> logits{1, vocabulary};
+  fill(logits, 0, row_kind::ordinary, vocabulary - 1, random);
+  check_deferred(logits, {vocabulary - 1}, {});
+}
+
 TEST_CASE("how the deferred schedule lays a row over blocks") {
   using prospect::cuda::detail::deferred_plan;
   using prospect::cuda::detail::tiles_of;
