@@ -22,8 +22,8 @@ struct exp_constants<float> {
   /// Adding it leaves round(t) in the low bits, with the bias of the exponent on top.
   static constexpr float magic = 0x1.8p23F + 127;
   static constexpr int mantissa_bits = 23;
-  static constexpr float lowest_power =
-      -127;  ///< whose biased exponent is 0: 2^-127 comes out as 0
+  /// Whose biased exponent is 0: 2^-127 comes out as 0.
+  static constexpr float lowest_power = -127;
   /// What numbers are raised by where a subnormal one would lose its digits.
   static constexpr int headroom = 24;
   static constexpr float underneath = 0x1p-24F;
