@@ -27,7 +27,11 @@ namespace detail = prospect::cpu::detail;
 template bool detail::differentiate_block<float>(of_pairs, detail::pairs_at<float>, int,
                                                  detail::times<float>, detail::times<float>, double,
                                                  detail::tally<detail::paired_sum::size>&);
-template bool detail::differentiate_block<float>(of_completions, detail::answers_at<float>, int,
+template bool detail::differentiate_block<false>(of_completions, detail::answers_at<float>, int,
                                                  detail::times<float>, detail::times<float>, double,
                                                  detail::class_terms, detail::class_terms,
                                                  detail::tally<detail::unpaired_sum::size>&);
+template bool detail::differentiate_block<true>(of_completions, detail::answers_at<float>, int,
+                                                detail::times<float>, detail::times<float>, double,
+                                                detail::class_terms, detail::class_terms,
+                                                detail::tally<detail::unpaired_sum::size>&);

@@ -214,7 +214,9 @@ tally<paired_sum::size> paired_results(const Loss& loss, const paired_batch<>& i
   return seen;
 }
 
-template <std::floating_point R, class Loss>
+/// The same for completions. Whether they have weights is asked before the loop: inside, results
+/// wait in memory for the answer where registers are few.
+template <bool with_weights, std::floating_point R, class Loss>
 [[gnu::flatten]] bool differentiate_block(Loss loss, answers_at<R> rows, int n, times<R> factor,
                                           times<R> reward, double scale, class_terms desirable,
                                           class_terms undesirable,
@@ -236,7 +238,7 @@ template <std::floating_point R, class Loss>
     };
     const completions<R> answer = rows.answer.several_of(i, counted);
     auto v = values_of<R>(loss, answer, by_class(desirable.z, undesirable.z), up, counted);
-    if (rows.weight != nullptr) {
+    if constexpr (with_weights) {
       const several<R> weight = load_several(rows.weight + i);
       v.loss = weighted(weight, v.loss);
       v.d_policy = weighted(weight, v.d_policy);
@@ -283,8 +285,10 @@ tally<unpaired_sum::size> unpaired_results(const Loss& loss, const unpaired_batc
                              .loss = {losses.begin(at), losses.limit()},
                              .d_policy = {d_policy.begin(at), d_policy.limit()},
                              .reward = reward.begin(at)};
-    bool finite = differentiate_block<R>(loss, rows, whole_vectors(at), by_factor, by_scale, scale,
-                                         desirable, undesirable, seen);
+    const auto differentiate = rows.weight == nullptr ? differentiate_block<false, R, Loss>
+                                                      : differentiate_block<true, R, Loss>;
+    bool finite = differentiate(loss, rows, whole_vectors(at), by_factor, by_scale, scale,
+                                desirable, undesirable, seen);
     finite &= losses.write(at);
     finite &= d_policy.write(at);
     reward.write(at);
@@ -300,8 +304,7 @@ PROSPECT_INLINE void add_by_class(running_tally<class_sum::size>& sums, int i,
                                   const completions<R>& c, flag_of<several<R>> counted,
                                   flag_of<several<R>> up, several<R> x) {
   const several<R> none = 0;
-  // 0 times a number is 0, and 0 times anything else is NaN.
-  const auto taken = counted && none * c.policy + none * c.ratio + none * x == none;
+  const auto taken = counted && is_finite(c.policy) && is_finite(c.ratio) && is_finite(x);
   if constexpr (counting) {
     const several<R> n = select(taken, several<R>(1), none);
     sums.add(class_sum::n_desirable, i, select(up, n, none));
