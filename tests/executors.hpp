@@ -5,6 +5,7 @@
 #include <prospect/executor.hpp>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -34,18 +35,33 @@ struct spawning_executor {
   }
 };
 
+/// Any of them under one type, so that what is tested is compiled once.
+class any_executor {
+ public:
+  template <prospect::executor E>
+  explicit any_executor(E& on) : run_{[&on](std::int64_t n, prospect::task t) { on.run(n, t); }} {}
+
+  void run(std::int64_t n, prospect::task t) const { run_(n, t); }
+
+ private:
+  std::function<void(std::int64_t, prospect::task)> run_;
+};
+
 /// Calls f(name, executor) for each kind of executor.
-template <class F>
-void with_each_executor(const F& f) {
+inline void with_each_executor(const std::function<void(const std::string&, any_executor&)>& f) {
+  const auto with = [&f](const std::string& name, auto& on) {
+    any_executor any{on};
+    f(name, any);
+  };
   prospect::serial_executor serial;
-  f("serial", serial);
+  with("serial", serial);
   reversed_executor reversed;
-  f("reversed", reversed);
+  with("reversed", reversed);
   spawning_executor spawning;
-  f("spawning", spawning);
+  with("spawning", spawning);
   for (const int threads : {1, 2, 5}) {
     prospect::thread_pool pool{threads};
-    f("pool of " + std::to_string(threads), pool);
+    with("pool of " + std::to_string(threads), pool);
   }
 }
 

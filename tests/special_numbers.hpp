@@ -1,4 +1,4 @@
-// What is no ordinary number. In float, which becomes double without a word.
+// What is no ordinary number; in double, which a constant narrows to float without a loss.
 #pragma once
 
 #include <limits>

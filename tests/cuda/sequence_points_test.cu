@@ -12,6 +12,7 @@
 #include "catch.hpp"
 #include "cuda/sequence_cases.hpp"
 #include "random.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -21,18 +22,17 @@ using prospect::normaliser;
 using prospect::observation;
 using prospect::reference_point;
 using testing::device_array;
+using testing::infinity;
 using testing::near;
+using testing::not_a_number;
 using testing::on_device_completions;
 using testing::paired_case;
 using testing::random_source;
 using testing::require_success;
 using testing::same_bits;
+using testing::sequences_on_cuda;
 using testing::unpaired_case;
 using testing::with_scratch;
-
-constexpr auto& on_cuda = testing::sequences_on_cuda;
-constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
-constexpr float infinity = std::numeric_limits<float>::infinity();
 
 bool says(const char* problem, std::string_view what) {
   return problem != nullptr && std::string_view{problem}.find(what) != std::string_view::npos;
@@ -82,11 +82,11 @@ TEST_CASE("a mismatched row that is not finite is left out and counted") {
   unpaired_case<float> other{random, 57, true};
   for (std::int64_t i = 0; i < 57; ++i) other.tokens[i] = i == 5 ? 0 : 3;
   other.policy[5] = not_a_number;  // not scored
-  for (const float bad : {not_a_number, infinity, -infinity}) {
+  for (const double bad : {not_a_number, infinity, -infinity}) {
     CAPTURE(bad);
     unpaired_case<float> spoilt = other;
-    spoilt.policy[40] = bad;
-    spoilt.reference[11] = bad;
+    spoilt.policy[40] = static_cast<float>(bad);
+    spoilt.reference[11] = static_cast<float>(bad);
     const observation want = prospect::cpu::mismatched_kl<float>(
         spoilt.in().policy, spoilt.in().reference, spoilt.in().tokens);
     REQUIRE(want.count == 54);
@@ -99,9 +99,9 @@ TEST_CASE("a mismatched row that is not finite is left out and counted") {
     CHECK(seen.nonfinite == 2);
     CHECK(seen.first_nonfinite == 11);
 
-    const auto by_value = on_cuda(prospect::kto{}, c, reference_point::from(seen));
+    const auto by_value = sequences_on_cuda(prospect::kto{}, c, reference_point::from(seen));
     const auto first = testing::all_outputs<float>(c);
-    const auto by_batch = on_cuda(prospect::kto{}, c, m.batch());
+    const auto by_batch = sequences_on_cuda(prospect::kto{}, c, m.batch());
     CHECK(same_bits(first, testing::all_outputs<float>(c)));
     CHECK(testing::same_metrics(by_value, by_batch));
     CHECK(by_batch.nonfinite.sum == 0);
@@ -112,7 +112,7 @@ TEST_CASE("a mismatched row that is not finite is left out and counted") {
 TEST_CASE("an observation that is not finite spoils what depends on it, and is reported") {
   random_source random{403};
   unpaired_case<float> c{random, 19, true};
-  const auto clean = on_cuda(prospect::kto_zero{}, c, reference_point{});
+  const auto clean = sequences_on_cuda(prospect::kto_zero{}, c, reference_point{});
   const auto without_z = testing::all_outputs<float>(c);
   const double big = 1e300;
   for (const prospect::sum_count seen : {prospect::sum_count{not_a_number, 3},
@@ -124,7 +124,7 @@ TEST_CASE("an observation that is not finite spoils what depends on it, and is r
                                          {big, 1}}) {
     CAPTURE(seen.sum, seen.count);
     const device_array<prospect::sum_count> observed{std::vector{seen}};
-    const auto m = on_cuda(prospect::kto{}, c, gpu::observed_point{observed.data()});
+    const auto m = sequences_on_cuda(prospect::kto{}, c, gpu::observed_point{observed.data()});
     CHECK(m.loss.count == clean.loss.count);
     CHECK(m.nonfinite.sum == m.loss.count);
     CHECK(m.first_nonfinite >= 0);
@@ -137,7 +137,8 @@ TEST_CASE("an observation that is not finite spoils what depends on it, and is r
       CHECK(std::isnan(c.d_policy[i]) == (c.tokens[i] > 0));
     }
     // A loss that reads no point loses nothing.
-    const auto zero = on_cuda(prospect::kto_zero{}, c, gpu::observed_point{observed.data()});
+    const auto zero =
+        sequences_on_cuda(prospect::kto_zero{}, c, gpu::observed_point{observed.data()});
     CHECK(same_bits(without_z, testing::all_outputs<float>(c)));
     CHECK(testing::same_metrics(zero, clean));
   }
@@ -151,7 +152,7 @@ TEST_CASE("a point that is not finite is refused where the host sees it") {
     return gpu::evaluate(prospect::kto{}, d.in(), point, d.out(), normaliser::mean(), nullptr, {},
                          nullptr);
   };
-  for (const double bad : {double{not_a_number}, double{infinity}, -double{infinity}}) {
+  for (const double bad : {not_a_number, infinity, -infinity}) {
     CHECK(says(gpu::problem(reference_point{.z = bad}), "reference_point"));
     CHECK(evaluate({.z = bad}) == cudaErrorInvalidValue);
     CHECK(evaluate({.z = 0, .raw = bad}) == cudaErrorInvalidValue);
@@ -163,10 +164,11 @@ TEST_CASE("a point that is not finite is refused where the host sees it") {
 TEST_CASE("a loss that reads no point reports none") {
   random_source random{405};
   unpaired_case<float> c{random, 9, false};
-  const auto zero = on_cuda(prospect::kto_zero{}, c, reference_point{.z = 123, .raw = 123});
+  const auto zero =
+      sequences_on_cuda(prospect::kto_zero{}, c, reference_point{.z = 123, .raw = 123});
   CHECK(!zero.kl.present());
   CHECK(!zero.kl_unclamped.present());
-  const auto kto = on_cuda(prospect::kto{}, c, reference_point{.z = 123, .raw = 123});
+  const auto kto = sequences_on_cuda(prospect::kto{}, c, reference_point{.z = 123, .raw = 123});
   CHECK(kto.kl.mean() == 123);
 }
 
@@ -176,7 +178,7 @@ TEST_CASE("a margin that is infinite gives what the formula tends to") {
   for (std::int64_t i = 0; i < 4; ++i) c.reference_chosen[i] = c.reference_rejected[i] = 0;
   c.policy_chosen[0] = infinity;
   c.policy_rejected[1] = infinity;
-  const auto m = on_cuda(prospect::dpo{}, c);
+  const auto m = sequences_on_cuda(prospect::dpo{}, c);
   CHECK(same_bits(c.loss[0], 0.0F));
   CHECK(c.d_chosen[0] == 0);
   CHECK(c.d_rejected[0] == 0);
@@ -187,12 +189,12 @@ TEST_CASE("a margin that is infinite gives what the formula tends to") {
 
 TEST_CASE("what is no number in the rejected side alone is found") {
   random_source random{407};
-  for (const float bad : {not_a_number, infinity, -infinity}) {
+  for (const double bad : {not_a_number, infinity, -infinity}) {
     for (const bool reference : {false, true}) {
       CAPTURE(bad, reference);
       paired_case<float> c{random, 11, false};
-      (reference ? c.reference_rejected : c.policy_rejected)[7] = bad;
-      const auto m = on_cuda(prospect::hinge{}, c);
+      (reference ? c.reference_rejected : c.policy_rejected)[7] = static_cast<float>(bad);
+      const auto m = sequences_on_cuda(prospect::hinge{}, c);
       CHECK(m.nonfinite.sum == 1);
       CHECK(m.first_nonfinite == 7);
     }
@@ -217,9 +219,9 @@ TEST_CASE("mismatched rows that were not given are an error, and none that is sc
   other.tokens[0] = 0;
   other.policy[0] = not_a_number;
   const device_mismatched m{other};
-  on_cuda(prospect::kto{}, c, reference_point{});
+  sequences_on_cuda(prospect::kto{}, c, reference_point{});
   const auto want = testing::all_outputs<float>(c);
-  const auto metrics = on_cuda(prospect::kto{}, c, m.batch());
+  const auto metrics = sequences_on_cuda(prospect::kto{}, c, m.batch());
   CHECK(same_bits(want, testing::all_outputs<float>(c)));
   CHECK(!metrics.kl.present());
   CHECK(!metrics.kl_unclamped.present());
@@ -231,7 +233,7 @@ TEST_CASE("mismatched rows that were not given are an error, and none that is sc
 TEST_CASE("the clamp passes the gradient at a mean of exactly 0") {
   // Each class sees 0: sigmoid' = 1/4, and the other class's slope comes on top.
   unpaired_case<float> c = completions({2, -2, 0}, {1, 1, 0});
-  const auto m = on_cuda(prospect::kto{}, c, prospect::cross_class{});
+  const auto m = sequences_on_cuda(prospect::kto{}, c, prospect::cross_class{});
   CHECK(m.kl.count == 2);
   CHECK(m.kl.sum == 0);
   // d of the undesirable completion: own 1/4, attached 2 sigmoid'(0.2) from the desirable ones.
@@ -242,7 +244,7 @@ TEST_CASE("the clamp passes the gradient at a mean of exactly 0") {
   }
   // A hair below, nothing is attached.
   unpaired_case<float> below = completions({2, -2.00001F, 0}, {1, 1, 0});
-  on_cuda(prospect::kto{}, below, prospect::cross_class{});
+  sequences_on_cuda(prospect::kto{}, below, prospect::cross_class{});
   CHECK(near(below.d_policy[0], -0.1L * slope / 3, 4e-7L));
 }
 
@@ -256,7 +258,7 @@ TEST_CASE("an attached slope does not reach rows without tokens") {
     }
     unpaired_case<float> twin = c;
     prospect::cpu::evaluate(prospect::kto{}, twin.in(), prospect::cross_class{}, twin.out());
-    on_cuda(prospect::kto{}, c, prospect::cross_class{});
+    sequences_on_cuda(prospect::kto{}, c, prospect::cross_class{});
     for (std::int64_t i = 0; i < n; ++i) {
       if (i % 5 == 1) REQUIRE(same_bits(c.d_policy[i], 0.0F));
       REQUIRE(near(c.d_policy[i], twin.d_policy[i], 4e-6L, 1e-12L));

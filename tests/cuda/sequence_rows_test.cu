@@ -12,6 +12,7 @@
 #include "cpu/rows.hpp"
 #include "cuda/sequence_rows.hpp"
 #include "random.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -29,6 +30,7 @@ using testing::device_metrics;
 using testing::empty;
 using testing::log_probs;
 using testing::near;
+using testing::not_a_number;
 using testing::random_source;
 using testing::require_success;
 using testing::same_bits;
@@ -36,8 +38,6 @@ using testing::stored;
 using testing::tokens;
 using testing::weights;
 using testing::with_scratch;
-
-constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 
 /// Pairs whose rows are made of these types, here and there.
 template <class Chosen, class Rejected, class Reference, class Weight, class Result>

@@ -26,10 +26,9 @@ using testing::paired_case;
 using testing::random_source;
 using testing::require_success;
 using testing::same_bits;
+using testing::sequences_on_cuda;
 using testing::unpaired_case;
 using testing::with_scratch;
-
-constexpr auto& on_cuda = testing::sequences_on_cuda;
 
 /// What a user writes: ten lines, no line for a device.
 struct exponential_loss {
@@ -54,7 +53,7 @@ TEMPLATE_TEST_CASE("paired losses agree with their oracle on the device", "", fl
   testing::for_each_type<testing::paired_losses>([&](const auto& loss) {
     for (const std::int64_t n : sizes()) {
       paired_case<TestType> c{random, n, n % 2 == 1};
-      testing::check_paired(on_cuda, loss, c);
+      testing::check_paired(sequences_on_cuda, loss, c);
     }
   });
 }
@@ -68,7 +67,7 @@ TEMPLATE_TEST_CASE("unpaired losses agree with their oracle on the device", "", 
     loss.undesirable_weight = 0.75;
     for (const std::int64_t n : sizes()) {
       unpaired_case<TestType> c{random, n, n % 2 == 1};
-      testing::check_unpaired(on_cuda, loss, c, 0.75);
+      testing::check_unpaired(sequences_on_cuda, loss, c, 0.75);
     }
   });
 }
@@ -79,7 +78,7 @@ TEST_CASE("a loss of the user's own runs in the same kernel") {
   paired_case<float> twin = c;
   const exponential_loss loss;
   const auto on_host = prospect::cpu::evaluate(loss, twin.in(), twin.out());
-  const auto metrics = on_cuda(loss, c);
+  const auto metrics = sequences_on_cuda(loss, c);
   CHECK(testing::near(metrics.total, on_host.total, 1e-6L));
   for (std::int64_t i = 0; i < 131; ++i) {
     CAPTURE(i);
@@ -105,7 +104,7 @@ TEMPLATE_TEST_CASE("SimpleKTO on the device agrees with its oracle", "", float, 
         (c.desirable[i] != 0 ? classes.desirable : classes.undesirable).push_back(c.policy[i]);
       }
       const prospect::kto loss{.desirable_weight = 1.5};
-      const auto metrics = on_cuda(loss, c, prospect::cross_class{});
+      const auto metrics = sequences_on_cuda(loss, c, prospect::cross_class{});
       const auto want = oracle::simple_kto(classes, loss.beta, loss.desirable_weight);
       const oracle::real tolerance = 24 * std::numeric_limits<S>::epsilon();
       std::size_t up = 0;
@@ -152,11 +151,11 @@ TEST_CASE("every provider of the same point gives the same bits") {
     const prospect::kto loss;
     const reference_point point = reference_point::from(seen);
     CHECK((point.z > 0) == (shift > 0));
-    const auto by_value = on_cuda(loss, c, point);
+    const auto by_value = sequences_on_cuda(loss, c, point);
     const auto first = testing::all_outputs<float>(c);
-    const auto by_observation = on_cuda(loss, c, gpu::observed_point{observed.data()});
+    const auto by_observation = sequences_on_cuda(loss, c, gpu::observed_point{observed.data()});
     CHECK(same_bits(first, testing::all_outputs<float>(c)));
-    const auto by_batch = on_cuda(loss, c, batch);
+    const auto by_batch = sequences_on_cuda(loss, c, batch);
     CHECK(same_bits(first, testing::all_outputs<float>(c)));
     CHECK(testing::same_metrics(by_value, by_observation));
     CHECK(testing::same_metrics(by_value, by_batch));
@@ -169,10 +168,10 @@ TEST_CASE("a class may be absent") {
   random_source random{168};
   unpaired_case<float> c{random, 9, false};
   for (std::int64_t i = 0; i < 9; ++i) c.desirable[i] = 1;
-  const auto alone = on_cuda(prospect::kto{}, c, reference_point{});
+  const auto alone = sequences_on_cuda(prospect::kto{}, c, reference_point{});
   CHECK(alone.rewards_chosen.count == 9);
   CHECK(!alone.rewards_rejected.present());
-  const auto cross = on_cuda(prospect::kto{}, c, prospect::cross_class{});
+  const auto cross = sequences_on_cuda(prospect::kto{}, c, prospect::cross_class{});
   CHECK(cross.kl.count == 1);  // the absent class offers no baseline
   CHECK(std::isfinite(cross.total));
   unpaired_case<float> twin = c;
@@ -187,10 +186,10 @@ TEST_CASE("a class may be absent") {
 TEST_CASE("an empty batch writes metrics that count nothing") {
   random_source random{169};
   paired_case<float> c{random, 0, false};
-  const auto pairs = on_cuda(prospect::dpo{}, c);
+  const auto pairs = sequences_on_cuda(prospect::dpo{}, c);
   CHECK(testing::same_metrics(pairs, prospect::paired_metrics{}));
   unpaired_case<float> u{random, 0, false};
-  const auto completions = on_cuda(prospect::kto{}, u, prospect::cross_class{});
+  const auto completions = sequences_on_cuda(prospect::kto{}, u, prospect::cross_class{});
   CHECK(testing::same_metrics(completions, prospect::unpaired_metrics{}));
 }
 
@@ -200,7 +199,7 @@ TEST_CASE("a row without tokens is not read, and one that is not finite stays al
   const float infinity = std::numeric_limits<float>::infinity();
   const std::int64_t n = 40;
   paired_case<float> c{random, n, false};
-  const auto clean_metrics = on_cuda(prospect::dpo{}, c);
+  const auto clean_metrics = sequences_on_cuda(prospect::dpo{}, c);
   paired_case<float> clean = c;
   for (auto* row : c.outputs()) row->block().assign(row->block().size(), testing::poison<float>());
 
@@ -209,7 +208,7 @@ TEST_CASE("a row without tokens is not read, and one that is not finite stays al
   c.reference_rejected[5] = infinity;
   c.policy_rejected[17] = nan;
   c.policy_chosen[30] = -infinity;
-  const auto m = on_cuda(prospect::dpo{}, c);
+  const auto m = sequences_on_cuda(prospect::dpo{}, c);
   CHECK(m.loss.count == n - 1);
   CHECK(m.nonfinite.sum == 2);
   CHECK(m.nonfinite.count == n - 1);
@@ -232,7 +231,7 @@ TEST_CASE("a row without tokens is not read, and one that is not finite stays al
   unpaired_case<float> u{random, n, false};
   unpaired_case<float> v = u;
   v.policy[3] = nan;
-  const auto whole = on_cuda(prospect::kto{}, v, prospect::cross_class{});
+  const auto whole = sequences_on_cuda(prospect::kto{}, v, prospect::cross_class{});
   CHECK(whole.nonfinite.sum == 1);
   CHECK(whole.first_nonfinite == 3);
   unpaired_case<float> twin = v;
@@ -258,7 +257,7 @@ TEST_CASE("margins up to 1e30 are finite where the mathematics is") {
       c.policy_rejected[i] = static_cast<float>(ratios[static_cast<std::size_t>(i % count)]);
       c.reference_chosen[i] = c.reference_rejected[i] = 0;
     }
-    on_cuda(loss, c);
+    sequences_on_cuda(loss, c);
     paired_case<float> twin = c;
     prospect::cpu::evaluate(loss, twin.in(), twin.out());
     for (std::int64_t i = 0; i < c.loss.size(); ++i) {

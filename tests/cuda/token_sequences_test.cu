@@ -10,6 +10,7 @@
 #include "cpu/vocabulary_parts.hpp"
 #include "cuda/token_cases.hpp"
 #include "random.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -27,6 +28,7 @@ using testing::device_matrix;
 using testing::device_results;
 using testing::device_targets;
 using testing::logits_matrix;
+using testing::not_a_number;
 using testing::on_cuda;
 using testing::random_source;
 using testing::require_success;
@@ -34,8 +36,6 @@ using testing::row_kind;
 using testing::same_bits;
 using testing::same_results;
 using testing::with_scratch;
-
-const float not_a_number = std::numeric_limits<float>::quiet_NaN();
 
 }  // namespace
 

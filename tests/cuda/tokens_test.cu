@@ -7,6 +7,7 @@
 #include "catch.hpp"
 #include "cuda/token_cases.hpp"
 #include "random.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -14,15 +15,14 @@ using prospect::bfloat16;
 using prospect::float16;
 using prospect::ignored_target;
 using prospect::token_options;
+using testing::infinity;
 using testing::logits_matrix;
+using testing::not_a_number;
 using testing::on_cuda;
 using testing::random_source;
 using testing::row_kind;
 using testing::same_bits;
 using testing::same_results;
-
-constexpr double infinity = std::numeric_limits<double>::infinity();
-constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
 /// Rows for a few targets, the label at either end and somewhere inside, and a row that must not be
 /// read.
