@@ -35,7 +35,10 @@ NEAREST = [
     ("include/prospect/cpu/detail/rows.hpp",
      "cpu/mixed_rows_test.cpp cpu/sequences*_test.cpp cpu/indexed_pairs_test.cpp"),
     ("include/prospect/cpu/detail/pair_indices.hpp", "cpu/indexed_pairs_test.cpp"),
-    ("include/prospect/cpu/detail/s*",
+    ("include/prospect/cpu/detail/paired*",
+     "cpu/sequences*_test.cpp cpu/indexed_pairs_test.cpp cpu/nonfinite*_test.cpp "
+     "cpu/vectorised_sequences*_test.cpp"),
+    ("include/prospect/cpu/detail/[su]*",
      "cpu/sequences*_test.cpp cpu/cross_class*_test.cpp cpu/nonfinite*_test.cpp "
      "cpu/vectorised_sequences*_test.cpp"),
     ("include/prospect/cpu/*",

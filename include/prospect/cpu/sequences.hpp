@@ -2,7 +2,7 @@
 // One pass over the rows for every loss, built-in or the caller's own, as vector code where the
 // loss is branch-free; sums in fp64 and fixed order. Threads change nothing but the time. What
 // stands here picks the loops; calls and checks are in detail/sequence_calls.hpp, the loops in
-// detail/sequence_kernels.hpp.
+// detail/paired_loops.hpp and unpaired_loops.hpp.
 #pragma once
 
 #include <prospect/cpu/detail/sequence_calls.hpp>

@@ -1,0 +1,155 @@
+// The loop over a piece of a batch of pairs: from rows to results. One for every loss, but for what
+// a block of rows goes through.
+#pragma once
+
+#include <prospect/cpu/detail/sequence_sums.hpp>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
+
+using prospect::detail::pair_indices;
+
+inline namespace PROSPECT_CPU_ISA {
+
+/// Where a block of pairs is, and where its results go.
+template <std::floating_point R>
+struct pairs_at {
+  completions_at<R> chosen, rejected;
+  const R* weight;  ///< null where none is given
+  const R* margin;  ///< likewise
+  results_at<R> loss, d_chosen, d_rejected;
+  R* reward_chosen;
+  R* reward_rejected;
+
+  bool counted(std::int64_t i) const { return chosen.tokens[i] > 0 && rejected.tokens[i] > 0; }
+  bool finite(std::int64_t i) const {
+    using prospect::detail::is_finite;
+    return chosen.finite(i) && rejected.finite(i) && (weight == nullptr || is_finite(weight[i])) &&
+           (margin == nullptr || is_finite(margin[i])) && loss.finite(i) && d_chosen.finite(i) &&
+           d_rejected.finite(i);
+  }
+};
+
+/// What differentiates a block of pairs that have no weights and no margins, and of such as may.
+template <std::floating_point R>
+struct pair_blocks {
+  using block = bool (*)(const void* loss, const pairs_at<R>& rows, int n, times<R> factor,
+                         times<R> reward, double scale, tally<paired_sum::size>& sums);
+  block plain, with_options;
+};
+
+/// A block's results, added to `sums`, and whether all is finite: the one function that there is
+/// once for each loss. The loops around it see that loss as a `const void*`. Whether rows have
+/// weights or margins is asked before the loop: inside, results wait in memory for the answer where
+/// registers are few.
+template <bool with_options, std::floating_point R, class Loss>
+[[gnu::flatten]] bool differentiate_block(const void* of, const pairs_at<R>& block, int n,
+                                          times<R> factor, times<R> reward, double scale,
+                                          tally<paired_sum::size>& sums) {
+  // Copies, which no result can overlap.
+  const Loss loss = *static_cast<const Loss*>(of);
+  const pairs_at<R> rows = block;
+  using at = paired_sum;
+  const several<R> none = 0;
+  const several<R> one = 1;
+  const several<R> sign = scale > 0 ? 1 : scale < 0 ? -1 : 0;
+  running_tally<at::size> here{sums};
+  several<R> accurate;
+  finite_probe<R> probe;
+  for (int i = 0; i < n; i += lanes<R>) {
+    const auto counted = rows.chosen.counted(i) && rows.rejected.counted(i);
+    const auto kept = [&](several<R> x) { return select(counted, x, none); };
+    const completions<R> chosen = rows.chosen.several_of(i, counted);
+    const completions<R> rejected = rows.rejected.several_of(i, counted);
+    several<R> margin;
+    if (with_options && rows.margin != nullptr) {
+      margin = kept(load_several(rows.margin + i));
+      probe.look_at(margin);
+    }
+    auto v = values_of<R>(loss, chosen, rejected, margin, counted);
+    if (with_options && rows.weight != nullptr) {
+      const several<R> weight = load_several(rows.weight + i);
+      v = {.loss = weighted(weight, v.loss),
+           .d_chosen = weighted(weight, v.d_chosen),
+           .d_rejected = weighted(weight, v.d_rejected)};
+    }
+    const several<R> value = kept(v.loss);
+    const several<R> d_chosen = kept(factor(v.d_chosen));
+    const several<R> d_rejected = kept(factor(v.d_rejected));
+    store_several(rows.loss.row + i, value);
+    store_several(rows.d_chosen.row + i, d_chosen);
+    store_several(rows.d_rejected.row + i, d_rejected);
+    store_several(rows.reward_chosen + i, reward(chosen.ratio));
+    store_several(rows.reward_rejected + i, reward(rejected.ratio));
+    here.add(at::loss, i, value);
+    here.add(at::chosen, i, chosen.ratio, scale);
+    here.add(at::rejected, i, rejected.ratio, scale);
+    here.add(at::logp_chosen, i, chosen.policy);
+    here.add(at::logp_rejected, i, rejected.policy);
+    accurate += select(sign * (chosen.ratio - rejected.ratio) > none, one, none);
+    probe.look_at(value, d_chosen, d_rejected);
+  }
+  here.add(at::accurate, 0, accurate);
+  here.store_to(sums);
+  return here.finite() && probe.finite();
+}
+
+template <std::floating_point R>
+tally<paired_sum::size> paired_results(const pair_blocks<R>& blocks, const void* loss, double scale,
+                                       const paired_batch<>& in, const paired_outputs<>& out,
+                                       const pair_indices& which, double factor, range piece) {
+  const times<R> by_factor{factor};
+  const times<R> by_scale{scale};
+  completion_rows<R> chosen{in.policy_chosen, in.reference_chosen, in.chosen_tokens,
+                            given(which.chosen)};
+  completion_rows<R> rejected{in.policy_rejected, in.reference_rejected, in.rejected_tokens,
+                              given(which.rejected)};
+  row_reader<R> weight{in.weight};
+  row_reader<R> margin{in.margin};
+  row_writer<R> losses{out.loss};
+  row_writer<R> d_chosen{out.d_policy_chosen};
+  row_writer<R> d_rejected{out.d_policy_rejected};
+  row_writer<R> reward_chosen{out.reward_chosen};
+  row_writer<R> reward_rejected{out.reward_rejected};
+  row_writer<R> to_chosen{which.d_policy, given(which.chosen)};
+  row_writer<R> to_rejected{which.d_policy, given(which.rejected)};
+
+  tally<paired_sum::size> seen;
+  for_each_block(piece, [&](range at) {
+    const auto of_d = [&](row_writer<R>& per_pair) {
+      return results_at<R>{per_pair.begin(at), (std::min)(per_pair.limit(), to_chosen.limit())};
+    };
+    const pairs_at<R> rows{.chosen = chosen.read(at),
+                           .rejected = rejected.read(at),
+                           .weight = weight.read(at),
+                           .margin = margin.read(at),
+                           .loss = {losses.begin(at), losses.limit()},
+                           .d_chosen = of_d(d_chosen),
+                           .d_rejected = of_d(d_rejected),
+                           .reward_chosen = reward_chosen.begin(at),
+                           .reward_rejected = reward_rejected.begin(at)};
+    const bool plain = rows.weight == nullptr && rows.margin == nullptr;
+    const auto differentiate = plain ? blocks.plain : blocks.with_options;
+    bool finite = differentiate(loss, rows, whole_vectors(at), by_factor, by_scale, scale, seen);
+    finite &= to_chosen.write_from(rows.d_chosen.row, at);
+    finite &= to_rejected.write_from(rows.d_rejected.row, at);
+    for (row_writer<R>* results : {&losses, &d_chosen, &d_rejected}) finite &= results->write(at);
+    reward_chosen.write(at);
+    reward_rejected.write(at);
+    if (!finite) note_nonfinite(seen, at, rows);
+  });
+  return seen;
+}
+
+template <std::floating_point R, class Loss>
+tally<paired_sum::size> paired_results_of(const Loss& loss, const paired_batch<>& in,
+                                          const paired_outputs<>& out, const pair_indices& which,
+                                          double factor, range piece) {
+  return paired_results<R>({.plain = differentiate_block<false, R, Loss>,
+                            .with_options = differentiate_block<true, R, Loss>},
+                           &loss, reward_scale(loss), in, out, which, factor, piece);
+}
+
+}  // namespace PROSPECT_CPU_ISA
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END
