@@ -23,15 +23,9 @@ using of_pairs = prospect::dpo;
 using of_completions = prospect::kto;
 #endif
 
-namespace detail = prospect::cpu::detail;
-template bool detail::differentiate_block<float>(of_pairs, detail::pairs_at<float>, int,
-                                                 detail::times<float>, detail::times<float>, double,
-                                                 detail::tally<detail::paired_sum::size>&);
-template bool detail::differentiate_block<false>(of_completions, detail::answers_at<float>, int,
-                                                 detail::times<float>, detail::times<float>, double,
-                                                 detail::class_terms, detail::class_terms,
-                                                 detail::tally<detail::unpaired_sum::size>&);
-template bool detail::differentiate_block<true>(of_completions, detail::answers_at<float>, int,
-                                                detail::times<float>, detail::times<float>, double,
-                                                detail::class_terms, detail::class_terms,
-                                                detail::tally<detail::unpaired_sum::size>&);
+using namespace prospect::cpu::detail;
+extern const pair_blocks<float> pairs{.plain = differentiate_block<false, float, of_pairs>,
+                                      .with_options = differentiate_block<true, float, of_pairs>};
+extern const answer_blocks<float> answers{
+    .without_weights = differentiate_block<false, float, of_completions>,
+    .with_weights = differentiate_block<true, float, of_completions>};
