@@ -38,10 +38,9 @@ struct pair_blocks {
   block plain, with_options;
 };
 
-/// A block's results, added to `sums`, and whether all is finite: the one function that there is
-/// once for each loss. The loops around it see that loss as a `const void*`. Whether rows have
-/// weights or margins is asked before the loop: inside, results wait in memory for the answer where
-/// registers are few.
+/// A block's results, added to `sums`, and whether all is finite. It is compiled for each loss; the
+/// loop around it once, with that loss as a `const void*`. Whether rows have weights or margins is
+/// asked before the loop: inside, results wait in memory for the answer where registers are few.
 template <bool with_options, std::floating_point R, class Loss>
 [[gnu::flatten]] bool differentiate_block(const void* of, const pairs_at<R>& block, int n,
                                           times<R> factor, times<R> reward, double scale,

@@ -1,5 +1,5 @@
-// The loops over a piece of a batch of completions: from rows to results, and what their classes
-// add up to. One for every loss, but for what a block of rows goes through.
+// The loops over a piece of a batch of completions: from rows to results, once for every loss but
+// for what a block of rows goes through, and what their classes add up to.
 #pragma once
 
 #include <prospect/cpu/detail/sequence_sums.hpp>
@@ -33,9 +33,8 @@ struct answer_blocks {
   block without_weights, with_weights;
 };
 
-/// A block's results, added to `sums`, and whether all is finite: the one function that there is
-/// once for each loss. Whether rows have weights is asked before the loop: inside, results
-/// wait in memory for the answer where registers are few.
+/// A block's results, added to `sums`, and whether all is finite: as for pairs, compiled for each
+/// loss, and with the rows that may be missing asked for before the loop.
 template <bool with_weights, std::floating_point R, class Loss>
 [[gnu::flatten]] bool differentiate_block(const void* of, const answers_at<R>& block, int n,
                                           times<R> factor, times<R> reward, double scale,
