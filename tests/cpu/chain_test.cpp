@@ -13,6 +13,7 @@
 #include "catch.hpp"
 #include "closeness.hpp"
 #include "cpu/logits.hpp"
+#include "losses/some.hpp"
 #include "oracle/losses.hpp"
 #include "oracle/softmax.hpp"
 #include "random.hpp"
@@ -135,12 +136,12 @@ void check_chain(const chain& c, const auto& loss, const double& total) {
 
 }  // namespace
 
-TEST_CASE("logits to a loss and back: every loss, by finite differences", "[tokens][chain]") {
+TEST_CASE("logits to a loss and back, by finite differences", "[tokens][chain]") {
   random_source random{102};
   CAPTURE(random.seed());
   const chain c{random};
   double total = 0;
-  prospect::for_each_loss([&](const auto& loss) {
+  testing::for_some_losses([&](const auto& loss) {
     CAPTURE(loss.name);
     if constexpr (prospect::paired_loss<std::remove_cvref_t<decltype(loss)>, double>) {
       check_chain(c, as_pairs(c, loss, total), total);

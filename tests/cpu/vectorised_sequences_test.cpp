@@ -23,8 +23,12 @@
 
 namespace {
 
+using prospect::completion;
+using prospect::differentiate;
 using prospect::dual;
+using prospect::pair;
 using prospect::strided_span;
+using prospect::unpaired;
 using prospect::cpu::evaluate;
 using prospect::cpu::detail::lanes;
 using prospect::cpu::detail::several;
@@ -35,24 +39,6 @@ using testing::same_bits;
 using testing::same_metrics;
 using testing::ulps;
 using testing::unpaired_case;
-
-/// The same formula without the promise.
-template <prospect::paired_loss L>
-struct paired_one_by_one {
-  L loss;
-  template <class T>
-  T operator()(const prospect::pair<T>& p) const {
-    return loss(p);
-  }
-};
-template <prospect::unpaired_loss L>
-struct unpaired_one_by_one {
-  L loss;
-  template <class T>
-  T operator()(const prospect::unpaired<T>& e) const {
-    return loss(e);
-  }
-};
 
 /// A caller's own, as users write them: it branches on what it is given.
 struct branching {
@@ -124,29 +110,56 @@ TEST_CASE("several numbers at once are the numbers one by one", "[sequences]") {
   check("select", [](auto x) { return select(x < 0.5F, 2 * x, x / 3); });
 }
 
-TEST_CASE("a loss gives the same with and without the promise", "[sequences]") {
+TEST_CASE("a loss gives to several examples what it gives to each", "[sequences]") {
   random_source random{81};
   CAPTURE(random.seed());
-  prospect::for_each_loss([&](const auto& loss) {
-    using L = std::remove_cvref_t<decltype(loss)>;
+  constexpr auto n = lanes<float>;
+  prospect::for_each_loss([&]<class L>(const L& loss) {
     CAPTURE(std::string{L::name});
     STATIC_REQUIRE(prospect::branch_free_loss<L>);
-    for (const std::int64_t n : {3, 64, 200}) {
+    for (int round = 0; round < 40; ++round) {
+      completion<several<float>> one, other;
+      for (auto* side : {&one, &other}) {
+        for (int k = 0; k < n; ++k) {
+          side->tokens.lane[k] = static_cast<float>(random.integer(1, 40));
+          side->policy.lane[k] = static_cast<float>(-1 - std::abs(random.normal(30)));
+          side->ratio.lane[k] = static_cast<float>(random.normal(round % 2 == 0 ? 3 : 300));
+        }
+      }
+      const auto check = [&](const auto& together, const auto& sample_of) {
+        for (int k = 0; k < n; ++k) {
+          const auto want = differentiate(loss, sample_of(k));
+          CAPTURE(round, k, want.loss);
+          const auto alike = [&](const several<float>& got, float x) {
+            return ulps(got.lane[k], x) <= losses_apart;
+          };
+          CHECK(alike(together.loss, want.loss));
+          if constexpr (prospect::paired_loss<L>) {
+            CHECK(alike(together.d_chosen, want.d_chosen));
+            CHECK(alike(together.d_rejected, want.d_rejected));
+          } else {
+            CHECK(alike(together.d_policy, want.d_policy));
+            CHECK(alike(together.d_z, want.d_z));
+          }
+        }
+      };
+      const auto lane = [](const completion<several<float>>& c, int k) {
+        return completion<float>{c.policy.lane[k], c.ratio.lane[k], c.tokens.lane[k]};
+      };
       if constexpr (prospect::paired_loss<L>) {
-        paired_case<float> c{random, n, true};
-        evaluate(loss, c.in(), c.out());
-        auto other = c;
-        evaluate(paired_one_by_one<L>{loss}, other.in(), other.out());
-        CHECK(alike(c.loss.elements(), other.loss.elements()));
-        CHECK(alike(c.d_chosen.elements(), other.d_chosen.elements()));
-        CHECK(alike(c.d_rejected.elements(), other.d_rejected.elements()));
+        check(
+            differentiate(loss, pair<several<float>>{.chosen = one, .rejected = other}),
+            [&](int k) { return pair<float>{.chosen = lane(one, k), .rejected = lane(other, k)}; });
       } else {
-        unpaired_case<float> c{random, n, true};
-        evaluate(loss, c.in(), {.z = 0.5}, c.out());
-        auto other = c;
-        evaluate(unpaired_one_by_one<L>{loss}, other.in(), {.z = 0.5}, other.out());
-        CHECK(alike(c.loss.elements(), other.loss.elements()));
-        CHECK(alike(c.d_policy.elements(), other.d_policy.elements()));
+        const several<float> zero = 0;
+        check(differentiate(loss,
+                            unpaired<several<float>>{
+                                .answer = one, .z = other.policy, .desirable = other.ratio > zero}),
+              [&](int k) {
+                return unpaired<float>{.answer = lane(one, k),
+                                       .z = other.policy.lane[k],
+                                       .desirable = other.ratio.lane[k] > 0};
+              });
       }
     }
   });
