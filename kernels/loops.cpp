@@ -2,8 +2,6 @@
 // it.
 #include "loops.hpp"
 
-#include <prospect/losses/losses.hpp>
-
 namespace prospect::kernels {
 
 template <std::floating_point R, class L>
@@ -15,10 +13,9 @@ sequence_kernels<R, L> PROSPECT_LOOPS() {
   }
 }
 
-#define PROSPECT_PAIRED(name)                                                               \
-  template sequence_kernels<float, prospect::name> PROSPECT_LOOPS<float, prospect::name>(); \
-  template sequence_kernels<double, prospect::name> PROSPECT_LOOPS<double, prospect::name>();
-#define PROSPECT_UNPAIRED(name) PROSPECT_PAIRED(name)
-#include <prospect/losses/losses.def>
+template sequence_kernels<float, any_paired> PROSPECT_LOOPS<float, any_paired>();
+template sequence_kernels<double, any_paired> PROSPECT_LOOPS<double, any_paired>();
+template sequence_kernels<float, any_unpaired> PROSPECT_LOOPS<float, any_unpaired>();
+template sequence_kernels<double, any_unpaired> PROSPECT_LOOPS<double, any_unpaired>();
 
 }  // namespace prospect::kernels

@@ -1,11 +1,12 @@
-// The loops over sequences of each instruction set, loops.cpp, and the best of them, for every loss
-// of losses.def: one for arithmetic in fp32, one in fp64. What rows are stored as is a matter of
-// run time.
+// The loops over sequences of each instruction set, loops.cpp, and the best of them, for any loss
+// of losses.def of a kind: one for arithmetic in fp32, one in fp64. Which loss it is and what rows
+// are stored as is a matter of run time.
 #pragma once
 
 #include "isa.hpp"
 
 #include <prospect/cpu/detail/sequence_kernels.hpp>
+#include <prospect/losses/any.hpp>
 
 #include <type_traits>
 

@@ -3,7 +3,7 @@
 
 #include "boundary.hpp"
 
-#include <prospect/losses/losses.hpp>
+#include <prospect/losses/any.hpp>
 
 #include <cstring>
 
@@ -49,6 +49,18 @@ void with_loss(const prospect_loss* pointer, Visitor&& visit) {
                        visit(loss);
                      });
   if (!found) fail(PROSPECT_INVALID_ARGUMENT, "loss was not made by prospect_loss_init");
+}
+
+/// Calls `visit(loss)` with the caller's loss as any of its kind, one type for each kind.
+template <class Visitor>
+void with_any_loss(const prospect_loss* pointer, Visitor&& visit) {
+  with_loss(pointer, [&]<class L>(const L& loss) {
+    if constexpr (paired_loss<L>) {
+      visit(any_paired{loss});
+    } else {
+      visit(any_unpaired{loss});
+    }
+  });
 }
 
 }  // namespace prospect::kernels

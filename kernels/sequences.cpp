@@ -96,11 +96,11 @@ prospect_status prospect_pairs_cpu(const prospect_loss* loss, const prospect_pai
     const prospect_pairs p = pk::versioned(pairs, "pairs");
     pk::check_reserved("pairs", p.reserved);
     pk::check_metrics(metrics);
-    pk::with_loss(loss, [&]<class L>(const L& l) {
+    pk::with_any_loss(loss, [&]<class L>(const L& l) {
       if constexpr (prospect::paired_loss<L>) {
         if (!host.asked()) pk::fill(metrics, evaluate(l, p, host));
       } else {
-        pk::wrong_kind(l, "a paired");
+        pk::wrong_kind(l.name(), "a paired");
       }
     });
   });
@@ -114,11 +114,11 @@ prospect_status prospect_completions_cpu(const prospect_loss* loss,
     const pk::host_context host{context};
     const prospect_completions c = pk::versioned(completions, "completions");
     pk::check_metrics(metrics);
-    pk::with_loss(loss, [&]<class L>(const L& l) {
+    pk::with_any_loss(loss, [&]<class L>(const L& l) {
       if constexpr (prospect::unpaired_loss<L>) {
         if (!host.asked()) pk::fill(metrics, evaluate(l, c, host));
       } else {
-        pk::wrong_kind(l, "an unpaired");
+        pk::wrong_kind(l.name(), "an unpaired");
       }
     });
   });

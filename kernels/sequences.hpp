@@ -9,9 +9,8 @@
 
 namespace prospect::kernels {
 
-template <class L>
-[[noreturn]] void wrong_kind(const L& loss, const char* kind) {
-  fail(PROSPECT_INVALID_ARGUMENT, "loss: " + std::string{loss.name} + " is not " + kind + " loss");
+[[noreturn]] inline void wrong_kind(std::string_view name, const char* kind) {
+  fail(PROSPECT_INVALID_ARGUMENT, "loss: " + std::string{name} + " is not " + kind + " loss");
 }
 
 inline void out_of_place(const char* name, const prospect_row& r, const char* why) {

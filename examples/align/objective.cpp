@@ -7,6 +7,7 @@
 #include <optional>
 #include <prospect/adapters/eigen.hpp>
 #include <prospect/cpu/head.hpp>
+#include <prospect/losses/any.hpp>
 #include <prospect/prospect.hpp>
 #include <sstream>
 #include <stdexcept>
@@ -82,8 +83,7 @@ step_record record_of(const Metrics& metrics) {
   return record;
 }
 
-template <class Loss>
-objective paired_objective(const Loss& loss) {
+objective paired_objective(const prospect::any_paired& loss) {
   const auto evaluate = [loss](const scored_batch& batch, point_memory&, std::span<double> d) {
     const prospect::strided_span<const double> policy{batch.policy}, reference{batch.reference};
     const prospect::strided_span<const std::int32_t> tokens{batch.tokens};
@@ -104,8 +104,8 @@ objective paired_objective(const Loss& loss) {
 }
 
 // `point` makes of the batch and its memory what the loss is measured against.
-template <class Loss, class Point>
-objective unpaired_objective(const Loss& loss, const Point& point) {
+template <class Point>
+objective unpaired_objective(const prospect::any_unpaired& loss, const Point& point) {
   const auto evaluate = [loss, point](const scored_batch& batch, point_memory& memory,
                                       std::span<double> d) {
     const prospect::unpaired_batch<double> in{.policy = batch.policy,
@@ -179,8 +179,7 @@ std::string listed(const std::vector<std::string>& names) {
 }
 
 // Without `mismatched` the extra forward passes are not made.
-template <class Loss>
-objective measured_from(const Loss& loss, const std::string& text) {
+objective measured_from(const prospect::any_unpaired& loss, const std::string& text) {
   const auto [name, value] = parse_point(text);
   const auto from = [&](const auto& point, bool mismatched) {
     objective made = unpaired_objective(loss, point);

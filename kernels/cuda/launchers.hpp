@@ -1,5 +1,5 @@
 // What the archive's device code offers to its host code: the launchers of the library,
-// instantiated for every loss and storage type in .cu files of their own, so that the C API needs
+// instantiated for losses and storage types in .cu files of their own, so that the C API needs
 // no nvcc.
 #pragma once
 
@@ -8,6 +8,7 @@
 #include <prospect/core/matrix_view.hpp>
 #include <prospect/cuda/batch.hpp>
 #include <prospect/cuda/scratch.hpp>
+#include <prospect/losses/any.hpp>
 #include <prospect/tokens.hpp>
 #include <prospect/vocabulary.hpp>
 
@@ -15,29 +16,30 @@
 
 namespace prospect::kernels {
 
-/// Every loss of losses.def where all rows are made of S. The loss is one that was checked.
+/// The losses that most batches are for, where all rows are made of S. The loss is one that was
+/// checked.
 template <storage S>
 struct sequence_launchers {
-  static cudaError_t pairs(const prospect_loss& loss, const paired_batch<S>& in,
-                           const paired_outputs<S>& out, const cuda::denominator& by,
-                           paired_metrics* metrics, cuda::scratch space, cudaStream_t stream);
-  static cudaError_t completions(const prospect_loss& loss, const unpaired_batch<S>& in,
+  static cudaError_t pairs(const dpo& loss, const paired_batch<S>& in, const paired_outputs<S>& out,
+                           const cuda::denominator& by, paired_metrics* metrics,
+                           cuda::scratch space, cudaStream_t stream);
+  static cudaError_t completions(const kto& loss, const unpaired_batch<S>& in,
                                  const cuda::detail::point_source<S>& point,
                                  const unpaired_outputs<S>& out, const cuda::denominator& by,
                                  unpaired_metrics* metrics, cuda::scratch space,
                                  cudaStream_t stream);
 };
 
-/// The same for rows that differ, or that are made of 16 bits, with arithmetic in R.
+/// Any loss of losses.def, and rows that differ or are made of 16 bits, with arithmetic in R.
 template <std::floating_point R>
 struct mixed_launchers {
-  static cudaError_t pairs(const prospect_loss& loss, const paired_batch<>& in,
+  static cudaError_t pairs(const any_paired& loss, const paired_batch<>& in,
                            const paired_outputs<>& out, const cuda::denominator& by,
                            paired_metrics* metrics, cuda::scratch space, cudaStream_t stream);
-  static cudaError_t pairs(const prospect_loss& loss, const indexed_pairs& in,
+  static cudaError_t pairs(const any_paired& loss, const indexed_pairs& in,
                            const indexed_outputs& out, const cuda::denominator& by,
                            paired_metrics* metrics, cuda::scratch space, cudaStream_t stream);
-  static cudaError_t completions(const prospect_loss& loss, const unpaired_batch<>& in,
+  static cudaError_t completions(const any_unpaired& loss, const unpaired_batch<>& in,
                                  const cuda::detail::point_source<mixed>& point,
                                  const unpaired_outputs<>& out, const cuda::denominator& by,
                                  unpaired_metrics* metrics, cuda::scratch space,

@@ -122,22 +122,24 @@ prospect::cuda::detail::point_source<S> as(const point_source& point) {
   return source;
 }
 
-/// A batch in a kernel of its own type where it has one, else in that for any rows.
-cudaError_t launch(const prospect_loss& loss, const prospect::paired_batch<>& in,
+/// A batch in the kernel of its own loss and type where they have one, else in that for any.
+cudaError_t launch(const prospect::any_paired& loss, const prospect::paired_batch<>& in,
                    const prospect::paired_outputs<>& out, const denominator& by,
                    prospect::paired_metrics* metrics, prospect::cuda::scratch space,
                    cudaStream_t stream) {
   const auto of = [&]<class S>(S) {
-    return pk::sequence_launchers<S>::pairs(loss, as<S>(in), as<S>(out), by, metrics, space,
-                                            stream);
+    return pk::sequence_launchers<S>::pairs(loss.as<prospect::dpo>(), as<S>(in), as<S>(out), by,
+                                            metrics, space, stream);
   };
-  if (made_of<float>(in, out)) return of(float{});
-  if (made_of<double>(in, out)) return of(double{});
+  if (loss.is<prospect::dpo>()) {
+    if (made_of<float>(in, out)) return of(float{});
+    if (made_of<double>(in, out)) return of(double{});
+  }
   return prospect::detail::in_fp64(in)
              ? pk::mixed_launchers<double>::pairs(loss, in, out, by, metrics, space, stream)
              : pk::mixed_launchers<float>::pairs(loss, in, out, by, metrics, space, stream);
 }
-cudaError_t launch(const prospect_loss& loss, const prospect::indexed_pairs& in,
+cudaError_t launch(const prospect::any_paired& loss, const prospect::indexed_pairs& in,
                    const prospect::indexed_outputs& out, const denominator& by,
                    prospect::paired_metrics* metrics, prospect::cuda::scratch space,
                    cudaStream_t stream) {
@@ -145,16 +147,18 @@ cudaError_t launch(const prospect_loss& loss, const prospect::indexed_pairs& in,
              ? pk::mixed_launchers<double>::pairs(loss, in, out, by, metrics, space, stream)
              : pk::mixed_launchers<float>::pairs(loss, in, out, by, metrics, space, stream);
 }
-cudaError_t launch(const prospect_loss& loss, const prospect::unpaired_batch<>& in,
+cudaError_t launch(const prospect::any_unpaired& loss, const prospect::unpaired_batch<>& in,
                    const point_source& point, const prospect::unpaired_outputs<>& out,
                    const denominator& by, prospect::unpaired_metrics* metrics,
                    prospect::cuda::scratch space, cudaStream_t stream) {
   const auto of = [&]<class S>(S) {
-    return pk::sequence_launchers<S>::completions(loss, as<S>(in), as<S>(point), as<S>(out), by,
-                                                  metrics, space, stream);
+    return pk::sequence_launchers<S>::completions(loss.as<prospect::kto>(), as<S>(in), as<S>(point),
+                                                  as<S>(out), by, metrics, space, stream);
   };
-  if (made_of<float>(in, point, out)) return of(float{});
-  if (made_of<double>(in, point, out)) return of(double{});
+  if (loss.is<prospect::kto>()) {
+    if (made_of<float>(in, point, out)) return of(float{});
+    if (made_of<double>(in, point, out)) return of(double{});
+  }
   return prospect::cuda::detail::in_fp64(in, point)
              ? pk::mixed_launchers<double>::completions(loss, in, point, out, by, metrics, space,
                                                         stream)
@@ -171,13 +175,13 @@ prospect_status prospect_pairs_cuda(const prospect_loss* loss, const prospect_pa
     const pk::device_context device{context};
     const prospect_pairs p = pk::versioned(pairs, "pairs");
     pk::check_reserved("pairs", p.reserved);
-    pk::with_loss(loss, [&]<class L>(const L& l) {
+    pk::with_any_loss(loss, [&]<class L>(const L& l) {
       if constexpr (prospect::paired_loss<L>) {
         const denominator by = denominator_of(p.normaliser, p.count, p.count_at);
         const auto evaluate = [&](const auto& in, const auto& out) {
           pk::check(prospect::cuda::problem(l, in, out, by));
           device.run_with_scratch([&](const auto& space, cudaStream_t stream) {
-            return launch(*loss, in, out, by, reinterpret_cast<prospect::paired_metrics*>(metrics),
+            return launch(l, in, out, by, reinterpret_cast<prospect::paired_metrics*>(metrics),
                           space, stream);
           });
         };
@@ -187,7 +191,7 @@ prospect_status prospect_pairs_cuda(const prospect_loss* loss, const prospect_pa
           evaluate(pk::batch_of(p), pk::outputs_of(p));
         }
       } else {
-        pk::wrong_kind(l, "a paired");
+        pk::wrong_kind(l.name(), "a paired");
       }
     });
   });
@@ -200,7 +204,7 @@ prospect_status prospect_completions_cuda(const prospect_loss* loss,
   return pk::guard(error, [&] {
     const pk::device_context device{context};
     const prospect_completions c = pk::versioned(completions, "completions");
-    pk::with_loss(loss, [&]<class L>(const L& l) {
+    pk::with_any_loss(loss, [&]<class L>(const L& l) {
       if constexpr (prospect::unpaired_loss<L>) {
         const auto in = pk::batch_of(c);
         const auto out = pk::outputs_of(c);
@@ -211,11 +215,11 @@ prospect_status prospect_completions_cuda(const prospect_loss* loss,
                       ? prospect::cuda::problem<double>(point)
                       : prospect::cuda::problem<float>(point));
         device.run_with_scratch([&](const auto& space, cudaStream_t stream) {
-          return launch(*loss, in, point, out, by,
+          return launch(l, in, point, out, by,
                         reinterpret_cast<prospect::unpaired_metrics*>(metrics), space, stream);
         });
       } else {
-        pk::wrong_kind(l, "an unpaired");
+        pk::wrong_kind(l.name(), "an unpaired");
       }
     });
   });

@@ -4,7 +4,7 @@
 #include <prospect/adapters/eigen.hpp>
 #include <prospect/cpu/sequences.hpp>
 #include <prospect/cpu/tokens.hpp>
-#include <prospect/losses/dpo.hpp>
+#include <prospect/losses/paired/dpo.hpp>
 
 #include <vector>
 

@@ -62,9 +62,10 @@ auto evaluate_cpp(const L& loss, const prospect::paired_batch<>& in,
   auto& on = prospect::thread_pool::shared();
   namespace pk = prospect::kernels;
   using prospect::cpu::detail::evaluate_pairs;
+  const prospect::any_paired any{loss};
   return prospect::detail::in_fp64(in)
-             ? evaluate_pairs(pk::loops<double, L>(), loss, in, out, by, on)
-             : evaluate_pairs(pk::loops<float, L>(), loss, in, out, by, on);
+             ? evaluate_pairs(pk::loops<double, prospect::any_paired>(), any, in, out, by, on)
+             : evaluate_pairs(pk::loops<float, prospect::any_paired>(), any, in, out, by, on);
 }
 template <class L, class Point>
 auto evaluate_cpp(const L& loss, const prospect::unpaired_batch<>& in, const Point& point,
@@ -72,9 +73,12 @@ auto evaluate_cpp(const L& loss, const prospect::unpaired_batch<>& in, const Poi
   auto& on = prospect::thread_pool::shared();
   namespace pk = prospect::kernels;
   using prospect::cpu::detail::evaluate_completions;
+  const prospect::any_unpaired any{loss};
   return prospect::detail::in_fp64(in)
-             ? evaluate_completions(pk::loops<double, L>(), loss, in, point, out, by, on)
-             : evaluate_completions(pk::loops<float, L>(), loss, in, point, out, by, on);
+             ? evaluate_completions(pk::loops<double, prospect::any_unpaired>(), any, in, point,
+                                    out, by, on)
+             : evaluate_completions(pk::loops<float, prospect::any_unpaired>(), any, in, point, out,
+                                    by, on);
 }
 
 inline bool same_number(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }

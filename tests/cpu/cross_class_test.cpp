@@ -2,7 +2,7 @@
 // on random batches, finite differences of the whole batch, and what is peculiar to it.
 
 #include <prospect/cpu/sequences.hpp>
-#include <prospect/losses/kto.hpp>
+#include <prospect/losses/unpaired/kto.hpp>
 
 #include <algorithm>
 #include <cmath>

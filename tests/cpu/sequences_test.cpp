@@ -66,13 +66,11 @@ TEMPLATE_TEST_CASE("paired losses agree with their oracle in every storage type 
                    "[sequences]", float, double, bfloat16, float16) {
   random_source random{61};
   CAPTURE(random.seed());
-  testing::for_each_type<testing::paired_losses>([&](const auto& loss) {
-    if constexpr (testing::in_paired_textbook<std::remove_cvref_t<decltype(loss)>>) {
-      for (int round = 0; round < 6; ++round) {
-        for (const std::int64_t n : sizes) {
-          paired_case<TestType> c{random, n, round % 2 == 1};
-          testing::check_paired(on_cpu_rows, loss, c);
-        }
+  testing::for_each_type<testing::textbook_paired>([&](const auto& loss) {
+    for (int round = 0; round < 6; ++round) {
+      for (const std::int64_t n : sizes) {
+        paired_case<TestType> c{random, n, round % 2 == 1};
+        testing::check_paired(on_cpu_rows, loss, c);
       }
     }
   });
@@ -82,15 +80,13 @@ TEMPLATE_TEST_CASE("unpaired losses agree with their oracle in every storage typ
                    "[sequences]", float, double, bfloat16, float16) {
   random_source random{62};
   CAPTURE(random.seed());
-  testing::for_each_type<testing::unpaired_losses>([&](auto loss) {
-    if constexpr (testing::in_unpaired_textbook<decltype(loss)>) {
-      loss.desirable_weight = 1.5;
-      loss.undesirable_weight = 0.75;
-      for (int round = 0; round < 6; ++round) {
-        for (const std::int64_t n : sizes) {
-          unpaired_case<TestType> c{random, n, round % 2 == 1};
-          testing::check_unpaired(on_cpu_rows, loss, c, round * 0.75);
-        }
+  testing::for_each_type<testing::textbook_unpaired>([&](auto loss) {
+    loss.desirable_weight = 1.5;
+    loss.undesirable_weight = 0.75;
+    for (int round = 0; round < 6; ++round) {
+      for (const std::int64_t n : sizes) {
+        unpaired_case<TestType> c{random, n, round % 2 == 1};
+        testing::check_unpaired(on_cpu_rows, loss, c, round * 0.75);
       }
     }
   });

@@ -50,7 +50,7 @@ TEMPLATE_TEST_CASE("paired losses agree with their oracle on the device", "", fl
                    bfloat16, float16) {
   random_source random{161};
   CAPTURE(random.seed());
-  testing::for_each_type<testing::paired_losses>([&](const auto& loss) {
+  testing::for_each_type<testing::textbook_paired>([&](const auto& loss) {
     for (const std::int64_t n : sizes()) {
       paired_case<TestType> c{random, n, n % 2 == 1};
       testing::check_paired(sequences_on_cuda, loss, c);
@@ -62,7 +62,7 @@ TEMPLATE_TEST_CASE("unpaired losses agree with their oracle on the device", "", 
                    bfloat16, float16) {
   random_source random{162};
   CAPTURE(random.seed());
-  testing::for_each_type<testing::unpaired_losses>([&](auto loss) {
+  testing::for_each_type<testing::textbook_unpaired>([&](auto loss) {
     loss.desirable_weight = 1.5;
     loss.undesirable_weight = 0.75;
     for (const std::int64_t n : sizes()) {
@@ -245,7 +245,7 @@ TEST_CASE("a row without tokens is not read, and one that is not finite stays al
 }
 
 TEST_CASE("margins up to 1e30 are finite where the mathematics is") {
-  testing::for_each_type<testing::paired_losses>([&](const auto& loss) {
+  testing::for_each_type<testing::textbook_paired>([&](const auto& loss) {
     using L = std::remove_cvref_t<decltype(loss)>;
     CAPTURE(std::string{L::name});
     random_source random{171};

@@ -3,7 +3,7 @@
 #include <prospect/class_weights.hpp>
 #include <prospect/cpu/sequences.hpp>
 #include <prospect/executor.hpp>
-#include <prospect/losses/dpo.hpp>
+#include <prospect/losses/paired/dpo.hpp>
 
 #include <cstdio>
 #include <stdexcept>

@@ -3,7 +3,7 @@
 
 #include <kernels/loops.hpp>
 #include <prospect/cpu/sequences.hpp>
-#include <prospect/losses/losses.hpp>
+#include <prospect/losses/any.hpp>
 
 #include <algorithm>
 #include <array>
@@ -48,15 +48,17 @@ std::vector<values<float>> computed(pk::isa set, const std::vector<float>& x) {
   const std::vector<std::uint8_t> up(x.size(), 1);
   std::vector<float> dpo(x.size()), d_dpo(x.size()), kto(x.size()), d_kto(x.size());
   prospect::serial_executor on;
-  prospect::cpu::detail::evaluate_pairs<float>(
-      pk::loops_for<float, prospect::dpo>(set), prospect::dpo{.beta = 1},
-      {.policy_chosen = x,
-       .policy_rejected = none,
-       .reference_chosen = none,
-       .reference_rejected = none},
-      {.loss = dpo, .d_policy_chosen = d_dpo}, prospect::normaliser::sum(), on);
+  prospect::cpu::detail::evaluate_pairs<float>(pk::loops_for<float, prospect::any_paired>(set),
+                                               prospect::any_paired{prospect::dpo{.beta = 1}},
+                                               {.policy_chosen = x,
+                                                .policy_rejected = none,
+                                                .reference_chosen = none,
+                                                .reference_rejected = none},
+                                               {.loss = dpo, .d_policy_chosen = d_dpo},
+                                               prospect::normaliser::sum(), on);
   prospect::cpu::detail::evaluate_completions<float>(
-      pk::loops_for<float, prospect::kto>(set), prospect::kto{.beta = 1},
+      pk::loops_for<float, prospect::any_unpaired>(set),
+      prospect::any_unpaired{prospect::kto{.beta = 1}},
       {.policy = x, .reference = none, .desirable = up}, prospect::constant_point(0),
       {.loss = kto, .d_policy = d_kto}, prospect::normaliser::sum(), on);
   std::vector<values<float>> all;

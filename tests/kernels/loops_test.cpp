@@ -4,7 +4,7 @@
 
 #include <kernels/loops.hpp>
 #include <prospect/cpu/sequences.hpp>
-#include <prospect/losses/losses.hpp>
+#include <prospect/losses/any.hpp>
 
 #include <cstdint>
 
@@ -31,15 +31,17 @@ struct on_set {
   template <class S, class L>
   prospect::paired_metrics operator()(const L& loss, paired_case<S>& c) const {
     return prospect::cpu::detail::evaluate_pairs(
-        pk::loops_for<prospect::compute_t<S>, L>(set), loss, any_rows(c.in()), any_rows(c.out()),
+        pk::loops_for<prospect::compute_t<S>, prospect::any_paired>(set),
+        prospect::any_paired{loss}, any_rows(c.in()), any_rows(c.out()),
         prospect::normaliser::mean(), prospect::thread_pool::shared());
   }
   template <class S, class L, class Point>
   prospect::unpaired_metrics operator()(const L& loss, unpaired_case<S>& c,
                                         const Point& point) const {
     return prospect::cpu::detail::evaluate_completions(
-        pk::loops_for<prospect::compute_t<S>, L>(set), loss, any_rows(c.in()), point,
-        any_rows(c.out()), prospect::normaliser::mean(), prospect::thread_pool::shared());
+        pk::loops_for<prospect::compute_t<S>, prospect::any_unpaired>(set),
+        prospect::any_unpaired{loss}, any_rows(c.in()), point, any_rows(c.out()),
+        prospect::normaliser::mean(), prospect::thread_pool::shared());
   }
 };
 

@@ -194,6 +194,8 @@ TEMPLATE_LIST_TEST_CASE("defaults are fine, nonsense is named", "[losses]", test
       loss.*parameter.member = nonsense;
       const char* why = prospect::problem(loss);
       const std::string name{parameter.name};
+      // A shape and a shift may have either sign.
+      if (nonsense == -1 && (name == "alpha" || name == "delta")) continue;
       CAPTURE(name, nonsense);
       REQUIRE(why != nullptr);
       CHECK(std::string{why}.find(name) != std::string::npos);

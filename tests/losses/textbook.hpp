@@ -62,33 +62,31 @@ template <class L>
 concept in_unpaired_textbook =
     requires(const L& loss, const textbook_answer& a) { textbook(loss, a); };
 
-using paired_losses = decltype(std::tuple_cat(
-#define PROSPECT_PAIRED(name) std::tuple<prospect::name>{},
-#include <prospect/losses/losses.def>
-    std::tuple<>{}));
+using every_loss = prospect::detail::builtin_losses;
+/// Those that have an oracle above.
+using textbook_paired = std::tuple<prospect::dpo, prospect::robust_dpo, prospect::ipo,
+                                   prospect::ipo_sum, prospect::hinge>;
+using textbook_unpaired = std::tuple<prospect::kto, prospect::kto_zero>;
 
-using unpaired_losses = decltype(std::tuple_cat(
-#define PROSPECT_UNPAIRED(name) std::tuple<prospect::name>{},
-#include <prospect/losses/losses.def>
-    std::tuple<>{}));
-
-using every_loss =
-    decltype(std::tuple_cat(std::declval<paired_losses>(), std::declval<unpaired_losses>()));
-
-/// A pair or an answer as a loss of the library sees it. The policy's sum is a number of its own,
-/// because only reference-free losses may look at it.
+/// A pair or an answer as a loss of the library sees it: under one reference, and with sums that
+/// can be log-probabilities, for the losses that look at those.
 template <class R>
-prospect::pair<R> sample(const textbook_pair& p, R policy = R(-30)) {
-  return {.chosen = {.policy = policy,
-                     .ratio = static_cast<R>(p.chosen),
-                     .tokens = static_cast<R>(p.chosen_tokens)},
-          .rejected = {.policy = policy,
-                       .ratio = static_cast<R>(p.rejected),
-                       .tokens = static_cast<R>(p.rejected_tokens)}};
+prospect::pair<R> sample(const textbook_pair& p) {
+  const real reference = -30 - std::max({real(0), p.chosen, p.rejected});
+  const auto side = [&](real ratio, real tokens) {
+    return prospect::completion<R>{.policy = static_cast<R>(reference + ratio),
+                                   .ratio = static_cast<R>(ratio),
+                                   .tokens = static_cast<R>(tokens)};
+  };
+  return {.chosen = side(p.chosen, p.chosen_tokens),
+          .rejected = side(p.rejected, p.rejected_tokens)};
 }
 template <class R>
-prospect::unpaired<R> sample(const textbook_answer& a, R policy = R(-30)) {
-  return {.answer = {.policy = policy, .ratio = static_cast<R>(a.log_ratio), .tokens = R(1)},
+prospect::unpaired<R> sample(const textbook_answer& a) {
+  const real policy = a.log_ratio - 30 - std::max(real(0), a.log_ratio);
+  return {.answer = {.policy = static_cast<R>(policy),
+                     .ratio = static_cast<R>(a.log_ratio),
+                     .tokens = R(1)},
           .z = static_cast<R>(a.z),
           .desirable = a.desirable};
 }

@@ -33,6 +33,10 @@ concept unpaired_loss =
 template <class L>
 concept branch_free_loss = requires { requires L::branch_free; };
 
+/// A loss that is one of several, and can be asked which by `visit(visitor)`: losses/any.hpp.
+template <class L>
+concept one_of_several = requires { L::most_parameters; };
+
 /// A hyper-parameter: its name on every surface (C, command lines), and where it lives.
 template <class L>
 struct parameter {
@@ -69,6 +73,7 @@ namespace detail {
 /// for NaN.
 PROSPECT_INLINE constexpr bool positive(double x) { return x >= 1e-30 && x <= 1e30; }
 PROSPECT_INLINE constexpr bool not_negative(double x) { return x >= 0 && x <= 1e30; }
+PROSPECT_INLINE constexpr bool of_either_sign(double x) { return x >= -1e30 && x <= 1e30; }
 
 }  // namespace detail
 

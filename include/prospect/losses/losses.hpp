@@ -3,13 +3,33 @@
 
 #include <prospect/core/isa.hpp>
 #include <prospect/losses/differentiate.hpp>
-#include <prospect/losses/dpo.hpp>
-#include <prospect/losses/hinge.hpp>
-#include <prospect/losses/ipo.hpp>
-#include <prospect/losses/ipo_sum.hpp>
-#include <prospect/losses/kto.hpp>
-#include <prospect/losses/kto_zero.hpp>
-#include <prospect/losses/robust_dpo.hpp>
+#include <prospect/losses/paired/alphapo.hpp>
+#include <prospect/losses/paired/apo_down.hpp>
+#include <prospect/losses/paired/apo_zero.hpp>
+#include <prospect/losses/paired/bco_pair.hpp>
+#include <prospect/losses/paired/bradley_terry.hpp>
+#include <prospect/losses/paired/cpo.hpp>
+#include <prospect/losses/paired/cpo_hinge.hpp>
+#include <prospect/losses/paired/cpo_ipo.hpp>
+#include <prospect/losses/paired/discopop.hpp>
+#include <prospect/losses/paired/dpo.hpp>
+#include <prospect/losses/paired/exo.hpp>
+#include <prospect/losses/paired/hinge.hpp>
+#include <prospect/losses/paired/ipo.hpp>
+#include <prospect/losses/paired/ipo_sum.hpp>
+#include <prospect/losses/paired/nca.hpp>
+#include <prospect/losses/paired/neg_sigmoid.hpp>
+#include <prospect/losses/paired/orpo.hpp>
+#include <prospect/losses/paired/robust_dpo.hpp>
+#include <prospect/losses/paired/sigmoid_norm.hpp>
+#include <prospect/losses/paired/simpo.hpp>
+#include <prospect/losses/paired/slic.hpp>
+#include <prospect/losses/paired/sppo_hard.hpp>
+#include <prospect/losses/unpaired/bco.hpp>
+#include <prospect/losses/unpaired/kto.hpp>
+#include <prospect/losses/unpaired/kto_logsigmoid.hpp>
+#include <prospect/losses/unpaired/kto_surprisal.hpp>
+#include <prospect/losses/unpaired/kto_zero.hpp>
 
 #include <tuple>
 
@@ -19,11 +39,15 @@ namespace prospect::inline v1 {
 namespace detail {
 
 // Each line of the list becomes a one-element tuple; tuple_cat needs no trailing-comma trick.
-using builtin_losses = decltype(std::tuple_cat(
+using paired_losses = decltype(std::tuple_cat(
 #define PROSPECT_PAIRED(name) std::tuple<name>{},
+#include <prospect/losses/losses.def>
+    std::tuple<>{}));
+using unpaired_losses = decltype(std::tuple_cat(
 #define PROSPECT_UNPAIRED(name) std::tuple<name>{},
 #include <prospect/losses/losses.def>
     std::tuple<>{}));
+using builtin_losses = decltype(std::tuple_cat(paired_losses{}, unpaired_losses{}));
 
 }  // namespace detail
 

@@ -38,6 +38,13 @@ struct pair {
   PROSPECT_HD constexpr T mean_log_ratio_margin() const noexcept {
     return chosen.mean_log_ratio() - rejected.mean_log_ratio() - margin;
   }
+  /// The margin of losses without a reference, of sums and of means per token.
+  PROSPECT_HD constexpr T policy_margin() const noexcept {
+    return chosen.policy - rejected.policy - margin;
+  }
+  PROSPECT_HD constexpr T mean_policy_margin() const noexcept {
+    return chosen.mean_policy() - rejected.mean_policy() - margin;
+  }
 };
 
 /// One completion with binary feedback, and the reference point z it is measured against (nats).

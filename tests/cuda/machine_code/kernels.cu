@@ -2,8 +2,8 @@
 // and without a map, and the sequence kernel of one loss of each kind.
 #include <prospect/cuda/sequences.cuh>
 #include <prospect/cuda/tokens.cuh>
-#include <prospect/losses/ipo.hpp>
-#include <prospect/losses/kto.hpp>
+#include <prospect/losses/paired/ipo.hpp>
+#include <prospect/losses/unpaired/kto.hpp>
 
 namespace gpu = prospect::cuda;
 

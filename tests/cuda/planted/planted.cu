@@ -3,7 +3,7 @@
 // Returns 0 if all is well.
 #include <prospect/cuda/sequences.cuh>
 #include <prospect/cuda/tokens.cuh>
-#include <prospect/losses/dpo.hpp>
+#include <prospect/losses/paired/dpo.hpp>
 
 #include <cmath>
 #include <cstdint>

@@ -1,6 +1,6 @@
 // A user's kernel that evaluates a loss and its gradient.
 #include <prospect/losses/differentiate.hpp>
-#include <prospect/losses/dpo.hpp>
+#include <prospect/losses/paired/dpo.hpp>
 
 __global__ void coefficients(prospect::dpo loss, const prospect::pair<float>* pairs, int n,
                              float* d_chosen) {

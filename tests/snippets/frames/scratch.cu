@@ -1,5 +1,5 @@
 // frame of include/prospect/cuda/scratch.hpp, with scratch::size_into(bytes)
-#include <prospect/losses/dpo.hpp>
+#include <prospect/losses/paired/dpo.hpp>
 
 #include <prospect/cuda/sequences.cuh>
 

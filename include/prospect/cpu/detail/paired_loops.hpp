@@ -144,9 +144,11 @@ template <std::floating_point R, class Loss>
 tally<paired_sum::size> paired_results_of(const Loss& loss, const paired_batch<>& in,
                                           const paired_outputs<>& out, const pair_indices& which,
                                           double factor, range piece) {
-  return paired_results<R>({.plain = differentiate_block<false, R, Loss>,
-                            .with_options = differentiate_block<true, R, Loss>},
-                           &loss, reward_scale(loss), in, out, which, factor, piece);
+  return of_itself(loss, [&]<class One>(const One& one) {
+    return paired_results<R>({.plain = differentiate_block<false, R, One>,
+                              .with_options = differentiate_block<true, R, One>},
+                             &one, reward_scale(one), in, out, which, factor, piece);
+  });
 }
 
 }  // namespace PROSPECT_CPU_ISA

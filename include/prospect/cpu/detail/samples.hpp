@@ -19,6 +19,16 @@ inline constexpr bool lanewise =
     branch_free_loss<Loss> && std::same_as<R, float>;
 #endif
 
+/// f of the loss itself, where it is one of several: asked before a loop, and not inside.
+template <class Loss, class F>
+PROSPECT_INLINE auto of_itself(const Loss& loss, const F& f) {
+  if constexpr (one_of_several<Loss>) {
+    return loss.visit(f);
+  } else {
+    return f(loss);
+  }
+}
+
 /// Several completions. Not completion<several<R>>, whose functions nvcc would want for the device.
 template <std::floating_point R>
 struct completions {
@@ -39,11 +49,12 @@ struct completions_at {
   PROSPECT_INLINE several<R> tokens_of(int i) const { return load_several<R>(tokens + i); }
   PROSPECT_INLINE flag_of<several<R>> counted(int i) const { return several<R>(0) < tokens_of(i); }
 
-  /// Those from i on, neutral where they are not kept. A missing reference was found unread.
+  /// Those from i on, neutral where they are not kept. A reference that is not given was found
+  /// unread, and rewards are then those of the policy alone, as without one they are defined.
   PROSPECT_INLINE completions<R> several_of(int i, flag_of<several<R>> kept) const {
     const several<R> none = 0;
     const several<R> p = load_several<R>(policy + i);
-    several<R> ratio;
+    several<R> ratio = p;
     if (reference != nullptr) ratio = p - load_several<R>(reference + i);
     return {.policy = select(kept, p, none),
             .ratio = select(kept, ratio, none),

@@ -124,10 +124,12 @@ tally<unpaired_sum::size> unpaired_results_of(const Loss& loss, const unpaired_b
                                               const unpaired_outputs<>& out, double factor,
                                               const class_terms& desirable,
                                               const class_terms& undesirable, range piece) {
-  return unpaired_results<R>({.without_weights = differentiate_block<false, R, Loss>,
-                              .with_weights = differentiate_block<true, R, Loss>},
-                             &loss, reward_scale(loss), in, out, factor, desirable, undesirable,
-                             piece);
+  return of_itself(loss, [&]<class One>(const One& one) {
+    return unpaired_results<R>({.without_weights = differentiate_block<false, R, One>,
+                                .with_weights = differentiate_block<true, R, One>},
+                               &one, reward_scale(one), in, out, factor, desirable, undesirable,
+                               piece);
+  });
 }
 
 /// Adds x by class, and the numbers of rows where they are wanted. A row that is not finite is left
@@ -179,9 +181,10 @@ template <std::floating_point R>
 }
 
 template <std::floating_point R, class Loss>
-[[gnu::flatten]] tally<class_sum::size> class_slopes(const Loss& loss, const unpaired_batch<>& in,
-                                                     double z_desirable, double z_undesirable,
-                                                     range piece) {
+[[gnu::flatten]] tally<class_sum::size> class_slopes_with(const Loss& loss,
+                                                          const unpaired_batch<>& in,
+                                                          double z_desirable, double z_undesirable,
+                                                          range piece) {
   row_reader<R> weights{in.weight};
   return by_class<R, false>(in, piece, [&](range at) {
     return [&, weight = weights.read(at)](int i, const auto& c, auto counted, auto up) {
@@ -189,6 +192,14 @@ template <std::floating_point R, class Loss>
       const several<R> slope = values_of<R>(loss, c, z, up, counted).d_z;
       return weight == nullptr ? slope : weighted(load_several(weight + i), slope);
     };
+  });
+}
+
+template <std::floating_point R, class Loss>
+tally<class_sum::size> class_slopes(const Loss& loss, const unpaired_batch<>& in,
+                                    double z_desirable, double z_undesirable, range piece) {
+  return of_itself(loss, [&](const auto& one) {
+    return class_slopes_with<R>(one, in, z_desirable, z_undesirable, piece);
   });
 }
 

@@ -28,12 +28,13 @@ using arithmetic_t = typename arithmetic_of<S>::type;
 template <class R>
 inline constexpr R no_number = std::numeric_limits<R>::quiet_NaN();
 
-/// A completion as losses see it. Without a reference its log-ratio was found unread, and is 0.
+/// A completion as losses see it. A reference that is not given was found unread; the log-ratio,
+/// which rewards are made of, is then the policy's log-probability.
 template <class R, class Row>
 __device__ completion<R> read_completion(const Row& policy, const Row& reference, std::int64_t i,
                                          std::int32_t tokens) {
   const R p = read_as<R>(policy, i);
-  const R ratio = reference.empty() ? R(0) : p - read_as<R>(reference, i);
+  const R ratio = reference.empty() ? p : p - read_as<R>(reference, i);
   return {.policy = p, .ratio = ratio, .tokens = static_cast<R>(tokens)};
 }
 /// weight x; a weight of 0 makes everything 0.

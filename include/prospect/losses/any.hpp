@@ -1,0 +1,126 @@
+// One of several losses of a kind, chosen at run time: one kernel for all of them, and a loss by
+// its name.
+#pragma once
+
+#include <prospect/losses/losses.hpp>
+#include <prospect/losses/reads.hpp>
+
+#include <algorithm>
+#include <cstdint>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
+
+namespace detail {
+
+template <class L, class Sample>
+concept loss_of = requires(const L& loss, const Sample& sample) { loss(sample); };
+
+}  // namespace detail
+
+/// A value that is one of the losses L..., of which all are of one kind, and is used as they are.
+/// Hyper-parameters are numbers, in the order of the loss's table. Which loss it is, is asked once
+/// for every block of examples on the CPU, and once for every example, in a branch that is the same
+/// for all threads, on a device.
+template <class... L>
+struct any_loss {
+  static constexpr bool branch_free = (... && branch_free_loss<L>);
+  static constexpr std::size_t most_parameters = (std::max)({L::parameters.size()...});
+
+  std::int32_t which = 0;  ///< position among L...
+  double beta = 1;         ///< reward_scale of the loss
+  double parameter[most_parameters] = {};
+
+  any_loss() = default;
+  template <class One>
+    requires(... || std::same_as<One, L>)
+  any_loss(const One& loss) : which{position<One>()}, beta{reward_scale(loss)} {
+    static_assert(sizeof(One) == One::parameters.size() * sizeof(double));
+    __builtin_memcpy(parameter, &loss, sizeof loss);
+  }
+
+  template <class One>
+  bool is() const {
+    return which == position<One>();
+  }
+  /// The loss itself, where it is a One.
+  template <class One>
+  PROSPECT_HD One as() const {
+    One loss;
+    __builtin_memcpy(&loss, parameter, sizeof loss);
+    return loss;
+  }
+
+  /// Calls `visitor(loss)` with the loss itself, and returns what that does.
+  template <class Visitor>
+  auto visit(const Visitor& visitor) const {
+    decltype(visitor(first{})) result{};
+    (void)(... || (is<L>() && (result = visitor(as<L>()), true)));
+    return result;
+  }
+
+  template <class Sample>
+    requires(... && detail::loss_of<L, Sample>)
+  PROSPECT_HD auto operator()(const Sample& sample) const {
+    decltype(first{}(sample)) result{};
+    std::int32_t i = 0;
+    (void)(... || (which == i++ && (result = as<L>()(sample), true)));
+    return result;
+  }
+
+  std::string_view name() const {
+    return visit([](const auto& loss) { return loss.name; });
+  }
+  const char* problem() const {
+    return visit([](const auto& loss) { return loss.problem(); });
+  }
+
+ private:
+  using first = std::tuple_element_t<0, std::tuple<L...>>;
+
+  template <class One>
+  static constexpr std::int32_t position() {
+    std::int32_t i = 0;
+    (void)(... || (std::same_as<One, L> || (++i, false)));
+    return i;
+  }
+};
+
+namespace detail {
+
+template <class Tuple>
+struct any_of;
+template <class... L>
+struct any_of<std::tuple<L...>> {
+  using type = any_loss<L...>;
+};
+
+}  // namespace detail
+
+/// Any built-in loss of its kind.
+using any_paired = detail::any_of<detail::paired_losses>::type;
+using any_unpaired = detail::any_of<detail::unpaired_losses>::type;
+
+inline namespace PROSPECT_ISA {
+
+// What a loss reads is asked of the loss itself.
+template <class R, class... L>
+bool reads_reference(const any_loss<L...>& loss) {
+  return loss.visit([](const auto& one) { return reads_reference<R>(one); });
+}
+template <class R, class... L>
+bool reads_tokens(const any_loss<L...>& loss) {
+  return loss.visit([](const auto& one) { return reads_tokens<R>(one); });
+}
+template <class R, class... L>
+bool reads_margin(const any_loss<L...>& loss) {
+  return loss.visit([](const auto& one) { return reads_margin<R>(one); });
+}
+template <class R, class... L>
+bool reads_reference_point(const any_loss<L...>& loss) {
+  return loss.visit([](const auto& one) { return reads_reference_point<R>(one); });
+}
+
+}  // namespace PROSPECT_ISA
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -1,0 +1,34 @@
+// IPO without a reference.
+#pragma once
+
+#include <prospect/losses/concepts.hpp>
+
+#include <array>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
+
+/// CPO (Xu et al. 2024, arXiv:2401.08417) with the square of TRL's `loss_type="ipo"`, over means
+/// per token.
+///
+///   loss = (mean log pi(chosen) - mean log pi(rejected) - 1 / (2 beta))^2
+struct cpo_ipo {
+  double beta = 0.1;
+
+  static constexpr std::string_view name = "cpo_ipo";
+  static constexpr bool branch_free = true;
+  static constexpr std::array<parameter<cpo_ipo>, 1> parameters{{{"beta", &cpo_ipo::beta}}};
+
+  PROSPECT_INLINE constexpr const char* problem() const {
+    if (!detail::positive(beta)) return "beta must be positive (1e-30 to 1e30)";
+    return nullptr;
+  }
+
+  template <class T>
+  PROSPECT_HD constexpr T operator()(const pair<T>& p) const {
+    return square(p.mean_policy_margin() - 1 / (2 * beta));
+  }
+};
+
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

@@ -1,0 +1,55 @@
+// DiscoPOP: the loss that a language model found.
+#pragma once
+
+#include <prospect/losses/concepts.hpp>
+#include <prospect/losses/parts/along.hpp>
+
+#include <array>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
+
+/// The log-ratio modulated loss (Lu et al. 2024, arXiv:2406.08414, eq. 5): DPO's where the pair is
+/// ranked wrongly, exponential where rightly.
+///
+///   m = beta (chosen log-ratio - rejected log-ratio),  w = sigmoid(m / tau)
+///   loss = (1-w) softplus(-m) + w exp(-m)
+///
+/// Neither convex nor monotone: at tau = 0.05 the slope is positive for m in (-0.1186, 0.0720), and
+/// so at the start of a training run.
+struct discopop {
+  double beta = 0.1;
+  double tau = 0.05;
+
+  static constexpr std::string_view name = "discopop";
+  static constexpr bool branch_free = true;
+  static constexpr std::array<parameter<discopop>, 2> parameters{
+      {{"beta", &discopop::beta}, {"tau", &discopop::tau}}};
+
+  PROSPECT_INLINE constexpr const char* problem() const {
+    if (!detail::positive(beta)) return "beta must be positive (1e-30 to 1e30)";
+    if (!detail::positive(tau)) return "tau must be positive (1e-30 to 1e30)";
+    return nullptr;
+  }
+
+  template <class T>
+  PROSPECT_HD constexpr T operator()(const pair<T>& p) const {
+    using R = scalar_of_t<T>;
+    return along(p.log_ratio_margin() * beta, [&](const R& m) {
+      const R zero = 0;
+      const R y = m / R(tau);
+      const R loss = softplus(-m);
+      const R switched = sigmoid_slope(y);
+      // The exponent of w exp(-m), of which the parts overflow: where m < 0 it is m (1 / tau - 1).
+      const R exponent = select(m < zero, term(1 / tau - 1, m), -m) - softplus(-abs(y));
+      const R modulated = exp(exponent);
+      return value_and_slope<R>{.value = sigmoid(-y) * loss + modulated,
+                                .slope = (sigmoid(-y) / R(tau) - R(1)) * modulated -
+                                         sigmoid(-y) * sigmoid(-m) -
+                                         select(switched == zero, zero, switched / R(tau) * loss)};
+    });
+  }
+};
+
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

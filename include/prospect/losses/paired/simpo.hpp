@@ -1,0 +1,44 @@
+// Simple preference optimisation: mean log-probabilities, a margin, no reference.
+#pragma once
+
+#include <prospect/losses/concepts.hpp>
+
+#include <array>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
+
+/// SimPO (Meng et al. 2024, arXiv:2405.14734, eq. 6). `gamma` is absolute, as in TRL; the paper and
+/// HALOs give it as a multiple of beta, and HALOs' defaults are `halos()`.
+///
+///   m = beta (mean log pi(chosen) - mean log pi(rejected)) - gamma,  loss = softplus(-m) + e m
+struct simpo {
+  double beta = 2.0;
+  double gamma = 0.5;
+  double label_smoothing = 0.0;  ///< in [0, 1)
+
+  static constexpr std::string_view name = "simpo";
+  static constexpr bool branch_free = true;
+  static constexpr std::array<parameter<simpo>, 3> parameters{
+      {{"beta", &simpo::beta},
+       {"gamma", &simpo::gamma},
+       {"label_smoothing", &simpo::label_smoothing}}};
+
+  static constexpr simpo halos() { return {.beta = 10, .gamma = 3}; }
+
+  PROSPECT_INLINE constexpr const char* problem() const {
+    if (!detail::positive(beta)) return "beta must be positive (1e-30 to 1e30)";
+    if (!detail::not_negative(gamma)) return "gamma must not be negative (0 to 1e30)";
+    if (!(label_smoothing >= 0 && label_smoothing < 1)) return "label_smoothing must lie in [0, 1)";
+    return nullptr;
+  }
+
+  template <class T>
+  PROSPECT_HD constexpr T operator()(const pair<T>& p) const {
+    const T margin = beta * p.mean_policy_margin() - gamma;
+    return softplus(-margin) + term(label_smoothing, margin);
+  }
+};
+
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

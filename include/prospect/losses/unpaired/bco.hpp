@@ -1,0 +1,47 @@
+// Binary classifier optimisation.
+#pragma once
+
+#include <prospect/losses/concepts.hpp>
+
+#include <array>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
+
+/// BCO (Jung et al. 2024, arXiv:2404.04656, eq. 10). The reward shift delta is beta z: give as the
+/// reference point the running mean of log-ratios of both classes, in nats.
+///
+///   desirable:   loss = desirable_weight   softplus(-(beta r - delta))
+///   undesirable: loss = undesirable_weight softplus(beta r - delta),  r the summed log-ratio
+struct bco {
+  double beta = 0.1;
+  double desirable_weight = 1.0;
+  double undesirable_weight = 1.0;
+
+  static constexpr std::string_view name = "bco";
+  static constexpr bool branch_free = true;
+  static constexpr std::array<parameter<bco>, 3> parameters{
+      {{"beta", &bco::beta},
+       {"desirable_weight", &bco::desirable_weight},
+       {"undesirable_weight", &bco::undesirable_weight}}};
+
+  PROSPECT_INLINE constexpr const char* problem() const {
+    if (!detail::positive(beta)) return "beta must be positive (1e-30 to 1e30)";
+    if (!detail::not_negative(desirable_weight)) {
+      return "desirable_weight must not be negative (0 to 1e30)";
+    }
+    if (!detail::not_negative(undesirable_weight)) {
+      return "undesirable_weight must not be negative (0 to 1e30)";
+    }
+    return nullptr;
+  }
+
+  template <class T>
+  PROSPECT_HD constexpr T operator()(const unpaired<T>& e) const {
+    const T advantage = e.pick(beta, -beta) * (e.log_ratio() - e.z);
+    return softplus(-advantage) * e.pick(desirable_weight, undesirable_weight);
+  }
+};
+
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END

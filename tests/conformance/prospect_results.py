@@ -1,0 +1,135 @@
+"""What Prospect answers to the vectors, through the C API: RESULTS.json for `check`.
+
+    python3 prospect_results.py LIBPROSPECT.SO VECTORS RESULTS.json [fp64|fp32]
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from library import Library
+
+# Case names are NAME_OPTIONS; the longest beginning here decides. A value is the loss of the library and
+# how its parameters follow from the case's.
+BETA = {"beta": "beta"}
+SMOOTH = {"beta": "beta", "label_smoothing": "label_smoothing"}
+SIMPO = {"beta": "beta", "gamma": "gamma", "label_smoothing": "label_smoothing"}
+PAIRED = {
+    "sigmoid": ("dpo", BETA),
+    "cdpo": ("dpo", SMOOTH),
+    "dpo_margin_offset": ("dpo", BETA),
+    "robust": ("robust_dpo", SMOOTH),
+    "hinge": ("hinge", BETA),
+    "ipo_mean": ("ipo", {"tau": "beta"}),
+    "ipo_sum": ("ipo_sum", {"tau": "beta"}),
+    "exo_pair": ("exo", SMOOTH),
+    "nca_pair": ("nca", BETA),
+    "bco_pair": ("bco_pair", {"beta": "beta", "delta": "delta"}),
+    "sppo_hard": ("sppo_hard", BETA),
+    "apo_zero": ("apo_zero", BETA),
+    "apo_down": ("apo_down", BETA),
+    "discopop": ("discopop", {"beta": "beta", "tau": "discopop_tau"}),
+    "sigmoid_norm": ("sigmoid_norm", BETA),
+    "neg_sigmoid": ("neg_sigmoid", BETA),
+    "slic": ("slic", {"beta": "beta", "lambda": "lambda_coef"}),
+    "cpo_sigmoid": ("cpo", SMOOTH),
+    "cpo_hinge": ("cpo_hinge", BETA),
+    "cpo_ipo": ("cpo_ipo", BETA),
+    "simpo_trl": ("simpo", SIMPO),
+    "simpo_halos": ("simpo", {"beta": "beta", "gamma": lambda p: p["beta"] * p["gamma_beta_ratio"]}),
+    "alphapo": ("alphapo", {**SIMPO, "alpha": "alpha"}),
+    "orpo_or_term": ("orpo", BETA),
+    "bradley_terry": ("bradley_terry", {"center": "center_rewards_coefficient"}),
+}
+KTO = {"beta": "beta", "desirable_weight": "desirable_weight",
+       "undesirable_weight": "undesirable_weight"}
+UNPAIRED = {
+    "kto": ("kto", KTO),
+    "kto_logsigmoid": ("kto_logsigmoid", KTO),
+    "kto_surprisal": ("kto_surprisal", KTO),
+    "apo_zero_unpaired": ("kto_zero", KTO),
+    "bco": ("bco", KTO),
+}
+
+
+def entry(table, case):
+    fitting = [name for name in table if case == name or case.startswith(name + "_")]
+    return table[max(fitting, key=len)] if fitting else None
+
+
+def parameters(mapping, given):
+    values = {}
+    for name, source in mapping.items():
+        if callable(source):
+            values[name] = source(given)
+        elif source in given:
+            values[name] = given[source]
+    return values
+
+
+UNSUPPORTED = {"f_divergence", "loss_type", "tpo_alpha", "alpha_nll", "input_scale", "udm"}
+
+
+def paired(library, vectors):
+    results = {}
+    column = {name: i for i, name in enumerate(vectors["pair_columns"])}
+    pairs = {name: [row[i] for row in vectors["pairs"]] for name, i in column.items()}
+    for case in vectors["cases"]:
+        found, given = entry(PAIRED, case["name"]), case["params"]
+        if not found or UNSUPPORTED & given.keys() or given.get("cpo_alpha"):
+            continue
+        loss, mapping = found
+        if case["inputs"] == "pairs":
+            reals = {"policy_chosen": pairs["pol_w"], "policy_rejected": pairs["pol_l"],
+                     "reference_chosen": pairs["ref_w"], "reference_rejected": pairs["ref_l"]}
+            if "offset" in given:
+                reals["margin"] = [m / given["beta"] for m in pairs["margin"]]
+            counts = {"chosen_tokens": pairs["len_w"], "rejected_tokens": pairs["len_l"]}
+        elif case["inputs"] == "rewards":
+            reals = {"policy_chosen": [r[0] for r in vectors["rewards"]],
+                     "policy_rejected": [r[1] for r in vectors["rewards"]]}
+            if given.get("margin"):
+                reals["margin"] = [r[2] for r in vectors["rewards"]]
+            counts = {}
+        else:
+            continue
+        results[case["name"]] = library.pairs(loss, parameters(mapping, given), reals, counts)
+    return results
+
+
+def unpaired(library, vectors):
+    results = {}
+    columns = {name: [row[i] for row in vectors["examples"]]
+               for i, name in enumerate(vectors["example_columns"])}
+    for case in vectors["cases"]:
+        found, given = entry(UNPAIRED, case["name"]), case["params"]
+        if not found:
+            continue
+        loss, mapping = found
+        reals = {"policy": columns["pol"], "reference": columns["ref"]}
+        if given.get("undesirable_weight") == "udm":
+            given = {name: value for name, value in given.items() if name != "undesirable_weight"}
+            reals["weight"] = [1.0 if label else udm
+                               for label, udm in zip(columns["label"], columns["udm"])]
+        z = given["delta"] / given["beta"] if "delta" in given else given.get("z", 0.0)
+        results[case["name"]] = library.completions(
+            loss, parameters(mapping, given), z, reals, {"tokens": columns["len"]},
+            [int(label) for label in columns["label"]])
+    return results
+
+
+def main():
+    path, folder, output, *type_ = sys.argv[1:]
+    library = Library(path, *type_)
+    cases = {}
+    for name, run in (("paired", paired), ("unpaired", unpaired)):
+        file = Path(folder) / f"{name}.json"
+        if file.exists():
+            cases.update(run(library, json.loads(file.read_text())))
+    Path(output).write_text(json.dumps({"implementation": "prospect", "type": (type_ or ["fp64"])[0],
+                                        "cases": cases}))
+
+
+if __name__ == "__main__":
+    main()
