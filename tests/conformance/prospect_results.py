@@ -32,7 +32,7 @@ PAIRED = {
     "discopop": ("discopop", {"beta": "beta", "tau": "discopop_tau"}),
     "sigmoid_norm": ("sigmoid_norm", BETA),
     "neg_sigmoid": ("neg_sigmoid", BETA),
-    "slic": ("slic", {"beta": "beta", "lambda": "lambda_coef"}),
+    "slic": ("slic", {"delta": "beta", "lambda": "lambda_coef"}),
     "cpo_sigmoid": ("cpo", SMOOTH),
     "cpo_hinge": ("cpo_hinge", BETA),
     "cpo_ipo": ("cpo_ipo", BETA),
