@@ -54,14 +54,8 @@ def main():
                 for case in vectors["cases"]:
                     if not (case["name"] == stem or case["name"].startswith(stem + "_")):
                         continue
-                    if file == "paired":
-                        samples = [wrong.Pair(vectors["pair_columns"], r) for r in vectors["pairs"]]
-                    else:
-                        columns = vectors["example_columns"]
-                        up = [r[0] - r[1] for r in vectors["examples"] if r[3]]
-                        samples = [wrong.Example(columns, r, sum(up) / len(up))
-                                   for r in vectors["examples"]]
-                    losses = [wrong.value(formula, s, **case["params"]) for s in samples]
+                    losses = [wrong.value(formula, s, **case["params"])
+                              for s in wrong.samples_of(vectors)]
                     rows = [[loss, *row[1:]] for loss, row in zip(losses, right[case["name"]])]
                     status, text = check({"type": "fp64", "cases": {case["name"]: rows}})
                     if f"it is {wrong_name}" in text:

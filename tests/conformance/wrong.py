@@ -116,21 +116,24 @@ def value(formula, *arguments, **params):
         return math.nan
 
 
+def samples_of(vectors):
+    """The inputs of a file of vectors, as the formulas take them."""
+    if "pairs" in vectors:
+        return [Pair(vectors["pair_columns"], row) for row in vectors["pairs"]]
+    columns = vectors["example_columns"]
+    named = [dict(zip(columns, row)) for row in vectors["examples"]]
+    desirable = [c["pol"] - c["ref"] for c in named if c["label"]]
+    mean = sum(desirable) / len(desirable)
+    return [Example(columns, row, mean) for row in vectors["examples"]]
+
+
 def name_of(case, rows, vectors):
     """The name of the wrong formula that gives the losses of these rows, or None."""
-    pairs = case.get("inputs") == "pairs"
     if case.get("inputs") not in ("pairs", None):
         return None
-    table = PAIRED if pairs else UNPAIRED
+    table = PAIRED if case.get("inputs") == "pairs" else UNPAIRED
     stems = [s for s in table if case["name"] == s or case["name"].startswith(s + "_")]
-    if pairs:
-        samples = [Pair(vectors["pair_columns"], row) for row in vectors["pairs"]]
-    else:
-        columns = vectors["example_columns"]
-        named = [dict(zip(columns, row)) for row in vectors["examples"]]
-        desirable = [c["pol"] - c["ref"] for c in named if c["label"]]
-        mean = sum(desirable) / len(desirable)
-        samples = [Example(columns, row, mean) for row in vectors["examples"]]
+    samples = samples_of(vectors)
     for name, formula in table[max(stems, key=len)] if stems else []:
         if len(rows) == len(samples) and all(
                 same(row[0], value(formula, sample, **case["params"]))

@@ -195,7 +195,9 @@ TEMPLATE_LIST_TEST_CASE("defaults are fine, nonsense is named", "[losses]", test
       const char* why = prospect::problem(loss);
       const std::string name{parameter.name};
       // A shape and a shift may have either sign.
-      if (nonsense == -1 && (name == "alpha" || name == "delta")) continue;
+      const bool either_sign = (TestType::name == "alphapo" && name == "alpha") ||
+                               (TestType::name == "bco_pair" && name == "delta");
+      if (nonsense == -1 && either_sign) continue;
       CAPTURE(name, nonsense);
       REQUIRE(why != nullptr);
       CHECK(std::string{why}.find(name) != std::string::npos);

@@ -59,6 +59,7 @@ struct any_loss {
     return result;
   }
 
+  /// Not by way of `visit`, whose visitors are the host's: nvcc would have them on the device.
   template <class Sample>
     requires(... && detail::loss_of<L, Sample>)
   PROSPECT_HD auto operator()(const Sample& sample) const {

@@ -73,6 +73,12 @@ namespace detail {
 /// for NaN.
 PROSPECT_INLINE constexpr bool positive(double x) { return x >= 1e-30 && x <= 1e30; }
 PROSPECT_INLINE constexpr bool not_negative(double x) { return x >= 0 && x <= 1e30; }
+/// Why class weights make no sense, or nullptr.
+PROSPECT_INLINE constexpr const char* problem_of_weights(double desirable, double undesirable) {
+  if (!not_negative(desirable)) return "desirable_weight must not be negative (0 to 1e30)";
+  if (!not_negative(undesirable)) return "undesirable_weight must not be negative (0 to 1e30)";
+  return nullptr;
+}
 PROSPECT_INLINE constexpr bool of_either_sign(double x) { return x >= -1e30 && x <= 1e30; }
 
 }  // namespace detail

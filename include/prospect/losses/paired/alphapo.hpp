@@ -3,6 +3,7 @@
 
 #include <prospect/losses/concepts.hpp>
 #include <prospect/losses/parts/along.hpp>
+#include <prospect/losses/parts/smoothed.hpp>
 
 #include <array>
 
@@ -44,7 +45,7 @@ struct alphapo {
     const T margin =
         beta * (reward(p.chosen.mean_policy()) - reward(p.rejected.mean_policy()) - p.margin) -
         gamma;
-    return softplus(-margin) + term(label_smoothing, margin);
+    return smoothed(margin, label_smoothing);
   }
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <prospect/losses/concepts.hpp>
+#include <prospect/losses/parts/smoothed.hpp>
 
 #include <array>
 
@@ -30,8 +31,7 @@ struct dpo {
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const pair<T>& p) const {
-    const T margin = beta * p.log_ratio_margin();
-    return softplus(-margin) + term(label_smoothing, margin);
+    return smoothed(beta * p.log_ratio_margin(), label_smoothing);
   }
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <prospect/losses/concepts.hpp>
+#include <prospect/losses/parts/smoothed.hpp>
 
 #include <array>
 
@@ -35,8 +36,7 @@ struct simpo {
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const pair<T>& p) const {
-    const T margin = beta * p.mean_policy_margin() - gamma;
-    return softplus(-margin) + term(label_smoothing, margin);
+    return smoothed(beta * p.mean_policy_margin() - gamma, label_smoothing);
   }
 };
 

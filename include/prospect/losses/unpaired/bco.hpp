@@ -1,7 +1,7 @@
 // Binary classifier optimisation.
 #pragma once
 
-#include <prospect/losses/concepts.hpp>
+#include <prospect/losses/unpaired/kto_logsigmoid.hpp>
 
 #include <array>
 
@@ -9,7 +9,8 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1 {
 
 /// BCO (Jung et al. 2024, arXiv:2404.04656, eq. 10). The reward shift delta is beta z: give as the
-/// reference point the running mean of log-ratios of both classes, in nats.
+/// reference point the running mean of log-ratios of both classes, in nats. The formula is then
+/// that of `kto_logsigmoid`, from which only the point differs.
 ///
 ///   desirable:   loss = desirable_weight   softplus(-(beta r - delta))
 ///   undesirable: loss = undesirable_weight softplus(beta r - delta),  r the summed log-ratio
@@ -27,19 +28,12 @@ struct bco {
 
   PROSPECT_INLINE constexpr const char* problem() const {
     if (!detail::positive(beta)) return "beta must be positive (1e-30 to 1e30)";
-    if (!detail::not_negative(desirable_weight)) {
-      return "desirable_weight must not be negative (0 to 1e30)";
-    }
-    if (!detail::not_negative(undesirable_weight)) {
-      return "undesirable_weight must not be negative (0 to 1e30)";
-    }
-    return nullptr;
+    return detail::problem_of_weights(desirable_weight, undesirable_weight);
   }
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const unpaired<T>& e) const {
-    const T advantage = e.pick(beta, -beta) * (e.log_ratio() - e.z);
-    return softplus(-advantage) * e.pick(desirable_weight, undesirable_weight);
+    return kto_logsigmoid{beta, desirable_weight, undesirable_weight}(e);
   }
 };
 

@@ -27,13 +27,7 @@ struct kto_logsigmoid {
 
   PROSPECT_INLINE constexpr const char* problem() const {
     if (!detail::positive(beta)) return "beta must be positive (1e-30 to 1e30)";
-    if (!detail::not_negative(desirable_weight)) {
-      return "desirable_weight must not be negative (0 to 1e30)";
-    }
-    if (!detail::not_negative(undesirable_weight)) {
-      return "undesirable_weight must not be negative (0 to 1e30)";
-    }
-    return nullptr;
+    return detail::problem_of_weights(desirable_weight, undesirable_weight);
   }
 
   template <class T>
