@@ -17,8 +17,10 @@ void tokens(prospect::matrix_view<S> logits, prospect::index_row targets,
 }
 template void tokens(prospect::matrix_view<float>, prospect::index_row,
                      const prospect::token_outputs<float>&, const prospect::token_options&);
+#ifndef PROSPECT_ONLY_FP32  // of which 16 bits share the arithmetic
 template void tokens(prospect::matrix_view<prospect::bfloat16>, prospect::index_row,
                      const prospect::token_outputs<float>&, const prospect::token_options&);
+#endif
 
 void sequences(const prospect::paired_batch<float>& pairs, const prospect::paired_outputs<float>& d,
                const prospect::unpaired_batch<float>& completions,
