@@ -85,12 +85,14 @@ void check_both_surfaces(const auto& loss, const prospect_loss& by_name) {
 TEMPLATE_TEST_CASE("every loss of the archive is the loss of the headers", "", float, double,
                    prospect::float16, prospect::bfloat16) {
   using S = TestType;
+  // As any of their kind, so that what checks them is compiled once for each kind.
   prospect::for_each_loss([&]<class L>(const L& loss) {
     CAPTURE(std::string{L::name});
     if constexpr (prospect::paired_loss<L>) {
-      check_both_surfaces<S, testing::paired_case<S>>(loss, c_loss(L::name));
+      check_both_surfaces<S, testing::paired_case<S>>(prospect::any_paired{loss}, c_loss(L::name));
     } else {
-      check_both_surfaces<S, testing::unpaired_case<S>>(loss, c_loss(L::name));
+      check_both_surfaces<S, testing::unpaired_case<S>>(prospect::any_unpaired{loss},
+                                                        c_loss(L::name));
     }
   });
 }
