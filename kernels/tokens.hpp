@@ -99,6 +99,18 @@ struct coefficients_of {
     if (third && !two) {
       fail(PROSPECT_INVALID_ARGUMENT, "d_entropy goes with softmax and onehot, not with d_token");
     }
+    if (!third) return;
+    as_long("d_entropy", rows.d_entropy);
+    as_long("entropy", rows.entropy);
+  }
+
+ private:
+  /// An empty row is none to the library: of one that is meant, the coefficient would be lost.
+  void as_long(const char* name, const strided_span<const R>& given) const {
+    if (given.size() == rows.softmax.size()) return;
+    fail(PROSPECT_INVALID_ARGUMENT, std::string{name} + " has " + std::to_string(given.size()) +
+                                        " elements, softmax has " +
+                                        std::to_string(rows.softmax.size()));
   }
 };
 
