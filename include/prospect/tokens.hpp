@@ -67,10 +67,9 @@ struct token_outputs {
 /// w. An entropy bonus of weight c, -c mean(H) over N tokens, has d_entropy -c / N.
 ///
 /// `d_entropy` goes with the entropies that the forward pass gave: either both are given or
-/// neither. They are read where the coefficient is not 0; where it is, a row has the bits that it
-/// has without them. log p + H cancels where all tokens are about as probable: the error of that
-/// term is a few ulp of d_entropy p (|log p| + H), and what the entropy itself is off by, times
-/// d_entropy p.
+/// neither. Where the coefficient is 0 the entropy is not read, and the row has the bits that it
+/// has without. log p + H cancels where all tokens are about as probable: the error of this part is
+/// a few ulp of d_entropy p (1 + |log p| + H), and d_entropy p times the error of H itself.
 template <std::floating_point R>
 struct token_coefficients {
   strided_span<const R> softmax;
