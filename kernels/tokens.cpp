@@ -55,21 +55,16 @@ prospect_status prospect_logits_gradient_cpu(prospect_matrix logits, prospect_ma
       const auto from = pk::matrix<const S>("logits", logits);
       const auto to = pk::gradient_matrix<S>(logits, gradient);
       const pk::coefficients_of<R> c{coefficients};
-      const auto write = [&](const auto& of) {
-        prospect::cpu::detail::logits_gradient<S>(pk::rows<S>(), from, to, t.targets, c.log_prob,
-                                                  c.lse, of, t.options, host.on);
-      };
-      if (c.two) {
-        prospect::cpu::detail::require_row("softmax", c.softmax, from.rows);
-        prospect::cpu::detail::require_row("onehot", c.onehot, from.rows);
-        write([&](std::int64_t i) {
-          return prospect::cpu::detail::row_coefficients<R>{.softmax = c.softmax[i],
-                                                            .onehot = c.onehot[i]};
-        });
-      } else {
+      if (c.one) {
         prospect::cpu::detail::require_row("d_token", c.d_token, from.rows);
-        write(prospect::cpu::detail::loss_coefficients(c.d_token));
+      } else {
+        prospect::cpu::detail::check_coefficients(c.rows, from.rows);
       }
+      prospect::cpu::detail::logits_gradient<S>(
+          pk::rows<S>(), from, to, t.targets, c.log_prob, c.lse,
+          c.one ? prospect::detail::loss_coefficients(c.d_token)
+                : prospect::detail::coefficient_rows<R>{.rows = c.rows},
+          t.options, host.on);
     });
   });
 }

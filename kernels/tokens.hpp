@@ -71,26 +71,46 @@ void with_results(const prospect_token_results* pointer, const Body& body) {
   body(float{});
 }
 
-/// What goes back into the logits: one coefficient a row, or two.
+/// What goes back into the logits: one coefficient a row, or two and perhaps that of its entropy.
 template <class R>
 struct coefficients_of {
   strided_span<const R> log_prob;
   strided_span<const double> lse;
-  strided_span<const R> d_token, softmax, onehot;
-  bool two;
+  strided_span<const R> d_token;
+  token_coefficients<R> rows;
+  bool one;
 
   explicit coefficients_of(const prospect_token_coefficients* pointer) {
     const prospect_token_coefficients c = versioned(pointer, "coefficients");
     log_prob = row<const R>("log_prob", c.log_prob);
     lse = row<const double>("lse", c.lse);
     d_token = row<const R>("d_token", c.d_token);
-    softmax = row<const R>("softmax", c.softmax);
-    onehot = row<const R>("onehot", c.onehot);
-    two = kernels::given(c.softmax) || kernels::given(c.onehot);
-    if (two == kernels::given(c.d_token) && two) {
+    rows = {.softmax = row<const R>("softmax", c.softmax),
+            .onehot = row<const R>("onehot", c.onehot),
+            .d_entropy = row<const R>("d_entropy", c.d_entropy),
+            .entropy = row<const R>("entropy", c.entropy)};
+    const bool two = kernels::given(c.softmax) || kernels::given(c.onehot);
+    const bool third = kernels::given(c.d_entropy) || kernels::given(c.entropy);
+    one = !two && !third;
+    if (two && kernels::given(c.d_token)) {
       fail(PROSPECT_INVALID_ARGUMENT,
            "d_token is given as well as softmax and onehot: which of them is meant?");
     }
+    if (third && !two) {
+      fail(PROSPECT_INVALID_ARGUMENT, "d_entropy goes with softmax and onehot, not with d_token");
+    }
+    if (!third) return;
+    as_long("d_entropy", rows.d_entropy);
+    as_long("entropy", rows.entropy);
+  }
+
+ private:
+  /// An empty row is none to the library: of one that is meant, the coefficient would be lost.
+  void as_long(const char* name, const strided_span<const R>& given) const {
+    if (given.size() == rows.softmax.size()) return;
+    fail(PROSPECT_INVALID_ARGUMENT, std::string{name} + " has " + std::to_string(given.size()) +
+                                        " elements, softmax has " +
+                                        std::to_string(rows.softmax.size()));
   }
 };
 

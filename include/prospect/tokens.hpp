@@ -58,15 +58,24 @@ struct token_outputs {
   }
 };
 
-/// Two coefficients per token: the gradient of row t is
-/// softmax[t] softmax(z) - onehot[t] onehot(target).
+/// Coefficients of each token: the gradient of row t is, times dz/dx,
 ///
-/// With both equal to -dL/dlogp it is that of a preference loss. Adding 2 c lse to the first is the
-/// gradient of a z-loss c lse^2; adding w to both mixes in a next-token loss of weight w.
+///   softmax[t] p - onehot[t] onehot(target) + d_entropy[t] dH/dz,   dH/dz_v = -p_v (log p_v + H).
+///
+/// With the first two equal to -dL/dlogp it is that of a preference loss. Adding 2 c lse to the
+/// first is the gradient of a z-loss c lse^2; adding w to both mixes in a next-token loss of weight
+/// w. An entropy bonus of weight c, -c mean(H) over N tokens, has d_entropy -c / N.
+///
+/// `d_entropy` goes with the entropies that the forward pass gave: either both are given or
+/// neither. Where the coefficient is 0 the entropy is not read, and the row has the bits that it
+/// has without. log p + H cancels where all tokens are about as probable: the error of this part is
+/// a few ulp of d_entropy p (1 + |log p| + H), and d_entropy p times the error of H itself.
 template <std::floating_point R>
 struct token_coefficients {
   strided_span<const R> softmax;
   strided_span<const R> onehot;
+  strided_span<const R> d_entropy{};  ///< dL/dH of the row's entropy
+  strided_span<const R> entropy{};    ///< H, nats: of the whole row, where the vocabulary is split
 };
 
 /// Per-sequence sums; an empty row is not written.
@@ -109,6 +118,37 @@ namespace detail {
 /// overflows that would not without it.
 PROSPECT_HD inline bool moderate(double factor) noexcept {
   return is_finite(factor) && factor >= 1e-30 && factor <= 1e30;
+}
+
+/// The coefficients of one row; the entropy is read where its coefficient is not 0.
+template <std::floating_point R>
+struct row_coefficients {
+  R softmax, onehot;
+  R d_entropy = 0, entropy = 0;
+
+  PROSPECT_HD bool none() const noexcept { return softmax == 0 && onehot == 0 && d_entropy == 0; }
+};
+
+/// Those of all rows.
+template <std::floating_point R>
+struct coefficient_rows {
+  token_coefficients<R> rows;
+  R sign = 1;  ///< of the first two
+
+  PROSPECT_HD row_coefficients<R> operator[](std::int64_t t) const noexcept {
+    row_coefficients<R> c{.softmax = sign * rows.softmax[t], .onehot = sign * rows.onehot[t]};
+    if (!rows.d_entropy.empty()) {
+      c.d_entropy = rows.d_entropy[t];
+      c.entropy = c.d_entropy == 0 ? R(0) : rows.entropy[t];
+    }
+    return c;
+  }
+};
+
+/// Of a loss that gives each token's log-prob one coefficient.
+template <std::floating_point R>
+PROSPECT_INLINE coefficient_rows<R> loss_coefficients(strided_span<const R> d_token) noexcept {
+  return {.rows = {.softmax = d_token, .onehot = d_token}, .sign = -1};
 }
 
 /// The map of every row: that of the options with the row's own inverse temperature.

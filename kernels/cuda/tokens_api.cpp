@@ -56,16 +56,15 @@ prospect_status prospect_logits_gradient_cuda(prospect_matrix logits, prospect_m
     pk::with_device_storage("logits", logits.dtype, [&]<class S>(S) {
       const auto from = pk::matrix<const S>("logits", logits);
       const auto to = pk::gradient_matrix<S>(logits, gradient);
-      const prospect::token_coefficients<float> both{.softmax = c.softmax, .onehot = c.onehot};
-      pk::check(
-          c.two ? prospect::cuda::problem(from, to, t.targets, c.log_prob, c.lse, both, t.options)
-                : prospect::cuda::problem(from, to, t.targets, c.log_prob, c.lse, c.d_token,
-                                          t.options));
+      pk::check(c.one ? prospect::cuda::problem(from, to, t.targets, c.log_prob, c.lse, c.d_token,
+                                                t.options)
+                      : prospect::cuda::problem(from, to, t.targets, c.log_prob, c.lse, c.rows,
+                                                t.options));
       device.run([&](cudaStream_t stream) {
-        return c.two ? pk::token_launchers<S>::gradient_of_two(from, to, t.targets, c.log_prob,
-                                                               c.lse, both, t.options, stream)
-                     : pk::token_launchers<S>::gradient(from, to, t.targets, c.log_prob, c.lse,
-                                                        c.d_token, t.options, stream);
+        return c.one ? pk::token_launchers<S>::gradient(from, to, t.targets, c.log_prob, c.lse,
+                                                        c.d_token, t.options, stream)
+                     : pk::token_launchers<S>::gradient_of_two(from, to, t.targets, c.log_prob,
+                                                               c.lse, c.rows, t.options, stream);
       });
     });
   });

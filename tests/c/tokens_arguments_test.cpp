@@ -236,6 +236,16 @@ TEST_CASE("short rows are refused where a function needs all of them") {
     };
     missing(gradient, "softmax", [=](auto& b) { two(b, size, 2); });
     missing(gradient, "onehot", [=](auto& b) { two(b, 2, size); });
+    // And a third, with the entropies.
+    const auto third = [=](auto& b, std::int64_t d_entropy, std::int64_t entropy) {
+      two(b, 2, 2);
+      b.coefficients.d_entropy = b.coefficients.entropy = b.coefficients.softmax;
+      b.coefficients.d_entropy.size = d_entropy;
+      b.coefficients.entropy.size = entropy;
+    };
+    missing(gradient, "d_entropy has", [=](auto& b) { third(b, size, 2); });
+    missing(gradient, "entropy has", [=](auto& b) { third(b, 2, size); });
+    missing(gradient, "d_entropy has", [=](auto& b) { third(b, size, size); });
   }
   missing(spread, "d_sequence", [](auto& b) { b.d_sequence_row.size = 0; });
 }
@@ -286,6 +296,15 @@ TEST_CASE("logits and gradients: sizes, pitches, types") {
   refused({gradient}, invalid, "gradient differs in size", [](auto& b) { b.to.columns = 2; });
   refused({gradient}, invalid, "gradient has no data", [](auto& b) { b.to.data = nullptr; });
   refused({gradient}, invalid, "gradient has a pitch", [](auto& b) { b.to.pitch = 2; });
+  for (const auto row :
+       {&prospect_token_coefficients::d_entropy, &prospect_token_coefficients::entropy}) {
+    refused({gradient}, invalid, "d_entropy goes with softmax and onehot",
+            [=](auto& b) { b.coefficients.*row = b.coefficients.d_token; });
+  }
+  refused({gradient}, PROSPECT_UNSUPPORTED, "d_entropy.dtype must be PROSPECT_F32",
+          [](auto& b) { b.coefficients.d_entropy = c_row(b.given_lse); });
+  refused({gradient}, PROSPECT_UNSUPPORTED, "entropy.dtype must be PROSPECT_F32",
+          [](auto& b) { b.coefficients.entropy = c_row(b.given_lse); });
   refused({gradient}, invalid, "d_token is given as well as softmax and onehot",
           [](auto& b) { b.coefficients.softmax = b.coefficients.d_token; });
 }

@@ -67,7 +67,7 @@ void check_all(call given) {
   ok(prospect_spread_cpu(&tokens, c_row(d), c_row(c.d_token), nullptr, &error), error);
   CHECK(same_bits(c.d_token, cpp.d_token));
 
-  // One coefficient elsewhere, two coefficients elsewhere, one in place.
+  // One coefficient elsewhere, two and three elsewhere, one in place.
   token_case<S> elsewhere{73}, elsewhere_of_cpp{73};
   auto coefficients = c.c_coefficients();
   const auto write_gradient = [&](prospect_matrix to) {
@@ -91,6 +91,17 @@ void check_all(call given) {
                                     c.log_prob, c.lse, {.softmax = softmax, .onehot = onehot},
                                     given.options);
   CHECK(close(elsewhere.logits, elsewhere_of_cpp.logits));
+
+  coefficients.d_entropy = c_row(onehot);
+  coefficients.entropy = c_row(c.entropy);
+  write_gradient(elsewhere.c_matrix());
+  const auto two = elsewhere_of_cpp.logits;
+  prospect::cpu::logits_gradient<S>(
+      cpp.matrix(), elsewhere_of_cpp.matrix(), given.targets, c.log_prob, c.lse,
+      {.softmax = softmax, .onehot = onehot, .d_entropy = onehot, .entropy = c.entropy},
+      given.options);
+  CHECK(close(elsewhere.logits, elsewhere_of_cpp.logits));
+  CHECK_FALSE(same_bits(elsewhere_of_cpp.logits, two));
 
   coefficients = c.c_coefficients();
   write_gradient(c.c_matrix());

@@ -169,6 +169,26 @@ TEST_CASE("arguments of the head path are refused by name", "[head][errors]") {
   for (const std::int64_t bad : {0, -1, 2}) names(step(layout, bad, r.scores()), "group");
   names(step(layout, 1, {.log_prob = r.log_prob}), "lse");
   names(step(layout, 1, {.lse = r.lse}), "log_prob");
+  // More than one coefficient.
+  const auto with = [&](const prospect::token_coefficients<float>& by) {
+    const std::string refused = testing::refusal(
+        [&] { head_gradient(h, c.head(), c.targets, six, lse, by, r.gradients(), {}, workspace); });
+    CHECK(testing::refusal([&] {
+            head_step(h, c.head(), c.targets, layout, 1, r.scores(), nothing, by, r.gradients(),
+                      workspace);
+          }) == refused);
+    return refused;
+  };
+  names(with({.softmax = five, .onehot = six}), "coefficients.softmax");
+  names(with({.softmax = six, .onehot = five}), "coefficients.onehot");
+  names(with({.softmax = six, .onehot = six, .d_entropy = six}), "coefficients.entropy");
+  names(with({.softmax = six, .onehot = six, .entropy = six}), "coefficients.d_entropy");
+  names(testing::refusal([&] {
+          head_step(h, c.head(), c.targets, layout, 1, r.scores(), nothing,
+                    {.softmax = six, .onehot = six, .d_entropy = six, .entropy = six},
+                    r.gradients(), workspace);
+        }),
+        "coefficients.entropy must be the row that out.entropy is");
   CHECK(r.same_as(untouched));
 }
 
@@ -274,14 +294,16 @@ TEST_CASE("sizes that could be memory, but no workspace holds, are refused as su
   CHECK(testing::refuses("workspace", [&] {
     head_step<float>(
         hidden, {.weight = {&x, 2, wide}}, prospect::index_row{}, sequence_layout::padded(0, 1), 1,
-        {}, [](std::int64_t, std::int64_t) {}, {}, {}, workspace);
+        {}, [](std::int64_t, std::int64_t) {}, prospect::strided_span<const float>{}, {},
+        workspace);
   }));
   const std::int64_t tall = std::int64_t{1} << 45;
   head_workspace<float> small{1 << 20};
   CHECK(testing::refuses("workspace", [&] {
     head_step<float>(
         {nullptr, 0, 1}, {.weight = {&x, tall, 1}}, prospect::index_row{},
-        sequence_layout::padded(0, 1), 1, {}, [](std::int64_t, std::int64_t) {}, {}, {}, small);
+        sequence_layout::padded(0, 1), 1, {}, [](std::int64_t, std::int64_t) {},
+        prospect::strided_span<const float>{}, {}, small);
   }));
 }
 

@@ -31,6 +31,7 @@ struct head_case {
   std::vector<S> bias;
   std::vector<std::int64_t> targets;
   std::vector<R> d_token;
+  std::vector<R> d_entropy;  ///< if there are any
   prospect::cpu::head_options options;
 
   /// Some tokens are masked, their hidden states NaN; some have coefficient 0.
@@ -92,7 +93,7 @@ struct head_answer {
     d_hidden_unit.resize(at(tokens * width));
     d_weight.resize(at(vocabulary * width));
     d_bias.resize(at(vocabulary));
-    std::vector<double> z(at(vocabulary)), slope(at(vocabulary));
+    std::vector<double> z(at(vocabulary)), slope(at(vocabulary)), d_logits(at(vocabulary));
     for (std::int64_t t = 0; t < tokens; ++t) {
       const std::int64_t target = c.targets[at(t)];
       if (!c.scored(t)) continue;
@@ -117,16 +118,23 @@ struct head_answer {
         if (p > 0) entropy[at(t)] -= p * (z[at(v)] - lse[at(t)]);
         // 1 - p as a difference would have few digits where the model is confident.
         const double unit = (v == target ? others / sum : -p) * slope[at(v)];
-        const double d = static_cast<double>(c.d_token[at(t)]) * unit;
-        d_bias[at(v)] += d;
+        d_logits[at(v)] = static_cast<double>(c.d_token[at(t)]) * unit;
         for (std::int64_t k = 0; k < width; ++k) {
           d_hidden_unit[at(t * width + k)] += unit * w[at(v * width + k)];
-          d_weight[at(v * width + k)] += d * h[at(t * width + k)];
         }
       }
-      for (std::int64_t k = 0; k < width; ++k) {
-        d_hidden[at(t * width + k)] =
-            static_cast<double>(c.d_token[at(t)]) * d_hidden_unit[at(t * width + k)];
+      for (std::int64_t v = 0; v < vocabulary; ++v) {
+        double d = d_logits[at(v)];
+        if (!c.d_entropy.empty()) {
+          const double l = z[at(v)] - lse[at(t)];
+          d -= static_cast<double>(c.d_entropy[at(t)]) * std::exp(l) * (l + entropy[at(t)]) *
+               slope[at(v)];
+        }
+        d_bias[at(v)] += d;
+        for (std::int64_t k = 0; k < width; ++k) {
+          d_hidden[at(t * width + k)] += d * w[at(v * width + k)];
+          d_weight[at(v * width + k)] += d * h[at(t * width + k)];
+        }
       }
     }
   }

@@ -143,3 +143,88 @@ TEST_CASE("a coefficient of 0 keeps a token out, whatever its hidden state", "[h
       r.gradients(), workspace);
   check_gradients(c, r, want);
 }
+
+TEMPLATE_TEST_CASE("entropies have coefficients through the head as well", "[head][entropy]", float,
+                   double, bfloat16) {
+  using R = compute_t<TestType>;
+  random_source random{708};
+  CAPTURE(random.seed());
+  for (const head_variant& variant : variants) {
+    head_case<TestType> c{random, {30, 7, 1100}, variant.bias, variant.options};
+    // Tokens whose kept gradients serve, and others: without a first coefficient, with both.
+    for (std::size_t t = 0; t < c.d_token.size(); ++t) {
+      c.d_entropy.push_back(t % 3 == 0 ? R(0) : static_cast<R>(random.normal(0.3)));
+      if (t % 5 == 1) c.d_token[t] = 0;
+    }
+    const head_answer want{c};
+    std::vector<R> minus;
+    for (const R d : c.d_token) minus.push_back(-d);
+    const auto check = [&](head_results<TestType>& r) {
+      check_scores(c, r, want);
+      CHECK(testing::distance(r.hidden.elements(), want.d_hidden) <= stored_tolerance<TestType>);
+      CHECK(testing::distance(r.weight.elements(), want.d_weight) <= sum_tolerance<R>);
+      CHECK(testing::distance(r.bias.elements(), want.d_bias) <= sum_tolerance<R>);
+      CHECK(r.hidden.padding_untouched());
+      CHECK(r.weight.padding_untouched());
+      CHECK(r.bias.only_elements_written());
+    };
+    for (const std::int64_t bytes : workspaces(c)) {
+      for (const bool keep : {false, true}) {
+        CAPTURE(variant.options.temperature, variant.options.soft_cap, bytes, keep);
+        head_results<TestType> r{c.shape};
+        head_workspace<R> workspace{bytes};
+        const head_ticket ticket = head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(),
+                                                  workspace, keep, c.options);
+        head_gradient(
+            c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse,
+            {.softmax = minus, .onehot = minus, .d_entropy = c.d_entropy, .entropy = r.entropy},
+            r.gradients(), ticket, workspace, c.options);
+        check(r);
+      }
+    }
+    head_results<TestType> r{c.shape};
+    head_workspace<R> workspace{plenty};
+    std::vector<R> softmax(minus.size(), poison<R>()), d_entropy = softmax;
+    const auto ready = [&](std::int64_t first, std::int64_t last) {
+      for (auto t = static_cast<std::size_t>(first); t < static_cast<std::size_t>(last); ++t) {
+        softmax[t] = minus[t];
+        d_entropy[t] = c.d_entropy[t];
+      }
+    };
+    head_step(c.hidden.view(), c.head(), c.targets, sequence_layout::padded(30, 1), 1, r.scores(),
+              ready,
+              {.softmax = softmax, .onehot = softmax, .d_entropy = d_entropy, .entropy = r.entropy},
+              r.gradients(), workspace, c.options);
+    check(r);
+  }
+}
+
+TEST_CASE("a head's two coefficients: one serves twice, or each has its own", "[head]") {
+  random_source random{709};
+  CAPTURE(random.seed());
+  head_case<float> c{random, {24, 7, 1030}, true};
+  std::vector<float> minus, half;
+  for (const float d : c.d_token) minus.push_back(-d), half.push_back(-d / 2);
+  const auto run = [&](bool keep, const auto& coefficients) {
+    head_results<float> r{c.shape};
+    head_workspace<float> workspace{plenty};
+    const head_ticket ticket =
+        head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, keep);
+    head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, coefficients,
+                  r.gradients(), ticket, workspace);
+    return r;
+  };
+  using two = prospect::token_coefficients<float>;
+  for (const bool keep : {false, true}) {
+    CAPTURE(keep);
+    auto one = run(keep, prospect::strided_span<const float>{c.d_token});
+    auto twice = run(keep, two{.softmax = minus, .onehot = minus});
+    CHECK(one.same_as(twice));
+  }
+  // None of them is a share of what was kept.
+  auto again = run(false, two{.softmax = minus, .onehot = half});
+  auto kept = run(true, two{.softmax = minus, .onehot = half});
+  auto equal = run(true, two{.softmax = minus, .onehot = minus});
+  CHECK(again.same_as(kept));
+  CHECK_FALSE(same_bits(equal.weight.elements(), kept.weight.elements()));
+}

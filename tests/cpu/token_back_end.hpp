@@ -26,6 +26,16 @@ struct cpu_back_end {
     prospect::cpu::logits_gradient<S>(logits.view(), gradient.view(), targets, pass.log_prob,
                                       pass.lse, {.softmax = a, .onehot = b}, options);
   }
+  /// With a third for the entropy.
+  template <class S>
+  void gradient(logits_matrix<S>& logits, logits_matrix<S>& gradient, prospect::index_row targets,
+                const token_results<compute_t<S>>& pass, const std::vector<compute_t<S>>& a,
+                const std::vector<compute_t<S>>& b, const std::vector<compute_t<S>>& c,
+                const token_options& options) const {
+    prospect::cpu::logits_gradient<S>(
+        logits.view(), gradient.view(), targets, pass.log_prob, pass.lse,
+        {.softmax = a, .onehot = b, .d_entropy = c, .entropy = pass.entropy}, options);
+  }
   /// With one coefficient; in place by the function that only knows that.
   template <class S>
   void gradient(logits_matrix<S>& logits, logits_matrix<S>& gradient, prospect::index_row targets,

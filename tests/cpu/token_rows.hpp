@@ -200,6 +200,9 @@ void check_padding(const BackEnd& on, std::int64_t vocabulary, std::int64_t padd
   const auto with_two = [&](logits_matrix<S>& to, const token_options& options) {
     on.gradient(to, to, targets, pass, d_token, d_token, options);
   };
+  const auto with_three = [&](logits_matrix<S>& to, const token_options& options) {
+    on.gradient(to, to, targets, pass, d_token, d_token, d_token, options);
+  };
   const auto deferred = [&](logits_matrix<S>& to, const token_options& options) {
     on.deferred(to, targets, options);
   };
@@ -208,6 +211,7 @@ void check_padding(const BackEnd& on, std::int64_t vocabulary, std::int64_t padd
   CHECK(same_bits(written(true, elsewhere), want));
   CHECK(same_bits(written(false, elsewhere), want));
   CHECK(same_bits(written(true, with_two), written(false, with_two)));
+  CHECK(same_bits(written(true, with_three), written(false, with_three)));
   CHECK(same_bits(written(true, deferred), written(false, deferred)));
 }
 

@@ -156,6 +156,11 @@ TEST_CASE("rows of tokens: dtypes, sizes, addresses") {
     b.coefficients.onehot = b.coefficients.d_token;
     b.coefficients.d_token = {};
   });
+  refused({gradient}, invalid, "entropy has", [](auto& b) {
+    b.coefficients.softmax = b.coefficients.onehot = b.coefficients.d_entropy =
+        b.coefficients.d_token;
+    b.coefficients.d_token = {};
+  });
   refused({gradient}, unsupported, "gradient.dtype", [](auto& b) { b.to.dtype = PROSPECT_F16; });
   refused({gradient}, invalid, "gradient", [](auto& b) { b.to.columns = 2; });
   refused({scale}, invalid, "factors", [](auto& b) { b.factors.size = 1; });

@@ -119,7 +119,8 @@ TEST_CASE("tokens through C, on the device as on the host") {
     CHECK(host.d_token == std::vector<float>{0.5F, 0.5F, 0, 0, 0, -1.25F});
   }
 
-  // The gradient elsewhere with its padding zeroed, by two coefficients, in place, and deferred.
+  // The gradient elsewhere with its padding zeroed, by two coefficients and three, in place, and
+  // deferred.
   h.tokens.zero_padding = d.tokens.zero_padding = 1;
   const auto gradient = [&](bool in_place) {
     ok(prospect_logits_gradient_cpu(h.x, in_place ? h.x : h.to, &h.tokens, &h.coefficients, nullptr,
@@ -145,6 +146,17 @@ TEST_CASE("tokens through C, on the device as on the host") {
   gradient(false);
   CHECK(host.gradient == elsewhere);
   check_close(device.gradient.host(), elsewhere, 4e-6L, 1e-9L);
+
+  // With the entropies' coefficients beside.
+  h.coefficients.d_entropy = c_row(minus);
+  h.coefficients.entropy = c_row(host.entropy);
+  d.coefficients.d_entropy = c_row(device_minus);
+  d.coefficients.entropy = c_row(device.entropy);
+  gradient(false);
+  CHECK(host.gradient != elsewhere);
+  check_close(device.gradient.host(), host.gradient, 4e-6L, 4e-6L);
+  h.coefficients.d_entropy = h.coefficients.entropy = {};
+  d.coefficients.d_entropy = d.coefficients.entropy = {};
 
   const device_array<float> deferred{host.x};
   prospect_matrix deferred_x = d.x;

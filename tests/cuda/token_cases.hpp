@@ -127,6 +127,14 @@ struct cuda_back_end {
                 const std::vector<std::int64_t>& targets, const token_results<float>& pass,
                 const std::vector<float>& a, const std::vector<float>& b,
                 const token_options& options) const {
+    this->gradient(logits, gradient, targets, pass, a, b, std::vector<float>{}, options);
+  }
+  /// With a third for the entropy, if it is not empty.
+  template <class S>
+  void gradient(logits_matrix<S>& logits, logits_matrix<S>& gradient,
+                const std::vector<std::int64_t>& targets, const token_results<float>& pass,
+                const std::vector<float>& a, const std::vector<float>& b,
+                const std::vector<float>& c, const token_options& options) const {
     device_matrix<S> to{gradient};
     const device_matrix<S> elsewhere{logits};
     const bool in_place = &logits == &gradient;
@@ -136,9 +144,15 @@ struct cuda_back_end {
     const device_array<double> lse{pass.lse};
     const device_array<float> softmax{a};
     const device_array<float> onehot{b};
-    require_success(gpu::logits_gradient<S>(
-        in_place ? to.view() : elsewhere.view(), to.view(), t, log_prob.input(), lse.input(),
-        {.softmax = softmax.input(), .onehot = onehot.input()}, o, nullptr));
+    const device_array<float> d_entropy{c};
+    const device_array<float> entropy{c.empty() ? c : pass.entropy};
+    require_success(gpu::logits_gradient<S>(in_place ? to.view() : elsewhere.view(), to.view(), t,
+                                            log_prob.input(), lse.input(),
+                                            {.softmax = softmax.input(),
+                                             .onehot = onehot.input(),
+                                             .d_entropy = d_entropy.input(),
+                                             .entropy = entropy.input()},
+                                            o, nullptr));
     synchronise();
     to.fetch();
   }

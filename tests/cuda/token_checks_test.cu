@@ -90,6 +90,17 @@ TEST_CASE("arguments that the host can see are checked, by name, before any work
   gradient_refused(to, row, lse.slice(0, 2), row, row, "lse");
   gradient_refused(to, row, lse, row.slice(0, 2), row, "softmax");
   gradient_refused(to, row, lse, row, row.slice(0, 2), "onehot");
+  const auto third_refused = [&](const auto& d_entropy, const auto& entropy,
+                                 std::string_view argument) {
+    const prospect::token_coefficients<float> c{
+        .softmax = row, .onehot = row, .d_entropy = d_entropy, .entropy = entropy};
+    CHECK(names(gpu::problem(x, to, t, row, lse, c, {}), argument));
+    CHECK(gpu::logits_gradient<float>(x, to, t, row, lse, c, {}, nullptr) == cudaErrorInvalidValue);
+  };
+  third_refused(row.slice(0, 2), row, "coefficients.d_entropy");
+  third_refused(row, row.slice(0, 2), "coefficients.entropy");
+  third_refused(row, strided_span<const float>{}, "coefficients.entropy");
+  third_refused(strided_span<const float>{}, row, "coefficients.d_entropy");
   CHECK(gpu::logits_gradient<float>(x, t, row, lse, row.slice(0, 2), {}, nullptr) ==
         cudaErrorInvalidValue);
   CHECK(names(gpu::problem(x, row.slice(0, 2)), "factors"));

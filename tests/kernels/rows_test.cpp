@@ -8,6 +8,7 @@
 #include "catch.hpp"
 #include "closeness.hpp"
 #include "cpu/logits.hpp"
+#include "cpu/token_entropy.hpp"
 #include "kernels/sets.hpp"
 #include "oracle/softmax.hpp"
 #include "random.hpp"
@@ -52,9 +53,24 @@ TEMPLATE_TEST_CASE("every instruction set keeps the contract", "[rows]", float, 
       };
       auto again = logits;
       TestType* const x = logits.view().row(0);
-      kernels.gradient(x, x, vocabulary, target, got.log_prob, got.lse, R(-1), R(-1), {});
+      kernels.gradient(x, x, vocabulary, target, got.log_prob, got.lse,
+                       {.softmax = R(-1), .onehot = R(-1)}, {});
       CHECK(wrong_columns(x) == 0);
       CHECK(logits.padding_untouched());
+
+      // The gradient of its entropy, through a map.
+      const prospect::logit_map map{.inverse_temperature = 0.5, .soft_cap = 20};
+      const oracle::softmax_options options{.temperature = 2, .soft_cap = 20};
+      auto tilted = again;
+      TestType* const w = tilted.view().row(0);
+      const auto sums = prospect::finish(kernels.sum(w, vocabulary, target, true, map));
+      const R entropy = static_cast<R>(sums.entropy);
+      kernels.gradient(w, w, vocabulary, target, sums.log_prob, sums.lse,
+                       {.softmax = R(0.5), .onehot = R(0), .d_entropy = R(-1), .entropy = entropy},
+                       map);
+      CHECK(testing::wrong_entropy_columns(again, tilted, 0, target, 0.5L, 0, -1, entropy,
+                                           options) == 0);
+      CHECK(tilted.padding_untouched());
 
       TestType* const y = again.view().row(0);
       prospect::cpu::detail::kept_exponentials kept;

@@ -48,13 +48,16 @@ typedef struct prospect_token_results {
 } prospect_token_results;
 
 /* What the backward pass reads: `log_prob` and `lse` of the forward pass, and either one
- * coefficient a row, dL/dlogp, or two; all but lse as `log_prob` above. */
+ * coefficient a row, dL/dlogp, or two, or these and a third for the row's entropy; all but lse as
+ * `log_prob` above. See token_coefficients in prospect/tokens.hpp. */
 typedef struct prospect_token_coefficients {
   size_t struct_size;
   prospect_row log_prob;
   prospect_row lse;
   prospect_row d_token;         /* row t becomes d_token[t] (onehot - softmax) */
   prospect_row softmax, onehot; /* row t becomes softmax[t] softmax - onehot[t] onehot */
+  prospect_row d_entropy; /* dL/dH, where softmax and onehot are given: its gradient is added */
+  prospect_row entropy;   /* that of the forward pass, where d_entropy is given */
 } prospect_token_coefficients;
 
 /* Logits are not written. */

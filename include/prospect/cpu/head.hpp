@@ -56,7 +56,8 @@ head_ticket head_log_probs(matrix_view<const std::type_identity_t<S>> hidden,
 
 /// The frozen head: log-probabilities, and in `d_hidden` ([tokens, hidden]) the gradient of each
 /// token's log-prob by its hidden state, to be multiplied by the coefficients once they are known
-/// (`scale_rows`). Rows that are not scored become 0.
+/// (`scale_rows`): one for each token, since the gradient of an entropy is no multiple of it. Rows
+/// that are not scored become 0.
 template <storage S, gemm<compute_t<S>> Gemm = eigen_gemm, executor E = thread_pool>
 void head_log_probs_and_gradient(matrix_view<const std::type_identity_t<S>> hidden,
                                  const lm_head<S>& head, index_row targets,
@@ -90,11 +91,26 @@ void head_gradient(matrix_view<const std::type_identity_t<S>> hidden, const lm_h
                    head_workspace<compute_t<S>>& workspace, const head_options& options = {},
                    const Gemm& multiply = {}, E& on = thread_pool::shared()) {
   detail::head_pass<S, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
-  detail::require_row("log_prob", log_prob, hidden.rows);
-  detail::require_row("lse", lse, hidden.rows);
   detail::require_row("d_token", d_token, hidden.rows);
-  detail::check_gradients(gradients, hidden, head, pass.options());
-  detail::head_backward_pass<S>(pass, log_prob, lse, d_token, gradients, ticket, workspace);
+  detail::head_backward_pass<S>(pass, log_prob, lse, detail::loss_coefficients(d_token), gradients,
+                                ticket, workspace);
+}
+
+/// The same with two coefficients per token, or a third for its entropy; mind their sign
+/// (`token_coefficients`). Kept gradients are those of log-probs: they serve tokens whose first two
+/// coefficients are equal and whose entropy has none, the others are computed again.
+template <storage S, gemm<compute_t<S>> Gemm = eigen_gemm, executor E = thread_pool>
+void head_gradient(matrix_view<const std::type_identity_t<S>> hidden, const lm_head<S>& head,
+                   index_row targets, strided_span<const compute_t<S>> log_prob,
+                   strided_span<const double> lse,
+                   const token_coefficients<compute_t<S>>& coefficients,
+                   const head_gradients<S>& gradients, const head_ticket& ticket,
+                   head_workspace<compute_t<S>>& workspace, const head_options& options = {},
+                   const Gemm& multiply = {}, E& on = thread_pool::shared()) {
+  detail::head_pass<S, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
+  detail::check_coefficients(coefficients, hidden.rows);
+  detail::head_backward_pass<S>(pass, log_prob, lse, {.rows = coefficients}, gradients, ticket,
+                                workspace);
 }
 
 /// A trained head in one go, for losses whose coefficients are known as soon as the log-probs of a
@@ -102,34 +118,46 @@ void head_gradient(matrix_view<const std::type_identity_t<S>> hidden, const lm_h
 ///
 /// Goes through the batch in chunks of whole sequences, `group` of them at a time (2 for pairs that
 /// stand next to each other): once the chunk's results are in `out`, which must take log_prob and
-/// lse, `coefficients(first, last)` is called and writes what stands in `d_token` for the tokens of
+/// lse, `ready(first, last)` is called and writes what stands in `d_token` for the tokens of
 /// sequences [first, last); then the chunk's gradients follow, its logits still in memory. Tokens
 /// that belong to no sequence (`sequence_layout::ranges`) are not scored.
 ///
 /// @throws std::invalid_argument also for a layout that does not describe the rows, or a `group`
 ///         that does not divide the number of sequences.
-template <storage S, class Coefficients, gemm<compute_t<S>> Gemm = eigen_gemm,
-          executor E = thread_pool>
-  requires std::invocable<const Coefficients&, std::int64_t, std::int64_t>
+template <storage S, class Ready, gemm<compute_t<S>> Gemm = eigen_gemm, executor E = thread_pool>
+  requires std::invocable<const Ready&, std::int64_t, std::int64_t>
 void head_step(matrix_view<const std::type_identity_t<S>> hidden, const lm_head<S>& head,
                index_row targets, const sequence_layout& layout, std::int64_t group,
-               const token_outputs<compute_t<S>>& out, const Coefficients& coefficients,
+               const token_outputs<compute_t<S>>& out, const Ready& ready,
                strided_span<const compute_t<S>> d_token, const head_gradients<S>& gradients,
                head_workspace<compute_t<S>>& workspace, const head_options& options = {},
                const Gemm& multiply = {}, E& on = thread_pool::shared()) {
   detail::head_pass<S, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
-  detail::require_row("log_prob", out.log_prob, hidden.rows);
-  detail::require_row("lse", out.lse, hidden.rows);
-  detail::check_outputs(out, hidden.rows);
   detail::require_row("d_token", d_token, hidden.rows);
-  detail::check_layout(layout, hidden.rows);
-  if (group < 1 || layout.sequences() % group != 0) {
-    detail::reject("group", "must divide the number of sequences");
+  detail::head_one_pass<S>(pass, layout, group, out, ready, detail::loss_coefficients(d_token),
+                           gradients, workspace);
+}
+
+/// The same with two coefficients per token, or a third for its entropy: `ready` writes what stands
+/// in their rows. `coefficients.entropy` is the row that `out.entropy` is.
+template <storage S, class Ready, gemm<compute_t<S>> Gemm = eigen_gemm, executor E = thread_pool>
+  requires std::invocable<const Ready&, std::int64_t, std::int64_t>
+void head_step(matrix_view<const std::type_identity_t<S>> hidden, const lm_head<S>& head,
+               index_row targets, const sequence_layout& layout, std::int64_t group,
+               const token_outputs<compute_t<S>>& out, const Ready& ready,
+               const token_coefficients<compute_t<S>>& coefficients,
+               const head_gradients<S>& gradients, head_workspace<compute_t<S>>& workspace,
+               const head_options& options = {}, const Gemm& multiply = {},
+               E& on = thread_pool::shared()) {
+  detail::head_pass<S, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
+  detail::check_coefficients(coefficients, hidden.rows);
+  const auto& entropy = coefficients.entropy;
+  if (!entropy.empty() &&
+      (entropy.data() != out.entropy.data() || entropy.stride() != out.entropy.stride())) {
+    detail::reject("coefficients.entropy", "must be the row that out.entropy is");
   }
-  detail::check_gradients(gradients, hidden, head, pass.options());
-  const std::vector<std::int64_t> scored = pass.scored(layout);
-  detail::head_one_pass<S>(pass, std::span<const std::int64_t>{scored}, layout, group, out,
-                           coefficients, d_token, gradients, workspace, hidden.rows);
+  detail::head_one_pass<S>(pass, layout, group, out, ready, {.rows = coefficients}, gradients,
+                           workspace);
 }
 
 }  // namespace PROSPECT_CPU_ISA

@@ -16,6 +16,9 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
+using prospect::detail::coefficient_rows;
+using prospect::detail::loss_coefficients;
+using prospect::detail::row_coefficients;
 using prospect::detail::row_maps;
 using prospect::detail::scored_targets;
 
@@ -68,6 +71,16 @@ inline row_maps check_maps(const token_options& options, const scored_targets& t
                ", divided by the temperature, must lie inside [1e-30, 1e30]");
   }
   return maps;
+}
+
+/// Two coefficients a row; a third comes with the entropies.
+template <std::floating_point R>
+void check_coefficients(const token_coefficients<R>& given, std::int64_t rows) {
+  require_row("coefficients.softmax", given.softmax, rows);
+  require_row("coefficients.onehot", given.onehot, rows);
+  if (given.d_entropy.empty() && given.entropy.empty()) return;
+  require_row("coefficients.d_entropy", given.d_entropy, rows);
+  require_row("coefficients.entropy", given.entropy, rows);
 }
 
 /// What a pass over rows of logits goes by.

@@ -85,26 +85,12 @@ void token_log_probs(const row_kernels<S>& kernels, matrix_view<const S> logits,
   });
 }
 
-template <class R>
-struct row_coefficients {
-  R softmax, onehot;
-};
-
-/// Those of a loss that gives each token's log-prob one coefficient.
-template <class R>
-auto loss_coefficients(strided_span<const R> d_token) {
-  return [d_token](std::int64_t t) {
-    return row_coefficients<R>{.softmax = -d_token[t], .onehot = -d_token[t]};
-  };
-}
-
-/// `coefficients(t)` gives a row's two coefficients.
-template <storage S, class Coefficients, executor E>
+template <storage S, executor E>
 void logits_gradient(const row_kernels<S>& kernels, matrix_view<const S> logits,
                      matrix_view<S> gradient, index_row targets,
                      strided_span<const compute_t<S>> log_prob, strided_span<const double> lse,
-                     const Coefficients& coefficients, const token_options& options, E& on) {
-  using R = compute_t<S>;
+                     const coefficient_rows<compute_t<S>>& coefficients,
+                     const token_options& options, E& on) {
   const prospect::detail::default_float_mode mode;
   const checked_rows rows = check_logits(logits, targets, options);
   check_gradient("gradient", gradient, options);
@@ -116,13 +102,12 @@ void logits_gradient(const row_kernels<S>& kernels, matrix_view<const S> logits,
   const std::int64_t end = end_of_rows(gradient, options);
   for_each_row(logits.rows, 2 * logits.columns * std::int64_t{sizeof(S)}, on, [&](std::int64_t t) {
     const std::int64_t target = rows.targets[t];
-    const row_coefficients<R> c = coefficients(t);
-    if (target == ignored_target || (c.softmax == 0 && c.onehot == 0)) {
-      return zero_columns(gradient, t, 0, end);
-    }
+    if (target == ignored_target) return zero_columns(gradient, t, 0, end);
+    const auto by = coefficients[t];
+    if (by.none()) return zero_columns(gradient, t, 0, end);
     kernels.gradient(logits.row(t), gradient.row(t), logits.columns,
                      column_of(target, options.first_token, logits.columns), log_prob[t], lse[t],
-                     c.softmax, c.onehot, rows.maps[t]);
+                     by, rows.maps[t]);
     zero_columns(gradient, t, logits.columns, end);
   });
 }
@@ -229,7 +214,8 @@ void logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
                              lse, detail::loss_coefficients(d_token), options, on);
 }
 
-/// The same with two coefficients per token; mind their sign (`token_coefficients`).
+/// The same with two coefficients per token, or a third for its entropy; mind their sign
+/// (`token_coefficients`). Of a split vocabulary the entropy is that of the whole, too.
 template <storage S, executor E = thread_pool>
 void logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
                      matrix_view<std::type_identity_t<S>> gradient, index_row targets,
@@ -237,14 +223,9 @@ void logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
                      const token_coefficients<compute_t<S>>& coefficients,
                      const token_options& options = {}, E& on = thread_pool::shared()) {
   detail::check_matrix("logits", logits);
-  detail::require_row("coefficients.softmax", coefficients.softmax, logits.rows);
-  detail::require_row("coefficients.onehot", coefficients.onehot, logits.rows);
-  const auto both = [&](std::int64_t t) {
-    return detail::row_coefficients<compute_t<S>>{.softmax = coefficients.softmax[t],
-                                                  .onehot = coefficients.onehot[t]};
-  };
+  detail::check_coefficients(coefficients, logits.rows);
   detail::logits_gradient<S>(detail::compiled_kernels<S>(), logits, gradient, targets, log_prob,
-                             lse, both, options, on);
+                             lse, {.rows = coefficients}, options, on);
 }
 
 /// The deferred schedule: log-probabilities as `token_log_probs`, and in the same pass over memory
@@ -253,7 +234,8 @@ void logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
 ///
 /// The coefficients come later and cost nothing extra where they are folded into the rows of the
 /// product that follows; `scale_rows` applies them to the logits' gradient itself. 16-bit storage
-/// then rounds twice. Rows that are not scored become 0 unread.
+/// then rounds twice. Rows that are not scored become 0 unread. An entropy's gradient is no
+/// multiple of a log-prob's, so that no coefficient brings it in later: `logits_gradient` does.
 template <storage S, executor E = thread_pool>
 void token_log_probs_and_gradient(matrix_view<std::type_identity_t<S>> logits, index_row targets,
                                   const token_outputs<compute_t<S>>& out,

@@ -147,7 +147,7 @@ static const char* problem(const matrix_view<T>& logits, const matrix_view<U>& g
   }
   return detail::input_problem<"d_token">(d_token, logits.rows);
 }
-/// With two.
+/// With two, or a third for the entropy.
 template <class T, class U>
 static const char* problem(const matrix_view<T>& logits, const matrix_view<U>& gradient,
                            const index_row& targets, strided_span<const float> log_prob,
@@ -158,9 +158,14 @@ static const char* problem(const matrix_view<T>& logits, const matrix_view<U>& g
           detail::gradient_problem(logits, gradient, targets, log_prob, lse, options)) {
     return why;
   }
+  const bool third = !coefficients.d_entropy.empty() || !coefficients.entropy.empty();
   return detail::first_of(
       detail::input_problem<"coefficients.softmax">(coefficients.softmax, logits.rows),
-      detail::input_problem<"coefficients.onehot">(coefficients.onehot, logits.rows));
+      detail::input_problem<"coefficients.onehot">(coefficients.onehot, logits.rows),
+      third ? detail::input_problem<"coefficients.d_entropy">(coefficients.d_entropy, logits.rows)
+            : nullptr,
+      third ? detail::input_problem<"coefficients.entropy">(coefficients.entropy, logits.rows)
+            : nullptr);
 }
 
 /// Of `vocabulary_partials`.

@@ -108,11 +108,12 @@ static cudaError_t forward(matrix_view<const S> logits, index_row targets,
   });
 }
 
-template <logits_storage S>
+/// `tilted`: entropies have coefficients as well.
+template <bool tilted, logits_storage S>
 static cudaError_t gradient(matrix_view<const S> logits, matrix_view<S> gradient, index_row targets,
                             strided_span<const float> log_prob, strided_span<const double> lse,
-                            const coefficient_rows& coefficients, const token_options& options,
-                            cudaStream_t stream) {
+                            const prospect::detail::coefficient_rows<float>& coefficients,
+                            const token_options& options, cudaStream_t stream) {
   if (const cudaError_t e = zero_padding(gradient, options, stream)) return e;
   if (logits.rows == 0 || logits.columns == 0) return cudaSuccess;
   const gradient_arguments<S> a{.logits = logits,
@@ -122,10 +123,17 @@ static cudaError_t gradient(matrix_view<const S> logits, matrix_view<S> gradient
                                 .lse = lse,
                                 .coefficients = coefficients,
                                 .tiles = tiles_of<S>(logits.columns)};
-  return with_variant(options, false, [&](auto map, auto) {
-    return launch(&gradient_kernel<S, decltype(map)>, blocks_for(logits.rows * a.tiles, warps),
-                  threads, 0, 1, stream, a, map);
-  });
+  const auto run = [&](const auto& kernel, const auto& map) {
+    return launch(kernel, blocks_for(logits.rows * a.tiles, warps), threads, 0, 1, stream, a, map);
+  };
+  if constexpr (tilted) {  // one kernel for every map
+    return run(&gradient_kernel<true, S, mapped_rows>,
+               mapped_rows{prospect::detail::maps_of(options)});
+  } else {
+    return with_variant(options, false, [&](auto map, auto) {
+      return run(&gradient_kernel<false, S, decltype(map)>, map);
+    });
+  }
 }
 
 /// How a row is laid over blocks by the deferred schedule: from its tiles and the device alone,
@@ -208,8 +216,8 @@ static cudaError_t logits_gradient(matrix_view<const std::type_identity_t<S>> lo
   if (problem(logits, gradient, targets, log_prob, lse, d_token, options) != nullptr) {
     return cudaErrorInvalidValue;
   }
-  return detail::gradient<S>(logits, gradient, targets, log_prob, lse,
-                             {.softmax = d_token, .onehot = d_token, .sign = -1}, options, stream);
+  return detail::gradient<false, S>(logits, gradient, targets, log_prob, lse,
+                                    prospect::detail::loss_coefficients(d_token), options, stream);
 }
 
 /// The same in place.
@@ -222,7 +230,8 @@ static cudaError_t logits_gradient(matrix_view<std::type_identity_t<S>> logits, 
   return logits_gradient<S>(logits, logits, targets, log_prob, lse, d_token, options, stream);
 }
 
-/// The same with two coefficients per token; mind their sign (`token_coefficients`).
+/// The same with two coefficients per token, or a third for its entropy; mind their sign
+/// (`token_coefficients`). Of a split vocabulary the entropy is that of the whole, too.
 template <logits_storage S>
 static cudaError_t logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
                                    matrix_view<std::type_identity_t<S>> gradient, index_row targets,
@@ -233,9 +242,9 @@ static cudaError_t logits_gradient(matrix_view<const std::type_identity_t<S>> lo
   if (problem(logits, gradient, targets, log_prob, lse, coefficients, options) != nullptr) {
     return cudaErrorInvalidValue;
   }
-  return detail::gradient<S>(
-      logits, gradient, targets, log_prob, lse,
-      {.softmax = coefficients.softmax, .onehot = coefficients.onehot, .sign = 1}, options, stream);
+  const auto run =
+      coefficients.d_entropy.empty() ? &detail::gradient<false, S> : &detail::gradient<true, S>;
+  return run(logits, gradient, targets, log_prob, lse, {.rows = coefficients}, options, stream);
 }
 
 /// The deferred schedule: log-probabilities as `token_log_probs`, the same bits, and in the same
@@ -243,7 +252,9 @@ static cudaError_t logits_gradient(matrix_view<const std::type_identity_t<S>> lo
 /// gradient of its log-prob.
 ///
 /// The coefficients come later and cost nothing extra where they are folded into the rows of the
-/// product that follows; `scale_rows` applies them. Rows that are not scored become 0 unread.
+/// product that follows; `scale_rows` applies them. Rows that are not scored become 0 unread. An
+/// entropy's gradient is no multiple of a log-prob's, so that no coefficient brings it in later:
+/// `logits_gradient` does.
 ///
 /// On compute capability 9.0 and above a row waits for its gradient in the shared memory of up to 8
 /// blocks; where a row does not fit, and on older devices beyond what one block holds, it is read

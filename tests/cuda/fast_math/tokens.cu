@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "cpu/token_entropy.hpp"
 #include "cuda/sequence_cases.hpp"
 #include "cuda/token_cases.hpp"
 #include "random.hpp"
@@ -30,6 +31,7 @@ TEMPLATE_TEST_CASE("logits keep their contract under --use_fast_math", "", float
       for (std::int64_t t = 0; t < 3; ++t) {
         fill(logits, t, kind, targets[static_cast<std::size_t>(t)], random);
       }
+      testing::check_entropy(testing::on_cuda, logits, targets, options, random);
       testing::check_everything(testing::on_cuda, logits, targets, options, random);
     }
   }

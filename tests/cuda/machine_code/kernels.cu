@@ -12,6 +12,12 @@ void tokens(prospect::matrix_view<S> logits, prospect::index_row targets,
             const prospect::token_outputs<float>& out, const prospect::token_options& options) {
   gpu::token_log_probs<S>(logits, targets, out, options, {}, nullptr);
   gpu::logits_gradient<S>(logits, targets, out.log_prob, out.lse, out.entropy, options, nullptr);
+  gpu::logits_gradient<S>(logits, logits, targets, out.log_prob, out.lse,
+                          {.softmax = out.log_prob,
+                           .onehot = out.log_prob,
+                           .d_entropy = out.log_prob,
+                           .entropy = out.entropy},
+                          options, nullptr);
   gpu::token_log_probs_and_gradient<S>(logits, targets, out, options, nullptr);
   gpu::scale_rows<S>(logits, out.log_prob, nullptr);
 }

@@ -81,8 +81,8 @@ class carried_gradient {
         carried(i).target_slope = pass_.map(i).slope(static_cast<double>(x[target]));
       }
       if (is_token && step(k, i).reference > none) {
-        gradient_row(x, x, logits.columns, -1, R(0), step(k, i).reference, R(1), R(0),
-                     pass_.map(i));
+        gradient_row(x, x, logits.columns, -1, R(0), step(k, i).reference,
+                     {.softmax = R(1), .onehot = R(0)}, pass_.map(i));
       } else {
         std::fill(x, x + logits.columns, R(0));
       }

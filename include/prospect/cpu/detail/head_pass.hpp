@@ -27,6 +27,18 @@ enum class head_source {
   gradients  ///< of the log-probs, whole rows
 };
 
+/// Whether the gradient of a token's log-prob is a share of what is asked for.
+template <std::floating_point R>
+bool scales_log_prob(const row_coefficients<R>& by) {
+  return by.softmax == by.onehot && by.d_entropy == 0;
+}
+/// Whether a token's gradient is made from such a source; one of other coefficients is not made
+/// from what was kept, but anew.
+template <std::floating_point R>
+bool takes_part(const row_coefficients<R>& by, head_source from) {
+  return !by.none() && (from != head_source::gradients || scales_log_prob(by));
+}
+
 template <storage S, gemm<compute_t<S>> Gemm, executor E>
 class head_pass {
  public:
@@ -48,6 +60,9 @@ class head_pass {
   const head_sizes<S>& sizes() const { return sizes_; }
   const token_options& options() const { return options_; }
   std::int64_t vocabulary() const { return head_.weight.rows; }
+  std::int64_t tokens() const { return hidden_.rows; }
+
+  void check(const head_gradients<S>& g) const { check_gradients(g, hidden_, head_, options_); }
 
   /// The scored tokens, ascending.
   std::vector<std::int64_t> scored() const {
@@ -143,18 +158,19 @@ class head_pass {
 
   /// dL/dlogits of the chunk times the head, and times the hidden states.
   void gradients(head_source from, strided_span<const R> log_prob, strided_span<const double> lse,
-                 strided_span<const R> d_token, const head_gradients<S>& g, bool accumulate) {
+                 const coefficient_rows<R>& coefficients, const head_gradients<S>& g,
+                 bool accumulate) {
     // A token without a coefficient takes no part, not even as 0 times NaN.
     for (std::int64_t i = 0; i < count(); ++i) {
       R* const row = buffers_.hidden + i * width();
-      if (d_token[token(i)] == 0) std::fill(row, row + width(), R(0));
+      if (!takes_part(coefficients[token(i)], from)) std::fill(row, row + width(), R(0));
     }
     for_each_wave([&](std::int64_t first, std::int64_t last) {
       on_.run(last - first, [&](std::int64_t k) {
         const std::int64_t tile = first + k;
         const matrix_view<R> logits =
             from == head_source::nothing ? make_logits(tile, k) : tile_of_window(tile);
-        const extremes<R> found = write_gradient(tile, logits, from, log_prob, lse, d_token);
+        const extremes<R> found = write_gradient(tile, logits, from, log_prob, lse, coefficients);
         add_to_head(tile, k, logits, found, g, accumulate);
         if (from != head_source::nothing && wanted(g.hidden)) weight_tile(tile, k);  // for below
       });
@@ -177,8 +193,8 @@ class head_pass {
       if (i >= count()) {
         std::fill(x, x + vocabulary(), R(0));
       } else {
-        gradient_row(x, x, vocabulary(), target(i), log_prob[token(i)], lse[token(i)], R(-1), R(-1),
-                     map(i));
+        gradient_row(x, x, vocabulary(), target(i), log_prob[token(i)], lse[token(i)],
+                     {.softmax = R(-1), .onehot = R(-1)}, map(i));
       }
     });
   }
@@ -365,20 +381,20 @@ class head_pass {
   /// Makes a tile of logits, or of unscaled gradients, that of the loss.
   extremes<R> write_gradient(std::int64_t tile, matrix_view<R> logits, head_source from,
                              strided_span<const R> log_prob, strided_span<const double> lse,
-                             strided_span<const R> d_token) const {
+                             const coefficient_rows<R>& coefficients) const {
     extremes<R> found;
     for (std::int64_t i = 0; i < rows_; ++i) {
       R* const x = logits.row(i);
-      const R d = i < count() ? d_token[token(i)] : R(0);
-      if (d == 0) {
+      const auto by = i < count() ? coefficients[token(i)] : row_coefficients<R>{0, 0};
+      if (!takes_part(by, from)) {
         std::fill(x, x + logits.columns, R(0));
         continue;
       }
       if (from == head_source::gradients) {
-        scale_row(x, logits.columns, d);
+        scale_row(x, logits.columns, -by.softmax);
       } else {
-        gradient_row(x, x, logits.columns, column(i, tile), log_prob[token(i)], lse[token(i)], -d,
-                     -d, map(i));
+        gradient_row(x, x, logits.columns, column(i, tile), log_prob[token(i)], lse[token(i)], by,
+                     map(i));
       }
       found.add(x, logits.columns);
     }

@@ -111,19 +111,27 @@ void head_frozen_pass(head_pass<S, Gemm, E>& pass, const token_outputs<compute_t
 
 template <storage S, class Gemm, class E>
 void head_backward_pass(head_pass<S, Gemm, E>& pass, strided_span<const compute_t<S>> log_prob,
-                        strided_span<const double> lse, strided_span<const compute_t<S>> d_token,
+                        strided_span<const double> lse,
+                        const coefficient_rows<compute_t<S>>& coefficients,
                         const head_gradients<S>& gradients, const head_ticket& ticket,
                         head_workspace<compute_t<S>>& workspace) {
+  require_row("log_prob", log_prob, pass.tokens());
+  require_row("lse", lse, pass.tokens());
+  pass.check(gradients);
   std::vector<std::int64_t> scored = pass.scored();
   if (const char* why = workspace.problem(ticket, pass.origin(scored))) reject("ticket", why);
   const std::int64_t kept_tokens = workspace.kept(ticket);
   const auto first_other = static_cast<std::size_t>(kept_tokens);
   std::vector<std::int64_t> others;
-  for (std::size_t i = first_other; i < scored.size(); ++i) {
-    if (d_token[scored[i]] != 0) others.push_back(scored[i]);
+  bool any_kept = false;
+  for (std::size_t i = 0; i < scored.size(); ++i) {
+    const auto by = coefficients[scored[i]];
+    const bool is_kept = i < first_other && takes_part(by, head_source::gradients);
+    any_kept = any_kept || is_kept;
+    if (!is_kept && takes_part(by, head_source::nothing)) others.push_back(scored[i]);
   }
   std::vector<std::int64_t> kept = std::move(scored);
-  kept.resize(first_other);
+  kept.resize(any_kept ? first_other : 0);
   const std::int64_t kept_bytes = pass.sizes().kept_bytes(kept_tokens);
   static_cast<void>(pass.plan(1, false, kept_bytes));  // refuses a workspace that is too small
   pass.clear(gradients, !kept.empty() || !others.empty());
@@ -139,7 +147,7 @@ void head_backward_pass(head_pass<S, Gemm, E>& pass, strided_span<const compute_
         std::span<const std::int64_t>{tokens}, plan.rows, [&](auto chunk, std::int64_t first) {
           pass.begin(plan, chunk, memory + kept_bytes,
                      from == head_source::gradients ? pass.kept_row(memory, first) : nullptr);
-          pass.gradients(from, log_prob, lse, d_token, gradients, accumulate);
+          pass.gradients(from, log_prob, lse, coefficients, gradients, accumulate);
           accumulate = true;
         });
   };
@@ -187,17 +195,26 @@ std::vector<head_part> head_parts(const head_pass<S, Gemm, E>& pass, const head_
   return parts;
 }
 
-template <storage S, class Coefficients, class Gemm, class E>
-void head_one_pass(head_pass<S, Gemm, E>& pass, std::span<const std::int64_t> scored,
-                   const sequence_layout& layout, std::int64_t group,
-                   const token_outputs<compute_t<S>>& out, const Coefficients& coefficients,
-                   strided_span<const compute_t<S>> d_token, const head_gradients<S>& gradients,
-                   head_workspace<compute_t<S>>& workspace, std::int64_t rows) {
+template <storage S, class Ready, class Gemm, class E>
+void head_one_pass(head_pass<S, Gemm, E>& pass, const sequence_layout& layout, std::int64_t group,
+                   const token_outputs<compute_t<S>>& out, const Ready& ready,
+                   const coefficient_rows<compute_t<S>>& coefficients,
+                   const head_gradients<S>& gradients, head_workspace<compute_t<S>>& workspace) {
+  require_row("log_prob", out.log_prob, pass.tokens());
+  require_row("lse", out.lse, pass.tokens());
+  check_outputs(out, pass.tokens());
+  check_layout(layout, pass.tokens());
+  if (group < 1 || layout.sequences() % group != 0) {
+    reject("group", "must divide the number of sequences");
+  }
+  pass.check(gradients);
+  const std::vector<std::int64_t> all = pass.scored(layout);
+  const std::span<const std::int64_t> scored{all};
   const auto n = static_cast<std::int64_t>(scored.size());
   const head_plan plan = pass.plan(n, true);
   const std::vector<head_part> parts = head_parts(pass, plan, scored, layout, group);
 
-  zero_scores(out, scored, rows);
+  zero_scores(out, scored, pass.tokens());
   pass.clear(gradients, n > 0);
   workspace.forget();
   std::byte* const memory = workspace.memory(pass.sizes().bytes(plan));
@@ -208,9 +225,10 @@ void head_one_pass(head_pass<S, Gemm, E>& pass, std::span<const std::int64_t> sc
       pass.begin(plan, tokens, memory);
       pass.scores(out);
     }
-    coefficients(p.first, p.last);
+    ready(p.first, p.last);
     if (!tokens.empty()) {
-      pass.gradients(head_source::logits, out.log_prob, out.lse, d_token, gradients, accumulate);
+      pass.gradients(head_source::logits, out.log_prob, out.lse, coefficients, gradients,
+                     accumulate);
       accumulate = true;
     }
   }

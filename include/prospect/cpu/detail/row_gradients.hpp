@@ -1,6 +1,8 @@
 // Backward over one row of logits: softmax as e^(z - lse), with every digit of the difference, so
 // that even e^-80 keeps its relative accuracy; or from the forward pass's own exponentials, where
-// the row has kept them.
+// the row has kept them. Softmax and the gradient of the entropy are one number per column:
+//
+//   a p - c p (log p + H) = p (a - c (z - E[z])),   E[z] = lse - H.
 #pragma once
 
 #include <prospect/cpu/detail/row_sums.hpp>
@@ -25,19 +27,56 @@ PROSPECT_INLINE void transform_row(const S* x, S* out, std::int64_t count, const
   if (i < count) store_part(out + i, f(load_part(x + i, count - i, R(0))), count - i);
 }
 
-/// Writes factor softmax(z) dz/dx over a row, or into another one.
-template <storage S, class Map>
+/// Softmax as it is.
+struct untilted {
+  template <class Numbers, class Z>
+  PROSPECT_INLINE Numbers operator()(Numbers p, const Z&) const {
+    return p;
+  }
+};
+
+/// p (a - c (z - mean)). What is `farthest` below the mean, or at -inf, has no probability: 0 of it
+/// is to be left, and no NaN.
+template <std::floating_point R>
+class tilted {
+ public:
+  tilted(R a, R c, double mean)
+      : a_{every_lane<numbers<R>>(a)},
+        c_{every_lane<numbers<R>>(c)},
+        mean_{every_lane<numbers<R>>(few_digits_below<R>(mean))},
+        rest_{every_lane<numbers<R>>(static_cast<R>(mean - few_digits_below<R>(mean)))} {}
+
+  PROSPECT_INLINE numbers<R> operator()(numbers<R> p, numbers<R> z) const {
+    return p * weight((z - mean_) - rest_);
+  }
+  PROSPECT_INLINE numbers<R> operator()(numbers<R> p, const mapped<R>& z) const {
+    return p * weight((z.high - mean_) + (z.low - rest_));
+  }
+
+ private:
+  static constexpr R farthest = -4096;
+
+  PROSPECT_INLINE numbers<R> weight(numbers<R> d) const {
+    return a_ - c_ * larger(every_lane<numbers<R>>(farthest), d);
+  }
+
+  numbers<R> a_, c_, mean_, rest_;
+};
+
+/// Writes factor softmax(z) dz/dx over a row, or into another one; tilted, or not.
+template <storage S, class Map, class Tilt>
 void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t<S> factor,
-                   const Map& map) {
+                   const Map& map, const Tilt& tilt) {
   using R = compute_t<S>;
   const auto write = [&](const auto& e) __attribute__((always_inline)) {
     transform_row(
         x, out, count, [&](tile<R> t) __attribute__((always_inline)) {
           unrolled<ways>([&](int w) __attribute__((always_inline)) {
             if constexpr (Map::identity) {
-              t.way[w] = e(t.way[w]);
+              t.way[w] = tilt(e(t.way[w]), t.way[w]);
             } else {
-              t.way[w] = e(map.template operator()<R>(t.way[w]));
+              const mapped<R> z = map.template operator()<R>(t.way[w]);
+              t.way[w] = tilt(e(z), z);
             }
           });
           return t;
@@ -57,6 +96,15 @@ void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t
             : exact_exponential<S>{static_cast<R>(factor * map.steepest()), anchor,
                                    static_cast<R>(lse - anchor)});
 }
+template <storage S, class Tilt>
+void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t<S> factor,
+                   const logit_map& map, const Tilt& tilt) {
+  if (map.identity()) {
+    write_softmax(x, out, count, lse, factor, unmapped{}, tilt);
+  } else {
+    write_softmax(x, out, count, lse, factor, mapped_logits{map}, tilt);
+  }
+}
 
 /// a p - b at the target itself: from 1 - p where the model is confident, because as a difference
 /// it would lose its digits; from its logit z where it is not, because log p in fp32 has too few.
@@ -64,25 +112,38 @@ inline double gradient_at_target(double z, double log_prob, double lse, double a
   return log_prob < -0.5 ? a * std::exp(z - lse) - b : (a - b) + a * std::expm1(log_prob);
 }
 
-/// Writes (a softmax(z) - b onehot(target)) dz/dx over a row or into another one.
+/// -p (log p + H) there, by the same choice.
+inline double entropy_gradient_at_target(double z, double log_prob, double lse, double entropy) {
+  const double l = log_prob < -0.5 ? z - lse : log_prob;
+  const double p = std::exp(l);
+  return p == 0 ? 0.0 : -p * (l + entropy);  // of a token that cannot be, too
+}
+
+/// Writes the gradient that the coefficients ask for, times dz/dx, over a row or into another one.
 template <storage S>
 void gradient_row(const S* x, S* out, std::int64_t count, std::int64_t target, double log_prob,
-                  double lse, compute_t<S> a, compute_t<S> b, const logit_map& map) {
+                  double lse, const prospect::detail::row_coefficients<compute_t<S>>& by,
+                  const logit_map& map) {
   using R = compute_t<S>;
-  if (is_nan(lse) || is_nan(a) || is_nan(b)) {
+  const R a = by.softmax, b = by.onehot, c = by.d_entropy;
+  if (is_nan(lse) || is_nan(a) || is_nan(b) || is_nan(c) || !is_finite(by.entropy)) {
     for (std::int64_t j = 0; j < count; ++j) out[j] = store<S>(std::numeric_limits<R>::quiet_NaN());
     return;
   }
   const double logit = target < 0 ? 0.0 : static_cast<double>(load(x[target]));
-  if (map.identity()) {
-    write_softmax(x, out, count, lse, a, unmapped{});
+  if (c == 0) {
+    write_softmax(x, out, count, lse, a, map, untilted{});
   } else {
-    write_softmax(x, out, count, lse, a, mapped_logits{map});
+    // The larger coefficient becomes part of the exponential, where a tiny one keeps its digits.
+    const R factor = (std::max)(std::abs(a), std::abs(c));
+    write_softmax(x, out, count, lse, factor, map,
+                  tilted<R>{a / factor, c / factor, lse - by.entropy});
   }
   if (target >= 0) {
     const double z = map(logit);
-    out[target] =
-        store<S>(static_cast<R>(map.slope(logit) * gradient_at_target(z, log_prob, lse, a, b)));
+    double there = gradient_at_target(z, log_prob, lse, a, b);
+    if (c != 0) there += c * entropy_gradient_at_target(z, log_prob, lse, by.entropy);
+    out[target] = store<S>(static_cast<R>(map.slope(logit) * there));
   }
 }
 
@@ -126,7 +187,7 @@ void gradient_of_kept_row(S* x, std::int64_t count, std::int64_t target, double 
                           const kept_exponentials& kept) {
   using R = compute_t<S>;
   if (kept.pieces == 0 || is_nan(lse) || is_nan(a) || is_nan(b)) {
-    return gradient_row<S>(x, x, count, target, log_prob, lse, a, b, map);
+    return gradient_row<S>(x, x, count, target, log_prob, lse, {.softmax = a, .onehot = b}, map);
   }
   const double z = target < 0 ? 0.0 : static_cast<double>(load(x[target]));
   for (int i = 0; i < kept.pieces; ++i) {

@@ -16,7 +16,8 @@ struct row_kernels {
   vocabulary_partial (*sum)(const S* x, std::int64_t count, std::int64_t target, bool statistics,
                             const logit_map& map);
   void (*gradient)(const S* x, S* out, std::int64_t count, std::int64_t target, double log_prob,
-                   double lse, compute_t<S> a, compute_t<S> b, const logit_map& map);
+                   double lse, const prospect::detail::row_coefficients<compute_t<S>>& by,
+                   const logit_map& map);
   /// The same two for a gradient that follows its sum at once, in place.
   vocabulary_partial (*sum_keeping)(S* x, std::int64_t count, std::int64_t target, bool statistics,
                                     const logit_map& map, kept_exponentials& kept);

@@ -88,6 +88,16 @@ struct unmapped {
       return exact_exponential(factor, d, x - (d + anchor));
     }
   };
+  /// z(x) - mean with the digits that it has, wherever x is.
+  struct distance {
+    float mean, rest;
+
+    __device__ float operator()(float x) const { return (x - mean) - rest; }
+  };
+  __device__ distance from(double mean) const {
+    const float near = few_digits(mean);
+    return {near, static_cast<float>(mean - near)};
+  }
   __device__ softmax relative_to(double lse, float factor) const {
     const float anchor = few_digits(lse);
     // e^(z - lse) = e^(z - anchor) e^(anchor - lse)
@@ -134,6 +144,7 @@ struct mapped {
   struct difference;
   struct softmax;
   __device__ difference below(float highest) const;
+  __device__ difference from(double mean) const;
   __device__ softmax relative_to(double lse, float factor) const;
 };
 
@@ -146,6 +157,7 @@ struct mapped::difference {
 __device__ inline mapped::difference mapped::below(float highest) const {
   return {*this, z(highest)};
 }
+__device__ inline mapped::difference mapped::from(double mean) const { return {*this, mean}; }
 
 struct mapped::softmax {
   static constexpr int words_in_flight = mapped::words_in_flight;

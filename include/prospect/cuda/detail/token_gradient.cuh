@@ -1,5 +1,8 @@
-// The gradient of the loss in one tile of logits, by one warp: (a softmax(z) - b onehot(target))
-// dz/dx, every element from itself and the row's lse alone.
+// The gradient of the loss in one tile of logits, by one warp, every element from itself and the
+// row's lse alone: (a softmax(z) - b onehot(target)) dz/dx, and where the entropy H has a
+// coefficient c, -c p (log p + H) dz/dx. Off the target the two are one number,
+//
+//   p (a - c (z - E[z])) dz/dx,   E[z] = lse - H.
 #pragma once
 
 #include <prospect/cuda/detail/exponentials.cuh>
@@ -15,16 +18,65 @@ struct row_terms {
   float a, b;  ///< of softmax and of onehot
 
   __device__ bool zero() const { return a == 0 && b == 0; }
+  __device__ bool is_nan() const { return lse != lse || a != a || b != b; }
+
+  /// a p - b: from 1 - p where the model is confident, because as a difference it would lose its
+  /// digits; from the logit where it is not, because log p in fp32 has too few.
+  __device__ double at_target(double z) const {
+    const double of_softmax = a;
+    const double of_onehot = b;
+    const double log_p = log_prob;
+    return log_p < -0.5 ? of_softmax * exp(z - lse) - of_onehot
+                        : (of_softmax - of_onehot) + of_softmax * expm1(log_p);
+  }
+  template <class Map>
+  __device__ auto off_target(const Map& map) const {
+    return map.relative_to(lse, a);
+  }
 };
 
-/// a p - b: from 1 - p where the model is confident, because as a difference it would lose its
-/// digits; from the logit where it is not, because log p in fp32 has too few.
-__device__ inline double at_target(double z, const row_terms& row) {
-  const double a = row.a;
-  const double b = row.b;
-  const double log_prob = row.log_prob;
-  return log_prob < -0.5 ? a * exp(z - row.lse) - b : (a - b) + a * expm1(log_prob);
-}
+/// p (a - c (z - mean)). What is `farthest` below the mean, or at -inf, has no probability: 0 of it
+/// is to be left, and no NaN.
+template <class Softmax, class Distance>
+struct tilted_softmax {
+  static constexpr int words_in_flight = Softmax::words_in_flight;
+  static constexpr float farthest = -4096;
+
+  Softmax softmax;
+  Distance from_mean;
+  float a, c;
+
+  __device__ float operator()(float x) const {
+    return softmax(x) * (a - c * fmaxf(farthest, from_mean(x)));
+  }
+};
+
+/// The same with a coefficient for the row's entropy. Where that is 0 it has the bits of the
+/// others.
+struct tilted_row_terms : row_terms {
+  float c, entropy;
+
+  __device__ bool zero() const { return row_terms::zero() && c == 0; }
+  __device__ bool is_nan() const {
+    return row_terms::is_nan() || c != c || !prospect::detail::is_finite(entropy);
+  }
+
+  __device__ double at_target(double z) const {
+    const double l = log_prob < -0.5F ? z - lse : static_cast<double>(log_prob);
+    const double p = exp(l);
+    const double slope = p == 0 ? 0.0 : -p * (l + entropy);  // of a token that cannot be, too
+    return row_terms::at_target(z) + c * slope;
+  }
+  /// The larger coefficient becomes part of the exponential, where a tiny one keeps its digits.
+  template <class Map>
+  __device__ auto off_target(const Map& map) const {
+    const float factor = fmaxf(fabsf(a), fabsf(c));
+    const auto softmax = map.relative_to(lse, factor);
+    const auto from_mean = map.from(lse - entropy);
+    return tilted_softmax<decltype(softmax), decltype(from_mean)>{
+        softmax, from_mean, __fdiv_rn(a, factor), __fdiv_rn(c, factor)};
+  }
+};
 
 template <class Softmax>
 struct gradient_of_logit {
@@ -56,17 +108,15 @@ __device__ void write_constant(S* out, int columns, float value) {
 
 /// Writes the gradient of a tile to `out`, which may be where the tile lies. `target` is a column
 /// of the tile, or not. A NaN anywhere in the terms is a NaN everywhere in the row.
-template <storage S, class Memory, class Map>
+template <storage S, class Memory, class Terms, class Map>
 __device__ void write_gradient(const row_words<S, Memory>& tile, S* out, int target,
-                               const row_terms& row, const Map& map) {
-  if (row.lse != row.lse || row.a != row.a || row.b != row.b) {
-    return write_constant(out, tile.columns, not_a_number);
-  }
-  const auto softmax = map.relative_to(row.lse, row.a);
+                               const Terms& row, const Map& map) {
+  if (row.is_nan()) return write_constant(out, tile.columns, not_a_number);
+  const auto softmax = row.off_target(map);
   float value = 0;
   if (target >= 0 && target < tile.columns) {
     const float x = prospect::load(Memory::load(tile.data + target));
-    value = static_cast<float>(map.slope(x) * at_target(map.z(x), row));
+    value = static_cast<float>(map.slope(x) * row.at_target(map.z(x)));
   }
   // The target's logit is read by all lanes before one of them overwrites it.
   __syncwarp();

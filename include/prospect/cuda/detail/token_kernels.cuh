@@ -189,12 +189,6 @@ static __global__ void __launch_bounds__(block)
   results.put(t, ignored ? token_scores{} : prospect::finish(whole));
 }
 
-/// A row's two coefficients; those of a preference loss are both -d_token.
-struct coefficient_rows {
-  strided_span<const float> softmax, onehot;
-  float sign;
-};
-
 template <storage S>
 struct gradient_arguments {
   matrix_view<const S> logits;
@@ -202,12 +196,13 @@ struct gradient_arguments {
   row_targets targets;
   strided_span<const float> log_prob;
   strided_span<const double> lse;
-  coefficient_rows coefficients;
+  prospect::detail::coefficient_rows<float> coefficients;
   std::int64_t tiles;  ///< of a row
 };
 
-/// Every tile of every row, a warp each.
-template <storage S, class Map>
+/// Every tile of every row, a warp each. `tilted`: entropies have coefficients as well, which is a
+/// kernel of its own, so that the other keeps its registers.
+template <bool tilted, storage S, class Map>
 static __global__ void __launch_bounds__(threads, 2)
     gradient_kernel(const gradient_arguments<S> a, const Map map) {
   const std::int64_t unit = blockIdx.x * std::int64_t{warps} + warp_index();
@@ -215,10 +210,16 @@ static __global__ void __launch_bounds__(threads, 2)
   const std::int64_t i = unit % a.tiles;
   if (t >= a.logits.rows) return;
   const row_target target = a.targets.at(t, a.logits.columns);
-  row_terms terms{.log_prob = a.log_prob[t],
-                  .lse = a.lse[t],
-                  .a = a.coefficients.sign * a.coefficients.softmax[t],
-                  .b = a.coefficients.sign * a.coefficients.onehot[t]};
+  const auto& rows = a.coefficients.rows;
+  std::conditional_t<tilted, tilted_row_terms, row_terms> terms;
+  terms.log_prob = a.log_prob[t];
+  terms.lse = a.lse[t];
+  terms.a = a.coefficients.sign * rows.softmax[t];
+  terms.b = a.coefficients.sign * rows.onehot[t];
+  if constexpr (tilted) {
+    terms.c = rows.d_entropy[t];
+    terms.entropy = terms.c == 0 ? 0.0F : rows.entropy[t];
+  }
   if (target.invalid) terms.lse = not_a_number;
   const auto tile = tile_of<changing_memory>(a.logits.row(t), a.logits.columns, i);
   S* const out = a.gradient.row(t) + i * tile_columns<S>;
