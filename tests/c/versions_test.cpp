@@ -123,6 +123,11 @@ TEST_CASE("structs of other versions, one for each struct of the surface") {
       "coefficients", coefficients, [&](auto* c, auto* error) {
         return prospect_logits_gradient_cpu(x, x, &tokens, c, nullptr, error);
       });
+  auto reducer = sized<prospect_token_reducer>();
+  reducer.log_prob = c_row(log_prob);
+  check_versions<prospect_token_reducer>("reducer", reducer, [&](auto* by, auto* error) {
+    return prospect_reduced_sums_cpu(&tokens, by, c_row(sums), prospect_row{}, nullptr, error);
+  });
   std::vector<double> memory(500);
   auto context = sized<prospect_context>();
   context.scratch = memory.data();
