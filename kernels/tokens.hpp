@@ -4,6 +4,7 @@
 
 #include "views.hpp"
 
+#include <prospect/token_reducer.hpp>
 #include <prospect/tokens.hpp>
 #include <prospect/vocabulary.hpp>
 
@@ -47,6 +48,25 @@ struct tokens_of {
   }
   sequence_layout layout() const { return layout_of(given.layout); }
 };
+
+inline token_reducer reducer_of(const prospect_token_reducer* pointer) {
+  const prospect_token_reducer r = versioned(pointer, "reducer");
+  check_reserved("reducer", r.reserved);
+  token_reducer by;
+  by.log_prob = real_row<const_any_row>("log_prob", r.log_prob);
+  by.reference = real_row<const_any_row>("reference", r.reference);
+  if (r.log_epsilon_P != 0) by.log_epsilon_P = r.log_epsilon_P;
+  if (r.log_epsilon_R != 0) by.log_epsilon_R = r.log_epsilon_R;
+  by.count_nonzero = r.count_nonzero != 0;
+  by.public_tokens = row<const std::int32_t>("public_tokens", r.public_tokens);
+  by.ld_alpha = r.ld_alpha;
+  return by;
+}
+
+inline sequence_pairs pairs_of(const prospect_row& chosen, const prospect_row& rejected) {
+  if (!given(chosen) && !given(rejected)) return sequence_pairs::halves();
+  return sequence_pairs::indexed(indices("chosen", chosen), indices("rejected", rejected));
+}
 
 template <class R>
 token_outputs<R> outputs_of(const prospect_token_results* pointer) {

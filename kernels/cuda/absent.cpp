@@ -25,6 +25,16 @@ PROSPECT_ON_DEVICE(prospect_scale_rows_cuda, prospect_matrix, prospect_row)
 PROSPECT_ON_DEVICE(prospect_sequence_sums_cuda, const prospect_tokens*, prospect_row, prospect_row,
                    prospect_row)
 PROSPECT_ON_DEVICE(prospect_spread_cuda, const prospect_tokens*, prospect_row, prospect_row)
+PROSPECT_ON_DEVICE(prospect_reduced_sums_cuda, const prospect_tokens*,
+                   const prospect_token_reducer*, prospect_row, prospect_row)
+PROSPECT_ON_DEVICE(prospect_reduced_spread_cuda, const prospect_tokens*,
+                   const prospect_token_reducer*, prospect_row, prospect_row)
+PROSPECT_ON_DEVICE(prospect_public_tokens_cuda, prospect_row, prospect_row, prospect_row,
+                   prospect_row)
+PROSPECT_ON_DEVICE(prospect_wpo_weights_cuda, const prospect_tokens*, prospect_row, prospect_row,
+                   prospect_row)
+PROSPECT_ON_DEVICE(prospect_pair_weights_cuda, prospect_row, prospect_row, prospect_row,
+                   prospect_row)
 PROSPECT_ON_DEVICE(prospect_shift_targets_cuda, prospect_row, const prospect_layout*, prospect_row)
 PROSPECT_ON_DEVICE(prospect_vocabulary_partials_cuda, prospect_matrix, const prospect_tokens*,
                    int32_t, prospect_partial*)

@@ -9,6 +9,7 @@
 #include <prospect/cuda/batch.hpp>
 #include <prospect/cuda/scratch.hpp>
 #include <prospect/losses/any.hpp>
+#include <prospect/token_reducer.hpp>
 #include <prospect/tokens.hpp>
 #include <prospect/vocabulary.hpp>
 
@@ -83,6 +84,21 @@ struct layout_launchers {
                             const sequence_layout& layout, strided_span<R> d_token,
                             const mask_row& mask, cudaStream_t stream);
 };
+cudaError_t launch_reduced_sums(const token_reducer& by, index_row targets,
+                                const sequence_layout& layout, const sequence_outputs& out,
+                                const mask_row& mask, cudaStream_t stream);
+cudaError_t launch_reduced_spread(const token_reducer& by, const const_any_row& d_sequence,
+                                  index_row targets, const sequence_layout& layout,
+                                  const any_row& d_token, const mask_row& mask,
+                                  cudaStream_t stream);
+cudaError_t launch_public_tokens(strided_span<const std::int32_t> tokens,
+                                 const sequence_pairs& pairs, strided_span<std::int32_t> out,
+                                 cudaStream_t stream);
+cudaError_t launch_wpo_weights(const const_any_row& log_prob, const const_any_row& sum_squares,
+                               index_row targets, const sequence_layout& layout,
+                               const any_row& weight, const mask_row& mask, cudaStream_t stream);
+cudaError_t launch_pair_weights(const const_any_row& weight, const sequence_pairs& pairs,
+                                const any_row& out, cudaStream_t stream);
 cudaError_t launch_combine(matrix_view<const vocabulary_partial> parts, index_row targets,
                            const token_outputs<float>& out, const mask_row& mask,
                            cudaStream_t stream);

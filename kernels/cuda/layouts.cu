@@ -1,7 +1,8 @@
-// What depends on no logits: sums over sequences, coefficients spread over tokens, shifted labels
-// and combined partials.
+// What depends on no logits: sums over sequences, coefficients spread over tokens, weights that
+// follow from tokens, shifted labels and combined partials.
 #include "launchers.hpp"
 
+#include <prospect/cuda/token_reducers.cuh>
 #include <prospect/cuda/tokens.cuh>
 
 namespace prospect::kernels {
@@ -22,6 +23,36 @@ cudaError_t layout_launchers<R>::spread(const const_any_row& d_sequence, index_r
 
 template struct layout_launchers<float>;
 template struct layout_launchers<double>;
+
+cudaError_t launch_reduced_sums(const token_reducer& by, index_row targets,
+                                const sequence_layout& layout, const sequence_outputs& out,
+                                const mask_row& mask, cudaStream_t stream) {
+  return cuda::sequence_sums(by, targets, layout, out, mask, stream);
+}
+
+cudaError_t launch_reduced_spread(const token_reducer& by, const const_any_row& d_sequence,
+                                  index_row targets, const sequence_layout& layout,
+                                  const any_row& d_token, const mask_row& mask,
+                                  cudaStream_t stream) {
+  return cuda::spread(by, d_sequence, targets, layout, d_token, mask, stream);
+}
+
+cudaError_t launch_public_tokens(strided_span<const std::int32_t> tokens,
+                                 const sequence_pairs& pairs, strided_span<std::int32_t> out,
+                                 cudaStream_t stream) {
+  return cuda::public_tokens(tokens, pairs, out, stream);
+}
+
+cudaError_t launch_wpo_weights(const const_any_row& log_prob, const const_any_row& sum_squares,
+                               index_row targets, const sequence_layout& layout,
+                               const any_row& weight, const mask_row& mask, cudaStream_t stream) {
+  return cuda::wpo_weights(log_prob, sum_squares, targets, layout, weight, mask, stream);
+}
+
+cudaError_t launch_pair_weights(const const_any_row& weight, const sequence_pairs& pairs,
+                                const any_row& out, cudaStream_t stream) {
+  return cuda::pair_weights(weight, pairs, out, stream);
+}
 
 cudaError_t launch_combine(matrix_view<const vocabulary_partial> parts, index_row targets,
                            const token_outputs<float>& out, const mask_row& mask,

@@ -36,7 +36,7 @@ struct large_batch {
   std::vector<std::int32_t> target = std::vector<std::int32_t>(rows, 3), shifted = target;
   std::vector<float> log_prob = std::vector<float>(rows), d_token = log_prob, combined = log_prob;
   std::vector<double> lse = std::vector<double>(rows), sums = std::vector<double>(sequences);
-  std::vector<double> d = std::vector<double>(sequences, 0.5), reference = sums;
+  std::vector<double> d = std::vector<double>(sequences, 0.5), reference = sums, weight = sums;
   std::vector<std::int32_t> counts = std::vector<std::int32_t>(sequences);
   std::vector<std::uint8_t> desirable = std::vector<std::uint8_t>(sequences, 1);
   std::vector<prospect_partial> partials = std::vector<prospect_partial>(rows);
@@ -85,6 +85,14 @@ struct large_batch {
     call("mismatched_kl", prospect_mismatched_kl_cpu(c_row(sums), c_row(reference), prospect_row{},
                                                      &seen, on, nullptr));
     call("spread", prospect_spread_cpu(&tokens, c_row(d), c_row(d_token), on, nullptr));
+    auto reducer = sized<prospect_token_reducer>();
+    reducer.log_prob = reducer.reference = c_row(log_prob);
+    call("reduced_sums",
+         prospect_reduced_sums_cpu(&tokens, &reducer, c_row(sums), c_row(counts), on, nullptr));
+    call("reduced_spread",
+         prospect_reduced_spread_cpu(&tokens, &reducer, c_row(d), c_row(d_token), on, nullptr));
+    call("wpo_weights", prospect_wpo_weights_cpu(&tokens, c_row(log_prob), c_row(combined),
+                                                 c_row(weight), on, nullptr));
     call("logits_gradient",
          prospect_logits_gradient_cpu(x, to, &tokens, &coefficients, on, nullptr));
     call("scale_rows", prospect_scale_rows_cpu(to, c_row(d_token), on, nullptr));

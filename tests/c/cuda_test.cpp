@@ -34,10 +34,15 @@ TEST_CASE("functions on a device are there in every library, and say what it was
   answered(prospect_combine_partials_cuda(nullptr, 1, nullptr, nullptr, nullptr, &error));
   answered(prospect_sequence_sums_cuda(nullptr, row, row, row, nullptr, &error));
   answered(prospect_spread_cuda(nullptr, row, row, nullptr, &error));
+  answered(prospect_reduced_sums_cuda(nullptr, nullptr, row, row, nullptr, &error));
+  answered(prospect_reduced_spread_cuda(nullptr, nullptr, row, row, nullptr, &error));
+  answered(prospect_wpo_weights_cuda(nullptr, row, row, row, nullptr, &error));
   answered(prospect_shift_targets_cuda(row, nullptr, row, nullptr, &error));
   answered(prospect_step_cuda(nullptr, nullptr, nullptr, &error));
 #if !defined(PROSPECT_WITH_CUDA)
   answered(prospect_scale_rows_cuda(x, row, nullptr, &error));
+  answered(prospect_public_tokens_cuda(row, row, row, row, nullptr, &error));
+  answered(prospect_pair_weights_cuda(row, row, row, row, nullptr, &error));
 #endif
 }
 

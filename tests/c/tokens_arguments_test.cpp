@@ -24,6 +24,10 @@ struct small_batch {
   std::vector<std::int32_t> target{0, 1}, offset{0, 2, 9}, begin{0}, end{2}, counts{7},
       shifted{7, 7};
   std::vector<std::uint8_t> hit{7, 7}, scored{1, 1};
+  std::vector<double> wide_log_prob{-1, -1}, wide_reference{-2, -2}, wide_d_token{7, 7}, weight{7},
+      pair_weight{7};
+  std::vector<std::int32_t> in_common{2}, lengths{2, 2}, public_lengths{7, 7}, chosen{0},
+      rejected{1};
   std::vector<prospect_partial> partials{prospect_partial{}, prospect_partial{}};
   prospect_error error{};
 
@@ -37,6 +41,12 @@ struct small_batch {
                counts_row = c_row(counts), d_sequence_row = c_row(d_sequence),
                d_token_row = c_row(d_token), factors_row = c_row(factors), labels = c_row(target),
                shifted_row = c_row(shifted);
+  prospect_token_reducer reducer = sized<prospect_token_reducer>();
+  prospect_row reduced_d_token = c_row(wide_d_token), squares_row = c_row(given_lse),
+               wpo_log_prob = c_row(wide_log_prob), weight_row = c_row(weight),
+               lengths_row = c_row(lengths), public_row = c_row(public_lengths),
+               given_weight = c_row(given_lse), chosen_row = c_row(chosen),
+               rejected_row = c_row(rejected), pair_weight_row = c_row(pair_weight);
   std::int64_t parts = 1;
 
   small_batch() {
@@ -54,6 +64,9 @@ struct small_batch {
     coefficients.log_prob = c_row(given_log_prob);
     coefficients.lse = c_row(given_lse);
     coefficients.d_token = c_row(given_d);
+    reducer.log_prob = c_row(wide_log_prob);
+    reducer.reference = c_row(wide_reference);
+    reducer.public_tokens = c_row(in_common);
   }
   small_batch(const small_batch&) = delete;
 
@@ -63,7 +76,9 @@ struct small_batch {
            log_prob == std::vector<float>{7, 7} && entropy == log_prob && squares == log_prob &&
            mean == log_prob && d_token == log_prob && lse == std::vector<double>{7, 7} &&
            sums == std::vector<double>{7} && counts == std::vector<std::int32_t>{7} &&
-           shifted == std::vector<std::int32_t>{7, 7} && hit == std::vector<std::uint8_t>{7, 7};
+           wide_d_token == lse && weight == sums && pair_weight == sums &&
+           public_lengths == shifted && shifted == std::vector<std::int32_t>{7, 7} &&
+           hit == std::vector<std::uint8_t>{7, 7};
   }
 };
 
@@ -106,6 +121,29 @@ const function shift{"shift_targets", [](small_batch& b) {
                        return prospect_shift_targets_cpu(b.labels, &b.layout, b.shifted_row,
                                                          nullptr, &b.error);
                      }};
+const function reduced_sum{"reduced_sums", [](small_batch& b) {
+                             return prospect_reduced_sums_cpu(&b.tokens, &b.reducer, b.sums_row,
+                                                              b.counts_row, nullptr, &b.error);
+                           }};
+const function reduced_spread{"reduced_spread", [](small_batch& b) {
+                                return prospect_reduced_spread_cpu(
+                                    &b.tokens, &b.reducer, b.d_sequence_row, b.reduced_d_token,
+                                    nullptr, &b.error);
+                              }};
+const function wpo{"wpo_weights", [](small_batch& b) {
+                     return prospect_wpo_weights_cpu(&b.tokens, b.wpo_log_prob, b.squares_row,
+                                                     b.weight_row, nullptr, &b.error);
+                   }};
+const function in_pairs{"public_tokens", [](small_batch& b) {
+                          return prospect_public_tokens_cpu(b.lengths_row, b.chosen_row,
+                                                            b.rejected_row, b.public_row, nullptr,
+                                                            &b.error);
+                        }};
+const function weigh_pairs{"pair_weights", [](small_batch& b) {
+                             return prospect_pair_weights_cpu(b.given_weight, b.chosen_row,
+                                                              b.rejected_row, b.pair_weight_row,
+                                                              nullptr, &b.error);
+                           }};
 
 using spoiler = std::function<void(small_batch&)>;
 
@@ -134,8 +172,10 @@ struct named_token_row {
     }                                                                                         \
   }
 const named_token_row all_rows[] = {
-    ROW("targets", b.tokens.targets, forward, deferred, gradient, partials, combine, sum, spread),
-    ROW("mask", b.tokens.mask, forward, deferred, gradient, partials, combine, sum, spread),
+    ROW("targets", b.tokens.targets, forward, deferred, gradient, partials, combine, sum, spread,
+        reduced_sum, reduced_spread, wpo),
+    ROW("mask", b.tokens.mask, forward, deferred, gradient, partials, combine, sum, spread,
+        reduced_sum, reduced_spread, wpo),
     ROW("inverse_temperatures", b.tokens.inverse_temperatures, forward, deferred, gradient,
         partials),
     ROW("log_prob", b.results.log_prob, forward, deferred, combine),
@@ -155,15 +195,30 @@ const named_token_row all_rows[] = {
     ROW("d_token", b.d_token_row, spread),
     ROW("labels", b.labels, shift),
     ROW("targets", b.shifted_row, shift),
-    ROW("layout", b.layout.offsets, sum, spread, shift),
+    ROW("layout", b.layout.offsets, sum, spread, shift, reduced_sum, reduced_spread, wpo),
+    ROW("log_prob", b.reducer.log_prob, reduced_sum, reduced_spread),
+    ROW("reference", b.reducer.reference, reduced_sum, reduced_spread),
+    ROW("public_tokens", b.reducer.public_tokens, reduced_sum, reduced_spread),
+    ROW("log_prob", b.sums_row, reduced_sum),
+    ROW("tokens", b.counts_row, reduced_sum),
+    ROW("d_sequence", b.d_sequence_row, reduced_spread),
+    ROW("d_token", b.reduced_d_token, reduced_spread),
+    ROW("log_prob", b.wpo_log_prob, wpo),
+    ROW("sum_squares", b.squares_row, wpo),
+    ROW("weight", b.weight_row, wpo),
+    ROW("tokens", b.lengths_row, in_pairs),
+    ROW("public_tokens", b.public_row, in_pairs),
+    ROW("chosen", b.chosen_row, in_pairs, weigh_pairs),
+    ROW("rejected", b.rejected_row, in_pairs, weigh_pairs),
+    ROW("pair_weight", b.pair_weight_row, weigh_pairs),
 };
 #undef ROW
 
 }  // namespace
 
 TEST_CASE("the batch that is spoilt below is right") {
-  for (const function& f :
-       {forward, deferred, gradient, partials, combine, scale, sum, spread, shift}) {
+  for (const function& f : {forward, deferred, gradient, partials, combine, scale, sum, spread,
+                            shift, reduced_sum, reduced_spread, wpo, in_pairs, weigh_pairs}) {
     CAPTURE(f.name);
     small_batch b;
     const prospect_status status = f.call(b);
@@ -378,6 +433,65 @@ TEST_CASE("targets, masks, options and layouts that make no sense") {
   });
 }
 
+TEST_CASE("reducers and pairs that make no sense") {
+  constexpr auto invalid = PROSPECT_INVALID_ARGUMENT;
+  const std::initializer_list<function> reducing{reduced_sum, reduced_spread};
+  refused(reducing, PROSPECT_UNSUPPORTED, "reducer.reserved",
+          [](auto& b) { b.reducer.reserved = 1; });
+  refused(reducing, invalid, "ld_alpha", [](auto& b) { b.reducer.ld_alpha = 1.5; });
+  refused(reducing, invalid, "log_epsilon_P", [](auto& b) {
+    b.reducer.log_epsilon_P = 2;
+    b.reducer.log_epsilon_R = 1.5;
+  });
+  refused(reducing, invalid, "reference is missing", [](auto& b) {
+    b.reducer.log_epsilon_R = 1.5;
+    b.reducer.reference = {};
+  });
+  refused(reducing, invalid, "reference is missing", [](auto& b) {
+    b.reducer.count_nonzero = 1;
+    b.reducer.reference = {};
+  });
+  refused(reducing, invalid, "public_tokens is negative", [](auto& b) { b.in_common[0] = -1; });
+  refused({in_pairs, weigh_pairs}, invalid, "rejected[0] = 2", [](auto& b) { b.rejected[0] = 2; });
+  refused({in_pairs}, invalid, "more than once", [](auto& b) { b.rejected[0] = 0; });
+  // Of weights there may be more than are in pairs.
+  refused({weigh_pairs}, invalid, "weight has no data",
+          [](auto& b) { b.given_weight.data = nullptr; });
+  refused({weigh_pairs}, PROSPECT_UNSUPPORTED, "weight.dtype",
+          [](auto& b) { b.given_weight.dtype = PROSPECT_I32; });
+  refused({weigh_pairs}, invalid, "rejected[0] = 1", [](auto& b) { b.given_weight.size = 1; });
+  // A row of no pairs is not the same as none.
+  refused({weigh_pairs}, invalid, "pair_weight",
+          [](auto& b) { b.chosen_row.size = b.rejected_row.size = 0; });
+}
+
+TEST_CASE("a reducer's fields that are 0 are not used") {
+  small_batch b;
+  b.reducer.public_tokens = {};
+  REQUIRE(reduced_sum.call(b) == PROSPECT_OK);
+  CHECK(b.sums == std::vector<double>{2});
+  CHECK(b.counts == std::vector<std::int32_t>{2});
+  b.reducer.log_epsilon_R = 0.25;
+  REQUIRE(reduced_sum.call(b) == PROSPECT_OK);
+  CHECK(b.sums == std::vector<double>{0.5});
+  REQUIRE(reduced_spread.call(b) == PROSPECT_OK);
+  CHECK(b.wide_d_token == std::vector<double>{0, 0});
+  // But alpha, which cuts off.
+  b.reducer = sized<prospect_token_reducer>();
+  b.reducer.log_prob = c_row(b.wide_log_prob);
+  b.reducer.public_tokens = c_row(b.in_common);
+  b.in_common[0] = 1;
+  REQUIRE(reduced_sum.call(b) == PROSPECT_OK);
+  CHECK(b.sums == std::vector<double>{-1});
+  // Pairs are halves where no indices are given.
+  b.lengths = {2, 5};
+  b.chosen_row = b.rejected_row = {};
+  REQUIRE(in_pairs.call(b) == PROSPECT_OK);
+  CHECK(b.public_lengths == std::vector<std::int32_t>{2, 2});
+  REQUIRE(weigh_pairs.call(b) == PROSPECT_OK);
+  CHECK(b.pair_weight == std::vector<double>{4});
+}
+
 TEST_CASE("the largest label that a target can hold is one") {
   small_batch b;
   const std::vector<std::int64_t> wide{0, (std::int64_t{1} << 31) - 1};
@@ -417,7 +531,13 @@ TEST_CASE("NULL where a struct or memory must be") {
   null(prospect_spread_cpu(nullptr, b.d_sequence_row, b.d_token_row, nullptr, &e),
        "tokens is NULL");
   null(prospect_shift_targets_cpu(b.labels, nullptr, b.shifted_row, nullptr, &e), "layout is NULL");
+  null(prospect_reduced_sums_cpu(&b.tokens, nullptr, b.sums_row, {}, nullptr, &e),
+       "reducer is NULL");
+  null(prospect_reduced_spread_cpu(nullptr, &b.reducer, b.d_sequence_row, b.reduced_d_token,
+                                   nullptr, &e),
+       "tokens is NULL");
   b.tokens.layout = nullptr;
+  null(reduced_sum.call(b), "layout is NULL");
   null(sum.call(b), "layout is NULL");
   null(spread.call(b), "layout is NULL");
   CHECK(b.untouched());

@@ -130,6 +130,11 @@ TEST_CASE("structs of other versions, one for each struct of the surface") {
   std::memset(&coefficients.d_entropy, 0xff, 2 * sizeof(prospect_row));
   CHECK(prospect_logits_gradient_cpu(x, x, &tokens, &coefficients, nullptr, nullptr) ==
         PROSPECT_OK);
+  auto reducer = sized<prospect_token_reducer>();
+  reducer.log_prob = c_row(log_prob);
+  check_versions<prospect_token_reducer>("reducer", reducer, [&](auto* by, auto* error) {
+    return prospect_reduced_sums_cpu(&tokens, by, c_row(sums), prospect_row{}, nullptr, error);
+  });
   std::vector<double> memory(500);
   auto context = sized<prospect_context>();
   context.scratch = memory.data();

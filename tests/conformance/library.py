@@ -2,6 +2,7 @@
 fp64 or fp32, through ctypes."""
 
 import ctypes as c
+import math
 
 F32, F64, I32, U8 = 0, 1, 4, 6
 SUM = 1
@@ -42,6 +43,25 @@ class Completions(c.Structure):
                 *rows("policy", "reference", "desirable", "tokens", "weight", "mismatched_policy",
                       "mismatched_reference", "mismatched_tokens", "loss", "d_policy", "reward"),
                 ("seen", c.c_void_p)]
+
+
+class Layout(c.Structure):
+    _fields_ = [("struct_size", c.c_size_t), ("sequences", c.c_int64), ("length", c.c_int64),
+                *rows("offsets", "begins", "ends")]
+
+
+class Tokens(c.Structure):
+    _fields_ = [("struct_size", c.c_size_t), *rows("targets", "mask", "inverse_temperatures"),
+                ("layout", c.c_void_p), ("temperature", c.c_double), ("soft_cap", c.c_double),
+                ("first_token", c.c_int64), ("vocabulary", c.c_int64),
+                ("zero_padding", c.c_int32), ("reserved", c.c_int32)]
+
+
+class Reducer(c.Structure):
+    _fields_ = [("struct_size", c.c_size_t), *rows("log_prob", "reference"),
+                ("log_epsilon_P", c.c_double), ("log_epsilon_R", c.c_double),
+                *rows("public_tokens"), ("ld_alpha", c.c_double), ("count_nonzero", c.c_int32),
+                ("reserved", c.c_int32)]
 
 
 REALS = {"fp64": (F64, c.c_double), "fp32": (F32, c.c_float)}
@@ -117,3 +137,69 @@ class Library:
                                    {**self.reals(reals), **self.counts(counts),
                                     "desirable": (U8, c.c_uint8, desirable)},
                                    ["loss", "d_policy"], n)))
+
+
+class Sequences:
+    """Sequences of tokens, all of them scored, one behind the other; `library` is a Library."""
+
+    def __init__(self, library, lengths):
+        self.library, self.lengths = library, lengths
+        offsets = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
+        self.kept = [library.row([0] * offsets[-1], I32, c.c_int32),
+                     library.row(offsets, I32, c.c_int32)]
+        layout = Layout(c.sizeof(Layout), offsets=self.kept[1])
+        self.kept.append(layout)
+        self.tokens = Tokens(c.sizeof(Tokens), targets=self.kept[0],
+                             layout=c.cast(c.pointer(layout), c.c_void_p))
+
+    def run(self, name, *arguments):
+        error = Error()
+        function = getattr(self.library.api, f"prospect_{name}_cpu")
+        self.library.check(function(*arguments, None, c.byref(error)), error)
+
+    def reals(self, values):
+        """A row of tokens, in the library's type, of a list of lists."""
+        return self.library.row([x for one in values for x in one], self.library.dtype,
+                                self.library.real)
+
+    def doubles(self, values=None):
+        return self.library.row(values or [math.nan] * len(self.lengths), F64, c.c_double)
+
+    def counts(self, values=None):
+        return self.library.row(values or [-1] * len(self.lengths), I32, c.c_int32)
+
+    def reducer(self, log_prob, reference=None, public_tokens=None, **numbers):
+        by = Reducer(c.sizeof(Reducer), log_prob=self.reals(log_prob), **numbers)
+        if reference is not None:
+            by.reference = self.reals(reference)
+        if public_tokens is not None:
+            by.public_tokens = self.counts(public_tokens)
+        return by
+
+    def sums(self, by):
+        """The sum of each sequence, and its count."""
+        sums, counts = self.doubles(), self.counts()
+        self.run("reduced_sums", c.byref(self.tokens), c.byref(by), sums, counts)
+        return list(sums.keep), list(counts.keep)
+
+    def spread(self, by, d):
+        """A list of coefficients for each sequence."""
+        d_token = self.reals([[math.nan] * n for n in self.lengths])
+        self.run("reduced_spread", c.byref(self.tokens), c.byref(by), self.doubles(d), d_token)
+        tokens = iter(d_token.keep)
+        return [[next(tokens) for _ in range(n)] for n in self.lengths]
+
+    def public_tokens(self):
+        """Of pairs whose chosen sequences are the first half."""
+        public = self.counts()
+        self.run("public_tokens", self.counts(self.lengths), Row(), Row(), public)
+        return list(public.keep)
+
+    def wpo_weights(self, log_prob, sum_squares):
+        """The weight of each such pair."""
+        weight = self.doubles()
+        self.run("wpo_weights", c.byref(self.tokens), self.reals(log_prob),
+                 self.reals(sum_squares), weight)
+        of_pairs = self.doubles([math.nan] * (len(self.lengths) // 2))
+        self.run("pair_weights", weight, Row(), Row(), of_pairs)
+        return list(of_pairs.keep)

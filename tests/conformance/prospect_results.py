@@ -4,11 +4,12 @@
 """
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
 
-from library import Library
+from library import Library, Sequences
 
 # Case names are NAME_OPTIONS; the longest beginning here decides. A value is the loss of the library and
 # how its parameters follow from the case's.
@@ -42,6 +43,16 @@ PAIRED = {
     "orpo_or_term": ("orpo", BETA),
     "bradley_terry": ("bradley_terry", {"center": "center_rewards_coefficient"}),
 }
+TOKEN_PAIRS = {
+    "ld_sigmoid": ("dpo", BETA),
+    "ld_sigmoid_norm": ("sigmoid_norm", BETA),
+    "ld_ipo": ("ipo", {"tau": "beta"}),
+    "humanline_dpo": ("dpo", BETA),
+    "humanline_cdpo": ("dpo", SMOOTH),
+    "ipo_mean_nonzero": ("ipo", {"tau": "tau"}),
+    "wpo_sigmoid": ("dpo", BETA),
+    "wpo_ipo": ("ipo", {"tau": "beta"}),
+}
 KTO = {"beta": "beta", "desirable_weight": "desirable_weight",
        "undesirable_weight": "undesirable_weight"}
 UNPAIRED = {
@@ -51,6 +62,9 @@ UNPAIRED = {
     "apo_zero_unpaired": ("kto_zero", KTO),
     "bco": ("bco", KTO),
 }
+
+
+TOKEN_EXAMPLES = {"humanline_kto": ("kto", KTO)}
 
 
 def entry(table, case):
@@ -68,6 +82,51 @@ def parameters(mapping, given):
     return values
 
 
+def bounds(given):
+    return {name: given[name] for name in ("log_epsilon_P", "log_epsilon_R") if name in given}
+
+
+def token_pairs(library, loss, mapping, given, pairs):
+    """Chosen and rejected sequences are two halves of one batch."""
+    halves = lambda row: [pair[f"{row}_{side}"] for side in "wl" for pair in pairs]
+    policy, reference, n = halves("pol"), halves("ref"), len(pairs)
+    batch = Sequences(library, [len(tokens) for tokens in policy])
+    more = {}
+    if "ld_alpha" in given:
+        ld = {"public_tokens": batch.public_tokens(), "ld_alpha": given["ld_alpha"]}
+        by = batch.reducer(policy, **ld)
+        references, _ = batch.sums(batch.reducer(reference, **ld))
+    elif given.get("use_weighting"):
+        by = batch.reducer(policy)
+        references, _ = batch.sums(batch.reducer(reference))
+        squares = [[math.exp(x) for x in tokens] for tokens in halves("logp2")]
+        more["weight"] = batch.wpo_weights(policy, squares)
+    else:
+        by = batch.reducer(policy, reference, count_nonzero="tau" in given, **bounds(given))
+        references = [0.0] * (2 * n)
+    sums, counts = batch.sums(by)
+    rows = library.pairs(loss, parameters(mapping, given),
+                         {"policy_chosen": sums[:n], "policy_rejected": sums[n:],
+                          "reference_chosen": references[:n], "reference_rejected": references[n:],
+                          **more},
+                         {"chosen_tokens": counts[:n], "rejected_tokens": counts[n:]})
+    losses, d_chosen, d_rejected = zip(*rows)
+    d_token = batch.spread(by, [*d_chosen, *d_rejected])
+    return list(zip(losses, d_token[:n], d_token[n:]))
+
+
+def token_examples(library, loss, mapping, given, examples):
+    policy = [e["pol"] for e in examples]
+    batch = Sequences(library, [len(tokens) for tokens in policy])
+    by = batch.reducer(policy, [e["ref"] for e in examples], **bounds(given))
+    sums, counts = batch.sums(by)
+    rows = library.completions(loss, parameters(mapping, given), given["z"],
+                               {"policy": sums, "reference": [0.0] * len(sums)},
+                               {"tokens": counts}, [e["label"] for e in examples])
+    losses, d = zip(*rows)
+    return list(zip(losses, batch.spread(by, list(d))))
+
+
 UNSUPPORTED = {"f_divergence", "loss_type", "tpo_alpha", "alpha_nll", "input_scale", "udm"}
 
 
@@ -76,6 +135,12 @@ def paired(library, vectors):
     column = {name: i for i, name in enumerate(vectors["pair_columns"])}
     pairs = {name: [row[i] for row in vectors["pairs"]] for name, i in column.items()}
     for case in vectors["cases"]:
+        if case["inputs"] == "token_pairs":
+            found = entry(TOKEN_PAIRS, case["name"])
+            if found:
+                results[case["name"]] = token_pairs(library, *found, case["params"],
+                                                    vectors["token_pairs"])
+            continue
         found, given = entry(PAIRED, case["name"]), case["params"]
         if not found or UNSUPPORTED & given.keys() or given.get("cpo_alpha"):
             continue
@@ -103,6 +168,10 @@ def unpaired(library, vectors):
     columns = {name: [row[i] for row in vectors["examples"]]
                for i, name in enumerate(vectors["example_columns"])}
     for case in vectors["cases"]:
+        if case.get("inputs") == "token_examples":
+            results[case["name"]] = token_examples(library, *entry(TOKEN_EXAMPLES, case["name"]),
+                                                   case["params"], vectors["token_examples"])
+            continue
         found, given = entry(UNPAIRED, case["name"]), case["params"]
         if not found:
             continue

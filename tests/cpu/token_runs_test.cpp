@@ -1,7 +1,7 @@
 // Sums, coefficients and labels of batches that are large enough for several threads: the same bits
 // whoever runs the sequences, at the borders of what a thread takes as elsewhere.
 
-#include <prospect/cpu/token_sequences.hpp>
+#include <prospect/cpu/token_reducers.hpp>
 
 #include <cstdint>
 #include <string>
@@ -18,7 +18,7 @@ namespace {
 struct ranges {
   std::vector<std::int64_t> begin, end;
   std::vector<std::int32_t> target;
-  std::vector<double> log_prob, d;
+  std::vector<double> log_prob, reference, squares, d;
 
   ranges() {
     testing::random_source random{17};
@@ -32,6 +32,8 @@ struct ranges {
     for (std::int64_t i = 0; i < t + 2; ++i) {
       target.push_back(random.chance(0.2) ? -100 : static_cast<int>(random.integer(0, 9)));
       log_prob.push_back(random.normal(2) - 3);
+      reference.push_back(log_prob.back() + random.normal(1));
+      squares.push_back(random.uniform(0.01, 1));
     }
   }
 };
@@ -65,6 +67,31 @@ TEST_CASE("runs of sequences: every executor writes every row once, and what it 
     CHECK(got_counts == counts);
     CHECK(testing::same_bits(got_d, d_token));
     CHECK(got_shifted == shifted);
+  });
+
+  // By a reducer, and WPO's weights: any numbers, but always the same.
+  prospect::token_reducer by = prospect::token_reducer::humanline(r.log_prob, r.reference);
+  const std::vector<std::int32_t> in_common(r.begin.size(), 3);
+  by.public_tokens = in_common;
+  by.ld_alpha = 0.3;
+  std::vector<double> weights(sums.size());
+  prospect::serial_executor serial;
+  prospect::cpu::sequence_sums(by, r.target, layout, {.log_prob = sums, .tokens = counts}, {},
+                               serial);
+  prospect::cpu::spread(by, r.d, r.target, layout, d_token, {}, serial);
+  prospect::cpu::wpo_weights(r.log_prob, r.squares, r.target, layout, weights, {}, serial);
+  testing::with_each_executor([&](const std::string& name, auto& on) {
+    CAPTURE(name);
+    std::vector<double> got_sums(sums.size(), 7), got_d(d_token.size(), 7), got_w(sums.size(), 7);
+    std::vector<std::int32_t> got_counts(counts.size(), 7);
+    prospect::cpu::sequence_sums(by, r.target, layout, {.log_prob = got_sums, .tokens = got_counts},
+                                 {}, on);
+    prospect::cpu::spread(by, r.d, r.target, layout, got_d, {}, on);
+    prospect::cpu::wpo_weights(r.log_prob, r.squares, r.target, layout, got_w, {}, on);
+    CHECK(testing::same_bits(got_sums, sums));
+    CHECK(got_counts == counts);
+    CHECK(testing::same_bits(got_d, d_token));
+    CHECK(testing::same_bits(got_w, weights));
   });
 }
 

@@ -66,6 +66,27 @@ PROSPECT_API prospect_status prospect_spread_cuda(const prospect_tokens* tokens,
                                                   prospect_row d_sequence, prospect_row d_token,
                                                   const prospect_context* context,
                                                   prospect_error* error);
+PROSPECT_API prospect_status prospect_reduced_sums_cuda(const prospect_tokens* tokens,
+                                                        const prospect_token_reducer* reducer,
+                                                        prospect_row log_prob, prospect_row counts,
+                                                        const prospect_context* context,
+                                                        prospect_error* error);
+PROSPECT_API prospect_status prospect_reduced_spread_cuda(
+    const prospect_tokens* tokens, const prospect_token_reducer* reducer, prospect_row d_sequence,
+    prospect_row d_token, const prospect_context* context, prospect_error* error);
+PROSPECT_API prospect_status prospect_public_tokens_cuda(prospect_row counts, prospect_row chosen,
+                                                         prospect_row rejected,
+                                                         prospect_row public_tokens,
+                                                         const prospect_context* context,
+                                                         prospect_error* error);
+PROSPECT_API prospect_status prospect_wpo_weights_cuda(
+    const prospect_tokens* tokens, prospect_row token_log_prob, prospect_row sum_squares,
+    prospect_row weight, const prospect_context* context, prospect_error* error);
+PROSPECT_API prospect_status prospect_pair_weights_cuda(prospect_row weight, prospect_row chosen,
+                                                        prospect_row rejected,
+                                                        prospect_row pair_weight,
+                                                        const prospect_context* context,
+                                                        prospect_error* error);
 PROSPECT_API prospect_status prospect_shift_targets_cuda(prospect_row labels,
                                                          const prospect_layout* layout,
                                                          prospect_row targets,

@@ -94,6 +94,53 @@ PROSPECT_API prospect_status prospect_spread_cpu(const prospect_tokens* tokens,
                                                  prospect_row d_sequence, prospect_row d_token,
                                                  const prospect_context* context,
                                                  prospect_error* error);
+/* How the scored tokens of a sequence are reduced where a plain sum will not do: LD-DPO, humanline,
+ * HALOs' counts; see prospect/token_reducer.hpp. The same value goes to prospect_reduced_sums_* and
+ * prospect_reduced_spread_*. A field that is 0 or not given is not used, but for `ld_alpha`. */
+typedef struct prospect_token_reducer {
+  size_t struct_size;
+  prospect_row log_prob;      /* real; one for each row of the batch */
+  prospect_row reference;     /* real; likewise: log_prob - reference is summed */
+  double log_epsilon_P;       /* each log-ratio is clamped from below (humanline: -1) */
+  double log_epsilon_R;       /* and from above (humanline: 1.5) */
+  prospect_row public_tokens; /* count; one for each sequence, of weight 1: the others weigh */
+  double ld_alpha;            /* this, 0 to 1 */
+  int32_t count_nonzero; /* not 0: counts are of tokens whose log-ratio is not 0, but at least 1 */
+  int32_t reserved;      /* 0 */
+} prospect_token_reducer;
+
+/* As prospect_sequence_sums_cpu, by a reducer. With a reference, `log_prob` is a sum of log-ratios:
+ * the policy of a batch whose reference is 0. */
+PROSPECT_API prospect_status prospect_reduced_sums_cpu(const prospect_tokens* tokens,
+                                                       const prospect_token_reducer* reducer,
+                                                       prospect_row log_prob, prospect_row counts,
+                                                       const prospect_context* context,
+                                                       prospect_error* error);
+/* Its reverse, by the same reducer. `d_token` is real. */
+PROSPECT_API prospect_status prospect_reduced_spread_cpu(
+    const prospect_tokens* tokens, const prospect_token_reducer* reducer, prospect_row d_sequence,
+    prospect_row d_token, const prospect_context* context, prospect_error* error);
+/* The smaller token count of each sequence's pair, for LD-DPO. `chosen` and `rejected` (index) say
+ * which two are a pair; where they are not given, chosen sequences are the first half, rejected
+ * ones the second. No sequence may be in two pairs. */
+PROSPECT_API prospect_status prospect_public_tokens_cpu(prospect_row counts, prospect_row chosen,
+                                                        prospect_row rejected,
+                                                        prospect_row public_tokens,
+                                                        const prospect_context* context,
+                                                        prospect_error* error);
+/* WPO's weight of each sequence (real), from two rows (real) of the forward pass. */
+PROSPECT_API prospect_status prospect_wpo_weights_cpu(const prospect_tokens* tokens,
+                                                      prospect_row token_log_prob,
+                                                      prospect_row sum_squares, prospect_row weight,
+                                                      const prospect_context* context,
+                                                      prospect_error* error);
+/* The product of the weights of each pair's sequences: the `weight` of pairs. */
+PROSPECT_API prospect_status prospect_pair_weights_cpu(prospect_row weight, prospect_row chosen,
+                                                       prospect_row rejected,
+                                                       prospect_row pair_weight,
+                                                       const prospect_context* context,
+                                                       prospect_error* error);
+
 /* targets[t] = labels[t + 1] inside each sequence, -100 at its end. `labels` is an index row,
  * `targets` I32. */
 PROSPECT_API prospect_status prospect_shift_targets_cpu(prospect_row labels,

@@ -8,6 +8,7 @@
 #include <prospect/cuda/checks.hpp>
 #include <prospect/cuda/detail/texts.hpp>
 #include <prospect/layout.hpp>
+#include <prospect/token_reducer.hpp>
 #include <prospect/tokens.hpp>
 #include <prospect/vocabulary.hpp>
 
@@ -100,6 +101,30 @@ static inline const char* layout_problem(const sequence_layout& layout, std::int
              ? nullptr
              : "layout does not cover the rows: sequences x length must be their number, offsets "
                "and ranges be given in full and lie in memory";
+}
+
+/// Of the sums over sequences of a layout that is none of the problems.
+static inline const char* sums_problem(const sequence_layout& layout, const sequence_outputs& out) {
+  if (const char* why =
+          first_of(output_problem<"log_prob (sums)">(out.log_prob, layout.sequences()),
+                   output_problem<"tokens">(out.tokens, layout.sequences()))) {
+    return why;
+  }
+  // Of offsets and ranges the kernel finds out.
+  constexpr std::int64_t most_tokens = (std::int64_t{1} << 31) - 1;
+  if (!out.tokens.empty() && layout.padded() && layout.end(0) > most_tokens) {
+    return "tokens cannot count sequences of more than 2^31 - 1 rows";
+  }
+  return nullptr;
+}
+
+/// Of the coefficients of sequences, and of tokens.
+template <class Row>
+static const char* spread_problem(const const_any_row& d_sequence, const sequence_layout& layout,
+                                  const Row& d_token, std::int64_t rows) {
+  return first_of(input_problem<"d_sequence">(d_sequence, layout.sequences()),
+                  input_problem<"d_token">(d_token, rows),
+                  output_problem<"d_token">(d_token, rows));
 }
 
 template <class T, class U>
@@ -195,20 +220,70 @@ static const char* problem(strided_span<const R> log_prob, const index_row& targ
                            const sequence_layout& layout, const sequence_outputs& out,
                            const mask_row& mask = {}) {
   const std::int64_t rows = targets.size();
-  if (const char* why = detail::first_of(
-          detail::own_problem<"targets">(targets, rows),
-          detail::input_problem<"log_prob">(log_prob, rows), detail::layout_problem(layout, rows),
-          detail::mask_problem(mask, rows),
-          detail::output_problem<"log_prob (sums)">(out.log_prob, layout.sequences()),
-          detail::output_problem<"tokens">(out.tokens, layout.sequences()))) {
+  if (const char* why = detail::first_of(detail::own_problem<"targets">(targets, rows),
+                                         detail::input_problem<"log_prob">(log_prob, rows),
+                                         detail::layout_problem(layout, rows),
+                                         detail::mask_problem(mask, rows))) {
     return why;
   }
-  // Of offsets and ranges the kernel finds out.
-  constexpr std::int64_t most_tokens = (std::int64_t{1} << 31) - 1;
-  if (!out.tokens.empty() && layout.padded() && layout.end(0) > most_tokens) {
-    return "tokens cannot count sequences of more than 2^31 - 1 rows";
-  }
-  return nullptr;
+  return detail::sums_problem(layout, out);
+}
+
+/// Of `sequence_sums` and `spread` by a reducer: what they have in common.
+static inline const char* problem(const token_reducer& by, const index_row& targets,
+                                  const sequence_layout& layout, const mask_row& mask) {
+  const std::int64_t rows = targets.size();
+  return detail::first_of(
+      detail::own_problem<"targets">(targets, rows),
+      detail::input_problem<"log_prob">(by.log_prob, rows), prospect::detail::problem(by),
+      detail::option_problem<"reference">(by.reference, rows), detail::layout_problem(layout, rows),
+      detail::mask_problem(mask, rows),
+      detail::option_problem<"public_tokens">(by.public_tokens, layout.sequences()));
+}
+/// Of `sequence_sums` by a reducer.
+static inline const char* problem(const token_reducer& by, const index_row& targets,
+                                  const sequence_layout& layout, const sequence_outputs& out,
+                                  const mask_row& mask) {
+  if (const char* why = problem(by, targets, layout, mask)) return why;
+  return detail::sums_problem(layout, out);
+}
+/// Of `spread` by a reducer.
+static inline const char* problem(const token_reducer& by, const const_any_row& d_sequence,
+                                  const index_row& targets, const sequence_layout& layout,
+                                  const any_row& d_token, const mask_row& mask) {
+  if (const char* why = problem(by, targets, layout, mask)) return why;
+  return detail::spread_problem(d_sequence, layout, d_token, targets.size());
+}
+
+/// Of `public_tokens`.
+static inline const char* problem(strided_span<const std::int32_t> tokens,
+                                  const sequence_pairs& pairs, strided_span<std::int32_t> out) {
+  const std::int64_t n = tokens.size();
+  return detail::first_of(detail::memory_problem<"tokens">(tokens), pairs.problem(n),
+                          detail::input_problem<"public_tokens">(out, n),
+                          detail::output_problem<"public_tokens">(out, n));
+}
+
+/// Of `wpo_weights`.
+static inline const char* problem(const const_any_row& log_prob, const const_any_row& sum_squares,
+                                  const index_row& targets, const sequence_layout& layout,
+                                  const any_row& weight, const mask_row& mask) {
+  const std::int64_t rows = targets.size();
+  return detail::first_of(detail::own_problem<"targets">(targets, rows),
+                          detail::input_problem<"log_prob">(log_prob, rows),
+                          detail::input_problem<"sum_squares">(sum_squares, rows),
+                          detail::layout_problem(layout, rows), detail::mask_problem(mask, rows),
+                          detail::input_problem<"weight">(weight, layout.sequences()),
+                          detail::output_problem<"weight">(weight, layout.sequences()));
+}
+
+/// Of `pair_weights`.
+static inline const char* problem(const const_any_row& weight, const sequence_pairs& pairs,
+                                  const any_row& out) {
+  const std::int64_t n = weight.size();
+  return detail::first_of(detail::memory_problem<"weight">(weight), pairs.problem(n),
+                          detail::input_problem<"pair_weight">(out, pairs.size(n)),
+                          detail::output_problem<"pair_weight">(out, pairs.size(n)));
 }
 
 /// Of `spread`.
@@ -219,9 +294,7 @@ static const char* problem(const const_any_row& d_sequence, const index_row& tar
   const std::int64_t rows = targets.size();
   return detail::first_of(detail::own_problem<"targets">(targets, rows),
                           detail::layout_problem(layout, rows), detail::mask_problem(mask, rows),
-                          detail::input_problem<"d_sequence">(d_sequence, layout.sequences()),
-                          detail::input_problem<"d_token">(d_token, rows),
-                          detail::output_problem<"d_token">(d_token, rows));
+                          detail::spread_problem(d_sequence, layout, d_token, rows));
 }
 
 /// Of `shift_targets`.
