@@ -4,6 +4,7 @@
 
 #include <prospect/batch.hpp>
 #include <prospect/class_weights.hpp>
+#include <prospect/cpu/rewards.hpp>
 #include <prospect/cpu/sequences.hpp>
 #include <prospect/cpu/tokens.hpp>
 #include <prospect/executor.hpp>
