@@ -17,6 +17,22 @@ inline void out_of_place(const char* name, const prospect_row& r, const char* wh
   if (given(r)) fail(PROSPECT_INVALID_ARGUMENT, std::string{name} + " is given, " + why);
 }
 
+inline normaliser normaliser_of(std::int32_t kind, double count, const double* count_at) {
+  switch (kind) {
+    case PROSPECT_OVER_AT:
+      return normaliser_of(PROSPECT_OVER, require(count_at, "count_at"), nullptr);
+    case PROSPECT_MEAN:
+      return normaliser::mean();
+    case PROSPECT_SUM:
+      return normaliser::sum();
+    case PROSPECT_OVER:
+      if (!(count > 0)) fail(PROSPECT_INVALID_ARGUMENT, "count must be positive");
+      return normaliser::over(count);
+    default:
+      fail(PROSPECT_UNSUPPORTED, "normaliser is unknown");
+  }
+}
+
 /// Whether the pairs are named by indices into rows of sequences. Refuses rows of the other form:
 /// they would not be read.
 inline bool by_index(const prospect_pairs& p) {

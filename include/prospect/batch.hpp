@@ -172,6 +172,20 @@ struct unpaired_outputs {
   result_row<S> reward{};
 };
 
+/// n tokens' value estimates. Tokens that the mask leaves out are not read.
+struct value_batch {
+  const_any_row value{};
+  const_any_row old_value{};
+  const_any_row returns{};
+  mask_row mask{};  ///< empty: all count
+};
+
+/// Where results for n value estimates go; an empty row is not written.
+struct value_outputs {
+  any_row loss{};     ///< per token; never reduced or normalised
+  any_row d_value{};  ///< dL/dvalue, times the normaliser's factor
+};
+
 namespace detail {
 
 /// What the back ends work on: a paired batch of any rows, of which the sides of a pair may be
@@ -243,6 +257,9 @@ PROSPECT_INLINE constexpr bool in_fp64(const paired_batch<>& in) noexcept {
 PROSPECT_INLINE constexpr bool in_fp64(const unpaired_batch<>& in) noexcept {
   return is_fp64(in.policy) || is_fp64(in.reference);
 }
+PROSPECT_INLINE constexpr bool in_fp64(const value_batch& in) noexcept {
+  return is_fp64(in.value) || is_fp64(in.old_value) || is_fp64(in.returns);
+}
 
 }  // namespace detail
 
@@ -306,6 +323,18 @@ struct unpaired_metrics {
              {"kl", kl},
              {"kl_unclamped", kl_unclamped},
              {"nonfinite", nonfinite}}};
+  }
+};
+
+/// Metrics of value estimates.
+struct value_metrics {
+  sum_count loss;
+  sum_count nonfinite;  ///< tokens of which an input, the loss or the coefficient is not finite
+  std::int64_t first_nonfinite = -1;
+  double total = 0;
+
+  PROSPECT_INLINE constexpr std::array<named_metric, 2> named() const {
+    return {{{"loss", loss}, {"nonfinite", nonfinite}}};
   }
 };
 

@@ -23,5 +23,6 @@
 #include <prospect/c/sequences.h>
 #include <prospect/c/step.h>
 #include <prospect/c/tokens.h>
+#include <prospect/c/values.h>
 
 #endif

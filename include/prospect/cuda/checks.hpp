@@ -198,6 +198,7 @@ static const char* problem(const detail::point_source<S>& point) {
     case detail::point_kind::given:
       return problem<R>(point.given);
     case detail::point_kind::observed:
+    case detail::point_kind::mean_observed:
       return problem<R>(observed_point{point.observed});
     case detail::point_kind::mismatched:
       return problem<R>(point.mismatched);

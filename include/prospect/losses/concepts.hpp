@@ -27,6 +27,13 @@ concept unpaired_loss =
       { loss(sample) } -> std::convertible_to<dual<R, 2>>;
     };
 
+/// `loss(estimate)` is the loss of one value estimate.
+template <class L, class R = float>
+concept value_loss =
+    loss_value<L> && requires(const L& loss, const value_estimate<dual<R, 1>>& sample) {
+      { loss(sample) } -> std::convertible_to<dual<R, 1>>;
+    };
+
 /// A loss that promises, by `static constexpr bool branch_free = true`, to choose with `select`,
 /// `pick` and the primitives and never to branch on what it is given. The CPU then hands it several
 /// examples at once. Without the promise it is given one after the other: slower, and as accurate.

@@ -64,5 +64,14 @@ struct unpaired {
   PROSPECT_HD constexpr scalar_of_t<T> sign() const noexcept { return pick(1, -1); }
 };
 
+/// What a value head says of one token, what it said when the completion was sampled, and the
+/// return that came of it.
+template <class T>
+struct value_estimate {
+  T value{};
+  scalar_of_t<T> old_value{};
+  scalar_of_t<T> returns{};
+};
+
 }  // namespace prospect::inline v1
 PROSPECT_STRICT_END

@@ -8,11 +8,13 @@
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cuda::detail {
 
-/// The clamped mean of what was observed. One that is not finite spoils what depends on it, because
-/// nobody could refuse it: clamping would make a 0 of -inf, and many a loss a number of +inf.
+/// The mean of what was observed, clamped or as it is. One that is not finite spoils what depends
+/// on it, because nobody could refuse it: clamping would make a 0 of -inf, and many a loss a number
+/// of +inf.
 template <class R>
-__device__ reference_point point_from(const sum_count& seen) {
-  const reference_point point = reference_point::from(seen);
+__device__ reference_point point_from(const sum_count& seen, bool clamped = true) {
+  reference_point point = reference_point::from(seen);
+  if (!clamped) point.z = point.raw;
   const bool fine = is_finite(seen.sum) && is_finite(seen.count) && !(seen.count < 0) &&
                     is_finite(static_cast<R>(point.z));
   return fine ? point : reference_point{.z = no_number<double>, .raw = no_number<double>};
@@ -81,8 +83,9 @@ struct unpaired_job {
     const double n =
         in.tokens.empty() ? static_cast<double>(in.policy.size()) : seen.sum[all_counted];
     terms t{.factor = by.factor(n), .up = {point.given, 0}, .down = {point.given, 0}};
-    if (point.kind == point_kind::observed) {
-      t.up.against = t.down.against = point_from<R>(*point.observed);
+    if (point.kind == point_kind::observed || point.kind == point_kind::mean_observed) {
+      t.up.against = t.down.against =
+          point_from<R>(*point.observed, point.kind == point_kind::observed);
     } else if (point.kind == point_kind::mismatched) {
       t.up.against = t.down.against =
           point_from<R>({.sum = seen.sum[mismatched_ratio], .count = seen.sum[mismatched_count]});
