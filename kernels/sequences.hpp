@@ -105,7 +105,8 @@ inline unpaired_batch<> batch_of(const prospect_completions& c) {
           .reference = read_row("reference", c.reference),
           .desirable = row<const std::uint8_t>("desirable", c.desirable),
           .tokens = counts("tokens", c.tokens),
-          .weight = read_row("weight", c.weight)};
+          .weight = read_row("weight", c.weight),
+          .target = read_row("target", c.target)};
 }
 inline unpaired_outputs<> outputs_of(const prospect_completions& c) {
   return {.loss = write_row("loss", c.loss),

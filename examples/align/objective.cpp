@@ -247,6 +247,18 @@ objective make(const Loss& loss, const loss_choice& choice) {
   throw std::invalid_argument("the loss " + choice.loss + " has no reference point to choose");
 }
 
+// Those that no target is needed for, which the data do not have.
+template <class Visitor>
+void for_each_offered_loss(const Visitor& visit) {
+  prospect::for_each_loss([&]<class L>(const L& loss) {
+    if constexpr (is_paired<L>) {
+      visit(loss);
+    } else if (!prospect::reads_target<double>(loss)) {
+      visit(loss);
+    }
+  });
+}
+
 }  // namespace
 
 std::optional<std::size_t> mismatched_row(std::size_t i, std::size_t rows) {
@@ -277,7 +289,7 @@ objective preference_objective(const loss_choice& choice) {
     return measured_from(with_parameters(prospect::kto{}, choice), "cross_class");
   }
   std::optional<objective> made;
-  prospect::for_each_loss([&](const auto& loss) {
+  for_each_offered_loss([&](const auto& loss) {
     if (loss.name == choice.loss) made = make(with_parameters(loss, choice), choice);
   });
   if (made) return *made;
@@ -294,7 +306,7 @@ std::vector<loss_description> known_losses() {
     for (const auto& p : loss_type::parameters) one.parameters.emplace_back(p.name, loss.*p.member);
     losses.push_back(one);
   };
-  prospect::for_each_loss([&](const auto& loss) { add(loss.name, loss); });
+  for_each_offered_loss([&](const auto& loss) { add(loss.name, loss); });
   add(simple_kto, prospect::kto{});
   return losses;
 }

@@ -153,6 +153,9 @@ struct indexed_outputs {
 /// n completions with binary feedback, in any order and any mix of classes. Weights as for pairs;
 /// in the attached terms of `cross_class`, what a row pulls at the other class's mean is weighted
 /// too.
+///
+/// A `target` is a number of each completion that losses such as A*PO's regress on. It is required
+/// by losses that read it, and every other one is refused it.
 template <class S = mixed>
   requires batch_storage<S>
 struct unpaired_batch {
@@ -161,6 +164,7 @@ struct unpaired_batch {
   strided_span<const std::uint8_t> desirable{};  ///< 0 = thumb down, anything else = thumb up
   strided_span<const std::int32_t> tokens{};
   input_row<S> weight{};  ///< empty: 1 each
+  input_row<S> target{};
 };
 
 /// Where results for n completions go; an empty row is not written.
@@ -239,7 +243,8 @@ PROSPECT_INLINE constexpr unpaired_batch<> any_rows(const unpaired_batch<S>& in)
           .reference = in.reference,
           .desirable = in.desirable,
           .tokens = in.tokens,
-          .weight = in.weight};
+          .weight = in.weight,
+          .target = in.target};
 }
 template <class S>
 PROSPECT_INLINE constexpr unpaired_outputs<> any_rows(const unpaired_outputs<S>& out) noexcept {

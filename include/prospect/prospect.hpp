@@ -4,9 +4,11 @@
 
 #include <prospect/batch.hpp>
 #include <prospect/class_weights.hpp>
+#include <prospect/cpu/aot.hpp>
 #include <prospect/cpu/rewards.hpp>
 #include <prospect/cpu/sequences.hpp>
 #include <prospect/cpu/tokens.hpp>
+#include <prospect/cpu/values.hpp>
 #include <prospect/executor.hpp>
 #include <prospect/layout.hpp>
 #include <prospect/losses/losses.hpp>

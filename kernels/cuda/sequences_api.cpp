@@ -63,7 +63,7 @@ bool made_of(const prospect::paired_batch<>& in, const prospect::paired_outputs<
 template <prospect::storage S>
 bool made_of(const prospect::unpaired_batch<>& in, const point_source& point,
              const prospect::unpaired_outputs<>& out) {
-  return made_of<S>(in.policy, in.reference, in.weight, point.mismatched.policy,
+  return made_of<S>(in.policy, in.reference, in.weight, in.target, point.mismatched.policy,
                     point.mismatched.reference, out.loss, out.d_policy, out.reward);
 }
 
@@ -92,7 +92,8 @@ prospect::unpaired_batch<S> as(const prospect::unpaired_batch<>& in) {
           .reference = in.reference.as<S>(),
           .desirable = in.desirable,
           .tokens = in.tokens,
-          .weight = in.weight.as<S>()};
+          .weight = in.weight.as<S>(),
+          .target = in.target.as<S>()};
 }
 template <prospect::storage S>
 prospect::unpaired_outputs<S> as(const prospect::unpaired_outputs<>& out) {

@@ -41,7 +41,7 @@ class Completions(c.Structure):
                 ("z", c.c_double), ("z_raw", c.c_double), ("observed", c.c_void_p),
                 *rows("policy", "reference", "desirable", "tokens", "weight", "mismatched_policy",
                       "mismatched_reference", "mismatched_tokens", "loss", "d_policy", "reward"),
-                ("seen", c.c_void_p)]
+                ("seen", c.c_void_p), *rows("target")]
 
 
 REALS = {"fp64": (F64, c.c_double), "fp32": (F32, c.c_float)}

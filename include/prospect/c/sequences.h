@@ -85,6 +85,8 @@ typedef struct prospect_completions {
   /* Written: */
   prospect_row loss, d_policy, reward; /* real */
   prospect_observation* seen; /* what the mismatched rows showed; on the device for _cuda */
+  /* Read: */
+  prospect_row target; /* real; for losses that regress on one (a2po), and only for those */
 } prospect_completions;
 
 /* `metrics` may be NULL. Inputs are checked before anything is written. */

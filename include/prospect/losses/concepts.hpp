@@ -62,13 +62,16 @@ PROSPECT_INLINE constexpr const char* problem(const L& loss) {
   }
 }
 
-/// The factor between a log-ratio and an implicit reward: `beta`, IPO's `tau`, or 1.
+/// The factor between a log-ratio and an implicit reward: `beta`, IPO's `tau`, A*PO's `beta2`,
+/// or 1.
 template <class L>
 PROSPECT_HD constexpr double reward_scale(const L& loss) {
   if constexpr (requires { loss.beta; }) {
     return static_cast<double>(loss.beta);
   } else if constexpr (requires { loss.tau; }) {
     return static_cast<double>(loss.tau);
+  } else if constexpr (requires { loss.beta2; }) {
+    return static_cast<double>(loss.beta2);
   } else {
     return 1.0;
   }

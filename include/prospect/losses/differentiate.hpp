@@ -55,7 +55,8 @@ template <number R, unpaired_loss<R> L>
 PROSPECT_HD constexpr unpaired_value<R> differentiate(const L& loss, const unpaired<R>& sample) {
   const dual<R, 2> result = loss(unpaired<dual<R, 2>>{.answer = detail::variable<0>(sample.answer),
                                                       .z = dual<R, 2>::variable(sample.z, 1),
-                                                      .desirable = sample.desirable});
+                                                      .desirable = sample.desirable,
+                                                      .target = sample.target});
   return {.loss = result.value, .d_policy = result.partial[0], .d_z = result.partial[1]};
 }
 

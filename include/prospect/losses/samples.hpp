@@ -47,12 +47,14 @@ struct pair {
   }
 };
 
-/// One completion with binary feedback, and the reference point z it is measured against (nats).
+/// One completion with binary feedback, the reference point z it is measured against (nats), and a
+/// number of its own, for losses that regress on one.
 template <class T>
 struct unpaired {
   completion<T> answer{};
   T z{};
   flag_of<scalar_of_t<T>> desirable{};
+  scalar_of_t<T> target{};
 
   PROSPECT_HD constexpr T log_ratio() const noexcept { return answer.log_ratio(); }
   /// One of two constants, by class.

@@ -49,6 +49,7 @@ struct unpaired_job {
     bool counted = false;
     bool desirable = false;
     R weight = 1;
+    R target = 0;
     completion<R> value;
     bool observed = false;  ///< a mismatched row, and its log-ratio
     R observed_ratio = 0;
@@ -115,6 +116,7 @@ struct unpaired_job {
         s.desirable = read(&in.desirable[i]) != 0;
         s.value = read_completion<R>(in.policy, in.reference, i, tokens);
         s.weight = read_or(in.weight, i, R(1));
+        s.target = read_or(in.target, i, R(0));
       }
     }
     if (pass == observe && i < point.mismatched.policy.size()) {
@@ -153,9 +155,12 @@ struct unpaired_job {
       // Chosen number by number: a choice between the two structs would put them into memory.
       const double z = s.desirable ? t.up.against.z : t.down.against.z;
       const double attached = s.desirable ? t.up.attached : t.down.attached;
-      auto value = differentiate(
-          loss, unpaired<R>{.answer = s.value, .z = static_cast<R>(z), .desirable = s.desirable});
+      auto value = differentiate(loss, unpaired<R>{.answer = s.value,
+                                                   .z = static_cast<R>(z),
+                                                   .desirable = s.desirable,
+                                                   .target = s.target});
       probe.look_at(s.value);
+      probe.look_at(s.target);
       if (!in.weight.empty()) {
         probe.look_at(s.weight);
         value = {weighted(s.weight, value.loss), weighted(s.weight, value.d_policy),
