@@ -20,6 +20,7 @@
 #include <prospect/c/base.h>
 #include <prospect/c/cuda.h>
 #include <prospect/c/losses.h>
+#include <prospect/c/rewards.h>
 #include <prospect/c/sequences.h>
 #include <prospect/c/step.h>
 #include <prospect/c/tokens.h>

@@ -101,6 +101,26 @@ PROSPECT_API prospect_status prospect_completions_cpu(const prospect_loss* loss,
                                                       const prospect_context* context,
                                                       prospect_error* error);
 
+/* ---- AOT (arXiv:2406.05882): a batch prepared by sorting, see prospect/cpu/aot.hpp
+ * ---------------
+ */
+
+/* Writes `margin` (real, one element for each pair): given as `pairs->margin` to
+ * prospect_pairs_cpu, it makes of `loss`, which must be of the margin of summed log-ratios, TRL's
+ * aot. Sides are rows of their own. Scratch is taken where context->scratch is given, else
+ * allocated. */
+PROSPECT_API prospect_status prospect_aot_margins_cpu(const prospect_loss* loss,
+                                                      const prospect_pairs* pairs,
+                                                      prospect_row margin,
+                                                      const prospect_context* context,
+                                                      prospect_error* error);
+/* Writes which sequences meet each other (index, one element for each pair, of one type): given as
+ * `pairs->chosen` and `pairs->rejected`, they make of a loss of the margin TRL's aot_unpaired. */
+PROSPECT_API prospect_status prospect_aot_pairs_cpu(const prospect_pairs* pairs,
+                                                    prospect_row chosen, prospect_row rejected,
+                                                    const prospect_context* context,
+                                                    prospect_error* error);
+
 /* ---- KTO's reference point and class weights ---------------------------------------------------
  */
 
