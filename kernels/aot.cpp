@@ -30,14 +30,9 @@ prospect_status prospect_aot_margins_cpu(const prospect_loss* loss, const prospe
                                          prospect_error* error) {
   return pk::guard(error, [&] {
     const pk::host_context host{context};
-    const prospect_pairs p = pk::versioned(pairs, "pairs");
-    pk::check_reserved("pairs", p.reserved);
-    if (pk::by_index(p)) {
-      pk::fail(PROSPECT_INVALID_ARGUMENT, "chosen and rejected are given: AOT takes a row a side");
-    }
+    const prospect::paired_batch<> in = pk::aot_batch_of(pairs);
     pk::with_any_loss(loss, [&]<class L>(const L& l) {
       if constexpr (prospect::paired_loss<L>) {
-        const prospect::paired_batch<> in = pk::batch_of(p);
         const auto out = pk::write_row("margin", margin);
         if (host.asked()) return answer(host, in.policy_chosen.size());
         prospect::cpu::aot_margins(l, in, out, scratch_of(host, in.policy_chosen.size()));
@@ -53,12 +48,7 @@ prospect_status prospect_aot_pairs_cpu(const prospect_pairs* pairs, prospect_row
                                        prospect_error* error) {
   return pk::guard(error, [&] {
     const pk::host_context host{context};
-    const prospect_pairs p = pk::versioned(pairs, "pairs");
-    pk::check_reserved("pairs", p.reserved);
-    if (!pk::by_index(p)) {
-      pk::fail(PROSPECT_INVALID_ARGUMENT, "pairs.chosen and pairs.rejected are missing");
-    }
-    const prospect::indexed_pairs in = pk::indexed_batch_of(p);
+    const prospect::indexed_pairs in = pk::aot_indexed_of(pairs);
     pk::with_indices(chosen, rejected, [&](auto chosen_row, auto rejected_row) {
       if (host.asked()) return answer(host, in.chosen.size());
       prospect::cpu::aot_pairs(in, chosen_row, rejected_row, scratch_of(host, in.chosen.size()));

@@ -100,6 +100,24 @@ inline indexed_outputs indexed_outputs_of(const prospect_pairs& p) {
           .reward_rejected = write_row("reward_rejected", p.reward_rejected)};
 }
 
+/// The batches that AOT prepares: sides with rows of their own, or pairs among sequences.
+inline paired_batch<> aot_batch_of(const prospect_pairs* pointer) {
+  const prospect_pairs p = versioned(pointer, "pairs");
+  check_reserved("pairs", p.reserved);
+  if (by_index(p)) {
+    fail(PROSPECT_INVALID_ARGUMENT, "chosen and rejected are given: AOT takes a row for each side");
+  }
+  return batch_of(p);
+}
+inline indexed_pairs aot_indexed_of(const prospect_pairs* pointer) {
+  const prospect_pairs p = versioned(pointer, "pairs");
+  check_reserved("pairs", p.reserved);
+  if (!by_index(p)) {
+    fail(PROSPECT_INVALID_ARGUMENT, "pairs.chosen and pairs.rejected are missing");
+  }
+  return indexed_batch_of(p);
+}
+
 inline unpaired_batch<> batch_of(const prospect_completions& c) {
   return {.policy = read_row("policy", c.policy),
           .reference = read_row("reference", c.reference),

@@ -47,6 +47,15 @@ PROSPECT_API prospect_status prospect_completions_cuda(const prospect_loss* loss
 PROSPECT_API prospect_status prospect_mismatched_kl_cuda(
     prospect_row policy, prospect_row reference, prospect_row tokens,
     prospect_observation* observed, const prospect_context* context, prospect_error* error);
+PROSPECT_API prospect_status prospect_aot_margins_cuda(const prospect_loss* loss,
+                                                       const prospect_pairs* pairs,
+                                                       prospect_row margin,
+                                                       const prospect_context* context,
+                                                       prospect_error* error);
+PROSPECT_API prospect_status prospect_aot_pairs_cuda(const prospect_pairs* pairs,
+                                                     prospect_row chosen, prospect_row rejected,
+                                                     const prospect_context* context,
+                                                     prospect_error* error);
 PROSPECT_API prospect_status prospect_value_loss_cuda(const prospect_values* values,
                                                       prospect_device_metrics* metrics,
                                                       const prospect_context* context,

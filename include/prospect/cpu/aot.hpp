@@ -41,11 +41,11 @@ class aot_ranks {
     own_.resize(needed);
     room_ = own_;
   }
-  void add(std::int64_t at, double left, std::int64_t right_at, double right) {
+  void add(std::int64_t at, double left, double right) {
     left_of(size_) = {left, at};
-    right_of(size_++) = {right, right_at};
+    right_of(size_++) = {right, at};
   }
-  /// By key, and of equal ones in the order they were added in, if `at` ascends.
+  /// By key, and of equal ones by where they came from.
   void sort() {
     const auto before = [](const aot_rank& a, const aot_rank& b) {
       return a.key < b.key || (a.key == b.key && a.at < b.at);
@@ -124,7 +124,7 @@ std::int64_t aot_margins(const Loss& loss, const paired_batch<>& in, const any_r
     const double p = difference(in.policy_chosen, in.policy_rejected, i), r = of_reference(i);
     using prospect::detail::is_finite;
     if (!detail::counts(in.chosen_tokens, i) || !detail::counts(in.rejected_tokens, i)) continue;
-    if (is_finite(p) && is_finite(r)) ranks.add(i, p, i, r);
+    if (is_finite(p) && is_finite(r)) ranks.add(i, p, r);
   }
   ranks.sort();
   for (std::int64_t k = 0; k < ranks.size(); ++k) {
@@ -181,7 +181,7 @@ std::int64_t aot_pairs(const indexed_pairs& in, strided_span<Index> chosen,
     using prospect::detail::is_finite;
     if (detail::counts(in.tokens, up) && detail::counts(in.tokens, down) && is_finite(u) &&
         is_finite(v)) {
-      ranks.add(up, u, down, v);
+      ranks.add(i, u, v);
     } else {
       chosen[--end] = static_cast<Index>(up);
       rejected[end] = static_cast<Index>(down);
@@ -189,8 +189,8 @@ std::int64_t aot_pairs(const indexed_pairs& in, strided_span<Index> chosen,
   }
   ranks.sort();
   for (std::int64_t k = 0; k < ranks.size(); ++k) {
-    chosen[k] = static_cast<Index>(ranks.left_of(k).at);
-    rejected[k] = static_cast<Index>(ranks.right_of(k).at);
+    chosen[k] = static_cast<Index>(in.chosen[ranks.left_of(k).at]);
+    rejected[k] = static_cast<Index>(in.rejected[ranks.right_of(k).at]);
   }
   return ranks.size();
 }
