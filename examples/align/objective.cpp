@@ -139,6 +139,15 @@ prospect::reference_point from_run(const scored_batch& batch, point_memory& memo
   return seen.point();
 }
 
+// BCO's: of the batch's own rows, this batch's included.
+prospect::reference_point from_all(const scored_batch& batch, point_memory& memory) {
+  prospect::running_point mean;
+  mean.restore({memory.sum, memory.count});
+  mean.add(prospect::cpu::mismatched_kl<double>(batch.policy, batch.reference, batch.tokens));
+  memory = {mean.state().sum, mean.state().count};
+  return mean.point();
+}
+
 auto moving_average(double decay) {
   return [start = prospect::ema_point{decay}](const scored_batch& batch, point_memory& memory) {
     prospect::ema_point average = start;
@@ -189,6 +198,7 @@ objective measured_from(const prospect::any_unpaired& loss, const std::string& t
   };
   if (name == "kl" && !value) return from(from_batch, true);
   if (name == "pooled" && !value) return from(from_run, true);
+  if (name == "running" && !value) return from(from_all, false);
   if (name == "ema" && value) return from(moving_average(*value), true);
   if (name == "zero" && !value) return from(fixed(prospect::zero_point()), false);
   if (name == "constant" && value) return from(fixed(prospect::constant_point(*value)), false);
@@ -240,7 +250,8 @@ objective make(const Loss& loss, const loss_choice& choice) {
     if (choice.reference_point.empty()) return paired_objective(loss);
   } else {
     if (reads_reference_point(loss)) {
-      return measured_from(loss, choice.reference_point.empty() ? "kl" : choice.reference_point);
+      const std::string usual = std::same_as<Loss, prospect::bco> ? "running" : "kl";
+      return measured_from(loss, choice.reference_point.empty() ? usual : choice.reference_point);
     }
     if (choice.reference_point.empty()) return measured_from(loss, "zero");
   }
@@ -312,7 +323,7 @@ std::vector<loss_description> known_losses() {
 }
 
 std::vector<std::string> known_reference_points() {
-  return {"kl", "pooled", "ema:DECAY", "zero", "constant:NATS", "cross_class"};
+  return {"kl", "pooled", "running", "ema:DECAY", "zero", "constant:NATS", "cross_class"};
 }
 
 weight_advice advise_weights(std::size_t n_desirable, std::size_t n_undesirable) {
