@@ -3,6 +3,7 @@
 #include "objective.hpp"
 
 #include <charconv>
+#include <concepts>
 #include <memory>
 #include <optional>
 #include <prospect/adapters/eigen.hpp>

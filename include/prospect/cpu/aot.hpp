@@ -22,11 +22,15 @@
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu {
 
+inline namespace PROSPECT_CPU_ISA {
+
 /// An element of a sort: what it is sorted by, and where it came from.
 struct aot_rank {
   double key = 0;
   std::int64_t at = 0;
 };
+
+}  // namespace PROSPECT_CPU_ISA
 
 namespace detail {
 inline namespace PROSPECT_CPU_ISA {
