@@ -68,12 +68,20 @@ struct batch {
                                         {.policy = policy,
                                          .reference = reference,
                                          .desirable = desirable,
-                                         .tokens = counts},
+                                         .tokens = counts,
+                                         .target = targets_of(f)},
                                         {.z = 1.0, .raw = 1.0},
                                         {.loss = loss, .d_policy = d_policy, .reward = reward},
                                         prospect::normaliser::sum(), on)
           .total;
     }
+  }
+
+  /// For a loss that regresses on some.
+  template <class Loss>
+  prospect::strided_span<const S> targets_of(const Loss& f) const {
+    if (!prospect::reads_target<S>(f)) return {};
+    return other_reference;
   }
 
   /// Bytes that one evaluation has to read and write, each once.

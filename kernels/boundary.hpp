@@ -92,6 +92,8 @@ PROSPECT_FIRST_SIZE(prospect_token_results, target_is_argmax);
 PROSPECT_FIRST_SIZE(prospect_token_coefficients, onehot);
 PROSPECT_FIRST_SIZE(prospect_step, d_sequence);
 PROSPECT_FIRST_SIZE(prospect_token_reducer, reserved);
+PROSPECT_FIRST_SIZE(prospect_values, d_value);
+PROSPECT_FIRST_SIZE(prospect_advantages, advantages);
 #undef PROSPECT_FIRST_SIZE
 
 /// Copies a struct that starts with struct_size. Fields the caller's version lacks read as zero;

@@ -8,6 +8,22 @@
 
 namespace pk = prospect::kernels;
 
+namespace {
+
+/// What a device wrote, as the library's Metrics.
+template <class Metrics>
+void read_as(const prospect_device_metrics* copied, prospect_metrics* metrics) {
+  static_assert(sizeof(Metrics) <= sizeof *copied);
+  pk::require(copied, "copied");
+  pk::require(metrics, "metrics");
+  pk::check_metrics(metrics);
+  Metrics m;
+  std::memcpy(static_cast<void*>(&m), copied, sizeof m);
+  pk::fill(metrics, m);
+}
+
+}  // namespace
+
 prospect_status prospect_metric_get(const prospect_metrics* metrics, const char* name,
                                     double* mean) {
   prospect_status found = PROSPECT_UNKNOWN_NAME;
@@ -31,20 +47,17 @@ prospect_status prospect_read_metrics(const prospect_loss* loss,
                                       const prospect_device_metrics* copied,
                                       prospect_metrics* metrics, prospect_error* error) {
   return pk::guard(error, [&] {
-    pk::require(copied, "copied");
-    pk::require(metrics, "metrics");
-    pk::check_metrics(metrics);
-    const auto read_as = [&]<class Metrics>(Metrics m) {
-      static_assert(sizeof m <= sizeof *copied);
-      std::memcpy(static_cast<void*>(&m), copied, sizeof m);
-      pk::fill(metrics, m);
-    };
     pk::with_loss(loss, [&]<class L>(const L&) {
       if constexpr (prospect::paired_loss<L>) {
-        read_as(prospect::paired_metrics{});
+        read_as<prospect::paired_metrics>(copied, metrics);
       } else {
-        read_as(prospect::unpaired_metrics{});
+        read_as<prospect::unpaired_metrics>(copied, metrics);
       }
     });
   });
+}
+
+prospect_status prospect_read_value_metrics(const prospect_device_metrics* copied,
+                                            prospect_metrics* metrics, prospect_error* error) {
+  return pk::guard(error, [&] { read_as<prospect::value_metrics>(copied, metrics); });
 }

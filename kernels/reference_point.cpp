@@ -19,6 +19,14 @@ prospect::ema_point from_c(const prospect_ema& ema) {
   return point;
 }
 
+prospect::running_point from_c(const prospect_running_mean& mean) {
+  pk::finite("mean.sum", mean.sum);
+  pk::finite("mean.count", mean.count);
+  prospect::running_point point;
+  point.restore({.sum = mean.sum, .count = mean.count});
+  return point;
+}
+
 }  // namespace
 
 int64_t prospect_mismatched_row(int64_t i, int64_t rows) {
@@ -50,6 +58,28 @@ prospect_status prospect_ema_point(const prospect_ema* ema, prospect_reference_p
   return pk::guard(error, [&] {
     pk::require(point, "point");
     *point = to_c(from_c(pk::require(ema, "ema")).point());
+  });
+}
+
+prospect_status prospect_running_mean_add(prospect_running_mean* mean,
+                                          prospect_observation observed, prospect_error* error) {
+  return pk::guard(error, [&] {
+    prospect::running_point point = from_c(pk::require(mean, "mean"));
+    if (!point.add(pk::finite_observation(observed))) {
+      pk::fail(PROSPECT_INVALID_ARGUMENT, "observed is more than there are numbers for");
+    }
+    const prospect::sum_count state = point.state();
+    mean->sum = state.sum;
+    mean->count = state.count;
+  });
+}
+
+prospect_status prospect_running_mean_point(const prospect_running_mean* mean,
+                                            prospect_reference_point* point,
+                                            prospect_error* error) {
+  return pk::guard(error, [&] {
+    pk::require(point, "point");
+    *point = to_c(from_c(pk::require(mean, "mean")).point());
   });
 }
 

@@ -17,6 +17,22 @@ inline void out_of_place(const char* name, const prospect_row& r, const char* wh
   if (given(r)) fail(PROSPECT_INVALID_ARGUMENT, std::string{name} + " is given, " + why);
 }
 
+inline normaliser normaliser_of(std::int32_t kind, double count, const double* count_at) {
+  switch (kind) {
+    case PROSPECT_OVER_AT:
+      return normaliser_of(PROSPECT_OVER, require(count_at, "count_at"), nullptr);
+    case PROSPECT_MEAN:
+      return normaliser::mean();
+    case PROSPECT_SUM:
+      return normaliser::sum();
+    case PROSPECT_OVER:
+      if (!(count > 0)) fail(PROSPECT_INVALID_ARGUMENT, "count must be positive");
+      return normaliser::over(count);
+    default:
+      fail(PROSPECT_UNSUPPORTED, "normaliser is unknown");
+  }
+}
+
 /// Whether the pairs are named by indices into rows of sequences. Refuses rows of the other form:
 /// they would not be read.
 inline bool by_index(const prospect_pairs& p) {
@@ -84,12 +100,31 @@ inline indexed_outputs indexed_outputs_of(const prospect_pairs& p) {
           .reward_rejected = write_row("reward_rejected", p.reward_rejected)};
 }
 
+/// The batches that AOT prepares: sides with rows of their own, or pairs among sequences.
+inline paired_batch<> aot_batch_of(const prospect_pairs* pointer) {
+  const prospect_pairs p = versioned(pointer, "pairs");
+  check_reserved("pairs", p.reserved);
+  if (by_index(p)) {
+    fail(PROSPECT_INVALID_ARGUMENT, "chosen and rejected are given: AOT takes a row for each side");
+  }
+  return batch_of(p);
+}
+inline indexed_pairs aot_indexed_of(const prospect_pairs* pointer) {
+  const prospect_pairs p = versioned(pointer, "pairs");
+  check_reserved("pairs", p.reserved);
+  if (!by_index(p)) {
+    fail(PROSPECT_INVALID_ARGUMENT, "pairs.chosen and pairs.rejected are missing");
+  }
+  return indexed_batch_of(p);
+}
+
 inline unpaired_batch<> batch_of(const prospect_completions& c) {
   return {.policy = read_row("policy", c.policy),
           .reference = read_row("reference", c.reference),
           .desirable = row<const std::uint8_t>("desirable", c.desirable),
           .tokens = counts("tokens", c.tokens),
-          .weight = read_row("weight", c.weight)};
+          .weight = read_row("weight", c.weight),
+          .target = read_row("target", c.target)};
 }
 inline unpaired_outputs<> outputs_of(const prospect_completions& c) {
   return {.loss = write_row("loss", c.loss),

@@ -99,6 +99,16 @@ inline index_row indices(const char* name, const prospect_row& r) {
   }
 }
 
+/// Calls body(chosen, rejected) with rows of indices that are written, both of one type.
+template <class Body>
+void with_indices(const prospect_row& chosen, const prospect_row& rejected, const Body& body) {
+  const auto as = [&]<class Index>(Index) {
+    body(row<Index>("chosen", chosen), row<Index>("rejected", rejected));
+  };
+  if (chosen.size != 0 && chosen.dtype == PROSPECT_I32) return as(std::int32_t{});
+  as(std::int64_t{});
+}
+
 inline mask_row mask(const char* name, const prospect_row& r) {
   check_row(name, r);
   if (r.size == 0) return {};

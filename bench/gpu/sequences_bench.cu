@@ -77,7 +77,9 @@ struct batch {
           {.policy = row(policy),
            .reference = row(reference),
            .desirable = row(desirable),
-           .tokens = row(tokens)},
+           .tokens = row(tokens),
+           .target = prospect::reads_target<float>(f) ? row(other_reference)
+                                                      : prospect::strided_span<float>{}},
           gpu::mismatched_batch<float>{.policy = row(other), .reference = row(other_reference)},
           {.loss = row(loss), .d_policy = row(d), .reward = row(reward)},
           prospect::normaliser::mean(), unpaired.data(), space, stream);

@@ -3,6 +3,7 @@
 #include "objective.hpp"
 
 #include <charconv>
+#include <concepts>
 #include <memory>
 #include <optional>
 #include <prospect/adapters/eigen.hpp>
@@ -139,6 +140,15 @@ prospect::reference_point from_run(const scored_batch& batch, point_memory& memo
   return seen.point();
 }
 
+// BCO's: of the batch's own rows, this batch's included.
+prospect::reference_point from_all(const scored_batch& batch, point_memory& memory) {
+  prospect::running_point mean;
+  mean.restore({memory.sum, memory.count});
+  mean.add(prospect::cpu::mismatched_kl<double>(batch.policy, batch.reference, batch.tokens));
+  memory = {mean.state().sum, mean.state().count};
+  return mean.point();
+}
+
 auto moving_average(double decay) {
   return [start = prospect::ema_point{decay}](const scored_batch& batch, point_memory& memory) {
     prospect::ema_point average = start;
@@ -189,6 +199,7 @@ objective measured_from(const prospect::any_unpaired& loss, const std::string& t
   };
   if (name == "kl" && !value) return from(from_batch, true);
   if (name == "pooled" && !value) return from(from_run, true);
+  if (name == "running" && !value) return from(from_all, false);
   if (name == "ema" && value) return from(moving_average(*value), true);
   if (name == "zero" && !value) return from(fixed(prospect::zero_point()), false);
   if (name == "constant" && value) return from(fixed(prospect::constant_point(*value)), false);
@@ -240,11 +251,24 @@ objective make(const Loss& loss, const loss_choice& choice) {
     if (choice.reference_point.empty()) return paired_objective(loss);
   } else {
     if (reads_reference_point(loss)) {
-      return measured_from(loss, choice.reference_point.empty() ? "kl" : choice.reference_point);
+      const std::string usual = std::same_as<Loss, prospect::bco> ? "running" : "kl";
+      return measured_from(loss, choice.reference_point.empty() ? usual : choice.reference_point);
     }
     if (choice.reference_point.empty()) return measured_from(loss, "zero");
   }
   throw std::invalid_argument("the loss " + choice.loss + " has no reference point to choose");
+}
+
+// Those that no target is needed for, which the data do not have.
+template <class Visitor>
+void for_each_offered_loss(const Visitor& visit) {
+  prospect::for_each_loss([&]<class L>(const L& loss) {
+    if constexpr (is_paired<L>) {
+      visit(loss);
+    } else if (!prospect::reads_target<double>(loss)) {
+      visit(loss);
+    }
+  });
 }
 
 }  // namespace
@@ -277,7 +301,7 @@ objective preference_objective(const loss_choice& choice) {
     return measured_from(with_parameters(prospect::kto{}, choice), "cross_class");
   }
   std::optional<objective> made;
-  prospect::for_each_loss([&](const auto& loss) {
+  for_each_offered_loss([&](const auto& loss) {
     if (loss.name == choice.loss) made = make(with_parameters(loss, choice), choice);
   });
   if (made) return *made;
@@ -294,13 +318,13 @@ std::vector<loss_description> known_losses() {
     for (const auto& p : loss_type::parameters) one.parameters.emplace_back(p.name, loss.*p.member);
     losses.push_back(one);
   };
-  prospect::for_each_loss([&](const auto& loss) { add(loss.name, loss); });
+  for_each_offered_loss([&](const auto& loss) { add(loss.name, loss); });
   add(simple_kto, prospect::kto{});
   return losses;
 }
 
 std::vector<std::string> known_reference_points() {
-  return {"kl", "pooled", "ema:DECAY", "zero", "constant:NATS", "cross_class"};
+  return {"kl", "pooled", "running", "ema:DECAY", "zero", "constant:NATS", "cross_class"};
 }
 
 weight_advice advise_weights(std::size_t n_desirable, std::size_t n_undesirable) {

@@ -153,6 +153,9 @@ struct indexed_outputs {
 /// n completions with binary feedback, in any order and any mix of classes. Weights as for pairs;
 /// in the attached terms of `cross_class`, what a row pulls at the other class's mean is weighted
 /// too.
+///
+/// A `target` is a number of each completion that losses such as A*PO's regress on. It is required
+/// by losses that read it, and every other one is refused it.
 template <class S = mixed>
   requires batch_storage<S>
 struct unpaired_batch {
@@ -161,6 +164,7 @@ struct unpaired_batch {
   strided_span<const std::uint8_t> desirable{};  ///< 0 = thumb down, anything else = thumb up
   strided_span<const std::int32_t> tokens{};
   input_row<S> weight{};  ///< empty: 1 each
+  input_row<S> target{};
 };
 
 /// Where results for n completions go; an empty row is not written.
@@ -170,6 +174,20 @@ struct unpaired_outputs {
   result_row<S> loss{};
   result_row<S> d_policy{};
   result_row<S> reward{};
+};
+
+/// n tokens' value estimates. Tokens that the mask leaves out are not read.
+struct value_batch {
+  const_any_row value{};
+  const_any_row old_value{};
+  const_any_row returns{};
+  mask_row mask{};  ///< empty: all count
+};
+
+/// Where results for n value estimates go; an empty row is not written.
+struct value_outputs {
+  any_row loss{};     ///< per token; never reduced or normalised
+  any_row d_value{};  ///< dL/dvalue, times the normaliser's factor
 };
 
 namespace detail {
@@ -225,7 +243,8 @@ PROSPECT_INLINE constexpr unpaired_batch<> any_rows(const unpaired_batch<S>& in)
           .reference = in.reference,
           .desirable = in.desirable,
           .tokens = in.tokens,
-          .weight = in.weight};
+          .weight = in.weight,
+          .target = in.target};
 }
 template <class S>
 PROSPECT_INLINE constexpr unpaired_outputs<> any_rows(const unpaired_outputs<S>& out) noexcept {
@@ -242,6 +261,9 @@ PROSPECT_INLINE constexpr bool in_fp64(const paired_batch<>& in) noexcept {
 }
 PROSPECT_INLINE constexpr bool in_fp64(const unpaired_batch<>& in) noexcept {
   return is_fp64(in.policy) || is_fp64(in.reference);
+}
+PROSPECT_INLINE constexpr bool in_fp64(const value_batch& in) noexcept {
+  return is_fp64(in.value) || is_fp64(in.old_value) || is_fp64(in.returns);
 }
 
 }  // namespace detail
@@ -306,6 +328,18 @@ struct unpaired_metrics {
              {"kl", kl},
              {"kl_unclamped", kl_unclamped},
              {"nonfinite", nonfinite}}};
+  }
+};
+
+/// Metrics of value estimates.
+struct value_metrics {
+  sum_count loss;
+  sum_count nonfinite;  ///< tokens of which an input, the loss or the coefficient is not finite
+  std::int64_t first_nonfinite = -1;
+  double total = 0;
+
+  PROSPECT_INLINE constexpr std::array<named_metric, 2> named() const {
+    return {{{"loss", loss}, {"nonfinite", nonfinite}}};
   }
 };
 

@@ -4,9 +4,12 @@
 
 #include <prospect/batch.hpp>
 #include <prospect/class_weights.hpp>
+#include <prospect/cpu/aot.hpp>
+#include <prospect/cpu/rewards.hpp>
 #include <prospect/cpu/sequences.hpp>
 #include <prospect/cpu/token_reducers.hpp>
 #include <prospect/cpu/tokens.hpp>
+#include <prospect/cpu/values.hpp>
 #include <prospect/executor.hpp>
 #include <prospect/layout.hpp>
 #include <prospect/losses/losses.hpp>

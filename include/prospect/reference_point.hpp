@@ -1,5 +1,6 @@
-// KTO's reference point z as an object: who provides it, what was observed, what was clamped.
-// Everything is in nats and host-side; observations are (sum, count), so ranks can all-reduce them.
+// The reference point z of KTO and its relatives as an object: who provides it, what was observed,
+// what was clamped. Everything is in nats and host-side; observations are (sum, count), so ranks
+// can all-reduce them.
 #pragma once
 
 #include <prospect/batch.hpp>
@@ -87,12 +88,44 @@ class pooled_point {
   PROSPECT_INLINE constexpr void reset() noexcept { seen_ = {}; }
   /// For an all-reduce across ranks, between the last `add` and `point`.
   PROSPECT_INLINE constexpr sum_count& observed() noexcept { return seen_; }
+  PROSPECT_INLINE constexpr const sum_count& observed() const noexcept { return seen_; }
   PROSPECT_INLINE constexpr reference_point point() const noexcept {
     return reference_point::from(seen_);
   }
 
  private:
   sum_count seen_;
+};
+
+/// BCO's point (Jung et al. 2024, arXiv:2404.04656): the mean log-ratio of every example so far, of
+/// both classes and of all batches and ranks, in nats; their reward shift delta is beta times it.
+/// It is no estimate of a divergence and not clamped. Add a batch before it is measured against the
+/// point, and none while evaluating.
+class running_point {
+ public:
+  /// What the batch's own rows show (`observed_log_ratios`), all-reduced if there are several
+  /// ranks.
+  /// @returns false if it is not finite: it is left out, because no later one would make up for it.
+  PROSPECT_INLINE constexpr bool add(const sum_count& log_ratios) noexcept {
+    return seen_.add(log_ratios);
+  }
+  PROSPECT_INLINE constexpr reference_point point() const noexcept {
+    reference_point point = seen_.point();
+    point.z = point.raw;
+    return point;
+  }
+  /// What a checkpoint has to keep. `restore(state())` changes nothing.
+  PROSPECT_INLINE constexpr sum_count state() const noexcept { return seen_.observed(); }
+  /// @throws std::invalid_argument if the state is none that `state()` can have given.
+  PROSPECT_INLINE void restore(const sum_count& state) {
+    if (!detail::is_finite(state) || state.count < 0) {
+      detail::refuse("prospect: running_point: state must be finite, and its count not negative");
+    }
+    seen_.observed() = state;
+  }
+
+ private:
+  pooled_point seen_;
 };
 
 /// An exponential moving average of batch means, bias-corrected like Adam's, clamped at the end so

@@ -15,6 +15,10 @@ PROSPECT_ON_DEVICE(prospect_completions_cuda, const prospect_loss*, const prospe
                    prospect_device_metrics*)
 PROSPECT_ON_DEVICE(prospect_mismatched_kl_cuda, prospect_row, prospect_row, prospect_row,
                    prospect_observation*)
+PROSPECT_ON_DEVICE(prospect_aot_margins_cuda, const prospect_loss*, const prospect_pairs*,
+                   prospect_row)
+PROSPECT_ON_DEVICE(prospect_aot_pairs_cuda, const prospect_pairs*, prospect_row, prospect_row)
+PROSPECT_ON_DEVICE(prospect_value_loss_cuda, const prospect_values*, prospect_device_metrics*)
 PROSPECT_ON_DEVICE(prospect_token_log_probs_cuda, prospect_matrix, const prospect_tokens*,
                    const prospect_token_results*)
 PROSPECT_ON_DEVICE(prospect_token_log_probs_and_gradient_cuda, prospect_matrix,

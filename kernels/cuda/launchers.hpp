@@ -10,6 +10,7 @@
 #include <prospect/cuda/scratch.hpp>
 #include <prospect/losses/any.hpp>
 #include <prospect/token_reducer.hpp>
+#include <prospect/losses/value/clipped_value.hpp>
 #include <prospect/tokens.hpp>
 #include <prospect/vocabulary.hpp>
 
@@ -104,6 +105,19 @@ cudaError_t launch_combine(matrix_view<const vocabulary_partial> parts, index_ro
                            cudaStream_t stream);
 cudaError_t launch_shift_targets(index_row labels, const sequence_layout& layout,
                                  strided_span<std::int32_t> targets, cudaStream_t stream);
+/// With arithmetic in fp32 or fp64, as the rows have it.
+cudaError_t launch_values(const clipped_value& loss, const value_batch& in,
+                          const value_outputs& out, const cuda::denominator& by,
+                          value_metrics* metrics, cuda::scratch space, cudaStream_t stream);
+/// Where the loss was checked.
+cudaError_t launch_aot_margins(const paired_batch<>& in, const any_row& margin, cuda::scratch space,
+                               cudaStream_t stream);
+cudaError_t launch_aot_pairs(const indexed_pairs& in, strided_span<std::int32_t> chosen,
+                             strided_span<std::int32_t> rejected, cuda::scratch space,
+                             cudaStream_t stream);
+cudaError_t launch_aot_pairs(const indexed_pairs& in, strided_span<std::int64_t> chosen,
+                             strided_span<std::int64_t> rejected, cuda::scratch space,
+                             cudaStream_t stream);
 /// What pairs say about their sequences, added up for each sequence in the order of the pairs.
 cudaError_t launch_add_up(index_row chosen, index_row rejected, strided_span<const double> d_chosen,
                           strided_span<const double> d_rejected, strided_span<double> d,

@@ -3,6 +3,7 @@
 
 #include "../losses.hpp"
 #include "context.hpp"
+#include "denominators.hpp"
 #include "launchers.hpp"
 
 #include <prospect/cuda/checks.hpp>
@@ -19,22 +20,6 @@ static_assert(sizeof(prospect::paired_metrics) <= sizeof(prospect_device_metrics
               sizeof(prospect::unpaired_metrics) <= sizeof(prospect_device_metrics));
 static_assert(sizeof(prospect_observation) == sizeof(prospect::observation));
 
-denominator denominator_of(std::int32_t kind, double count, const double* count_at) {
-  switch (kind) {
-    case PROSPECT_MEAN:
-      return prospect::normaliser::mean();
-    case PROSPECT_SUM:
-      return prospect::normaliser::sum();
-    case PROSPECT_OVER:
-      if (!(count > 0)) pk::fail(PROSPECT_INVALID_ARGUMENT, "count must be positive");
-      return prospect::normaliser::over(count);
-    case PROSPECT_OVER_AT:
-      return denominator::over(&pk::require(count_at, "count_at"));
-    default:
-      pk::fail(PROSPECT_UNSUPPORTED, "normaliser is unknown");
-  }
-}
-
 /// The same numbers on the device under the library's name; or nullptr.
 prospect::observation* seen_at(prospect_observation* seen) {
   return reinterpret_cast<prospect::observation*>(seen);
@@ -47,8 +32,11 @@ point_source point_of(const prospect_completions& c) {
     case PROSPECT_CROSS_CLASS:
       return prospect::cross_class{};
     case PROSPECT_OBSERVED:
+    case PROSPECT_MEAN_OBSERVED:
       return prospect::cuda::observed_point{
-          reinterpret_cast<const prospect::observation*>(&pk::require(c.observed, "observed"))};
+          .mismatched =
+              reinterpret_cast<const prospect::observation*>(&pk::require(c.observed, "observed")),
+          .clamped = c.reference_point == PROSPECT_OBSERVED};
     case PROSPECT_BATCH_MEAN:
       pk::mismatched_given(c);
       return mismatched_batch<>{
@@ -75,7 +63,7 @@ bool made_of(const prospect::paired_batch<>& in, const prospect::paired_outputs<
 template <prospect::storage S>
 bool made_of(const prospect::unpaired_batch<>& in, const point_source& point,
              const prospect::unpaired_outputs<>& out) {
-  return made_of<S>(in.policy, in.reference, in.weight, point.mismatched.policy,
+  return made_of<S>(in.policy, in.reference, in.weight, in.target, point.mismatched.policy,
                     point.mismatched.reference, out.loss, out.d_policy, out.reward);
 }
 
@@ -104,7 +92,8 @@ prospect::unpaired_batch<S> as(const prospect::unpaired_batch<>& in) {
           .reference = in.reference.as<S>(),
           .desirable = in.desirable,
           .tokens = in.tokens,
-          .weight = in.weight.as<S>()};
+          .weight = in.weight.as<S>(),
+          .target = in.target.as<S>()};
 }
 template <prospect::storage S>
 prospect::unpaired_outputs<S> as(const prospect::unpaired_outputs<>& out) {
@@ -177,7 +166,7 @@ prospect_status prospect_pairs_cuda(const prospect_loss* loss, const prospect_pa
     pk::check_reserved("pairs", p.reserved);
     pk::with_any_loss(loss, [&]<class L>(const L& l) {
       if constexpr (prospect::paired_loss<L>) {
-        const denominator by = denominator_of(p.normaliser, p.count, p.count_at);
+        const denominator by = pk::denominator_of(p.normaliser, p.count, p.count_at);
         const auto evaluate = [&](const auto& in, const auto& out) {
           pk::check(prospect::cuda::problem(l, in, out, by));
           device.run_with_scratch([&](const auto& space, cudaStream_t stream) {
@@ -208,7 +197,7 @@ prospect_status prospect_completions_cuda(const prospect_loss* loss,
       if constexpr (prospect::unpaired_loss<L>) {
         const auto in = pk::batch_of(c);
         const auto out = pk::outputs_of(c);
-        const denominator by = denominator_of(c.normaliser, c.count, c.count_at);
+        const denominator by = pk::denominator_of(c.normaliser, c.count, c.count_at);
         pk::check(prospect::cuda::problem(l, in, out, by));
         const point_source point = point_of(c);
         pk::check(prospect::cuda::detail::in_fp64(in, point)

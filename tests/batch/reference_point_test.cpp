@@ -213,3 +213,31 @@ TEST_CASE("an observation is a sum with a count, and what was left out beside it
   CHECK(pooled.observed().count == 1);
   CHECK(reference_point::from(seen).z == 3);
 }
+
+TEST_CASE("BCO's running mean is that of every example so far, and not clamped",
+          "[reference_point]") {
+  testing::random_source random{43};
+  CAPTURE(random.seed());
+  prospect::running_point running, resumed;
+  CHECK_FALSE(running.point().present);
+  double sum = 0, count = 0;
+  for (const std::int64_t size : {3, 0, 1, 9, 2}) {
+    sum_count batch;
+    for (const double x : random.normals(size, 3)) {
+      batch.add(x - 4);
+      sum += x - 4;
+      count += 1;
+    }
+    CHECK(running.add(batch));
+    CHECK(running.point().present);
+    CHECK(near(running.point().z, sum / count, 1e-13L));
+    CHECK(running.point().z < 0);
+    CHECK(running.point().raw == running.point().z);
+    resumed.restore(running.state());
+  }
+  CHECK(resumed.point().z == running.point().z);
+  CHECK_FALSE(running.add({.sum = std::nan(""), .count = 1}));
+  CHECK(resumed.point().z == running.point().z);
+  CHECK(testing::refuses("running_point", [&] { resumed.restore({.sum = 1, .count = -1}); }));
+  CHECK(testing::refuses("running_point", [&] { resumed.restore({.sum = INFINITY, .count = 1}); }));
+}

@@ -88,6 +88,34 @@ TEST_CASE("an average that came spoilt out of a checkpoint is refused") {
   CHECK(point.z == 7);
 }
 
+TEST_CASE("BCO's running mean through C") {
+  prospect_running_mean mean{0, 0};
+  prospect_reference_point point{7, 7};
+  prospect_error error{};
+  const auto seen = [](double sum, double count) {
+    return prospect_observation{.sum = sum, .count = count, .nonfinite = 0, .first_nonfinite = -1};
+  };
+  REQUIRE(prospect_running_mean_add(&mean, seen(-3, 2), &error) == PROSPECT_OK);
+  REQUIRE(prospect_running_mean_add(&mean, seen(1, 2), &error) == PROSPECT_OK);
+  REQUIRE(prospect_running_mean_point(&mean, &point, &error) == PROSPECT_OK);
+  CHECK((point.z == -0.5 && point.raw == -0.5));
+  const double bad = std::numeric_limits<double>::quiet_NaN();
+  refused(prospect_running_mean_add(&mean, seen(bad, 1), &error), PROSPECT_INVALID_ARGUMENT, error,
+          "observed.sum");
+  refused(prospect_running_mean_add(&mean, seen(1, -1), &error), PROSPECT_INVALID_ARGUMENT, error,
+          "observed.count");
+  CHECK((mean.sum == -2 && mean.count == 4));
+  mean.sum = 1.7e308;
+  refused(prospect_running_mean_add(&mean, seen(1.7e308, 1), &error), PROSPECT_INVALID_ARGUMENT,
+          error, "observed");
+  mean.count = bad;
+  refused(prospect_running_mean_point(&mean, &point, &error), PROSPECT_INVALID_ARGUMENT, error,
+          "mean.count");
+  refused(prospect_running_mean_add(nullptr, seen(1, 1), &error), PROSPECT_INVALID_ARGUMENT, error,
+          "mean is NULL");
+  CHECK(point.z == -0.5);
+}
+
 TEST_CASE("the mismatched row is the next one, and there is none alone") {
   CHECK(prospect_mismatched_row(0, 3) == 1);
   CHECK(prospect_mismatched_row(2, 3) == 0);

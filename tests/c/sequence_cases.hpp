@@ -41,6 +41,7 @@ prospect_completions c_args(unpaired_case<S>& c) {
   args.reference = c_row(c.reference);
   args.desirable = c_row(c.desirable);
   args.tokens = c_row(c.tokens);
+  if (c.targets) args.target = c_row(c.reference);
   args.loss = c_row(c.loss);
   args.d_policy = c_row(c.d_policy);
   args.reward = c_row(c.reward);

@@ -63,6 +63,9 @@ void check_both_surfaces(const auto& loss, const prospect_loss& by_name) {
         random_source seed_of_cpp{71}, seed_of_c{71};
         Case cpp{seed_of_cpp, 12, true, spread_out}, c{seed_of_c, 12, true, spread_out};
         if (spoilt) spoil(cpp, 5), spoil(c, 5);
+        if constexpr (requires { c.targets; }) {
+          c.targets = cpp.targets = prospect::reads_target<double>(loss);
+        }
         auto args = testing::c_args(c);
         args.normaliser = normaliser.kind;
         args.count = normaliser.kind == PROSPECT_OVER ? 7 : 0;

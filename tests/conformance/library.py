@@ -42,7 +42,35 @@ class Completions(c.Structure):
                 ("z", c.c_double), ("z_raw", c.c_double), ("observed", c.c_void_p),
                 *rows("policy", "reference", "desirable", "tokens", "weight", "mismatched_policy",
                       "mismatched_reference", "mismatched_tokens", "loss", "d_policy", "reward"),
-                ("seen", c.c_void_p)]
+                ("seen", c.c_void_p), *rows("target")]
+
+
+class Values(c.Structure):
+    _fields_ = [("struct_size", c.c_size_t), ("normaliser", c.c_int32), ("reserved", c.c_int32),
+                ("count", c.c_double), ("count_at", c.c_void_p), ("cliprange_value", c.c_double),
+                *rows("value", "old_value", "returns", "mask", "loss", "d_value")]
+
+
+class Layout(c.Structure):
+    _fields_ = [("struct_size", c.c_size_t), ("sequences", c.c_int64), ("length", c.c_int64),
+                *rows("offsets", "begins", "ends")]
+
+
+class Advantages(c.Structure):
+    _fields_ = [("struct_size", c.c_size_t), ("advantage", c.c_int32), ("scale", c.c_int32),
+                ("population", c.c_int32), ("reserved", c.c_int32), ("epsilon", c.c_double),
+                ("groups", c.POINTER(Layout)), ("rewards", c.POINTER(Row)),
+                ("components", c.c_int64), ("weights", c.POINTER(c.c_double)),
+                *rows("advantages")]
+
+
+class Observation(c.Structure):
+    _fields_ = [("sum", c.c_double), ("count", c.c_double), ("nonfinite", c.c_double),
+                ("first_nonfinite", c.c_int64)]
+
+
+class Point(c.Structure):
+    _fields_ = [("z", c.c_double), ("raw", c.c_double)]
 
 
 class Layout(c.Structure):
@@ -97,6 +125,67 @@ class Library:
         row.keep = data
         return row
 
+    def read(self, values):
+        """A row of real numbers."""
+        return self.row(values, self.dtype, self.real)
+
+    def made(self, function, *arguments):
+        error = Error()
+        self.check(function(*arguments, c.byref(error)), error)
+
+    def values(self, cliprange_value, reals, mask):
+        """(loss, dL/dvalue) for each value estimate."""
+        struct = Values(normaliser=SUM, cliprange_value=cliprange_value)
+        n = len(mask)
+        return list(zip(*self.call(self.api.prospect_value_loss_cpu, None, struct,
+                                   {**self.reals(reals), "mask": (U8, c.c_uint8, mask)},
+                                   ["loss", "d_value"], n)))
+
+    def advantages(self, rewards, group_size, weights=None, **options):
+        """`rewards` is a list of rows, each of all groups one after the other."""
+        n = len(rewards[0])
+        layout = Layout(c.sizeof(Layout), n // group_size, group_size)
+        given = [self.read(row) for row in rewards]
+        out = self.read([float("nan")] * n)
+        struct = Advantages(c.sizeof(Advantages), groups=c.pointer(layout),
+                            rewards=(Row * len(given))(*given), components=len(given),
+                            advantages=out, **options)
+        if weights:
+            struct.weights = (c.c_double * len(weights))(*weights)
+        self.made(self.api.prospect_advantages_cpu, c.byref(struct), None, None)
+        return list(out.keep)
+
+    def aot_margins(self, name, parameters, reals):
+        struct = Pairs(struct_size=c.sizeof(Pairs), **{k: self.read(v) for k, v in reals.items()})
+        margin = self.read([float("nan")] * len(reals["policy_chosen"]))
+        self.made(self.api.prospect_aot_margins_cpu, c.byref(self.loss(name, parameters)),
+                  c.byref(struct), margin, None)
+        return list(margin.keep)
+
+    def aot_pairs(self, reals, chosen, rejected):
+        """Which sequences meet each other, as two lists."""
+        def index(values):
+            return self.row(values, I32, c.c_int32)
+
+        struct = Pairs(struct_size=c.sizeof(Pairs), **{k: self.read(v) for k, v in reals.items()},
+                       chosen=index(chosen), rejected=index(rejected))
+        out = index([-1] * len(chosen)), index([-1] * len(chosen))
+        self.made(self.api.prospect_aot_pairs_cpu, c.byref(struct), *out, None)
+        return [list(row.keep) for row in out]
+
+    def log_ratios(self, policy, reference):
+        seen = Observation()
+        self.made(self.api.prospect_mismatched_kl_cpu, self.read(policy), self.read(reference),
+                  Row(stride=1), c.byref(seen), None)
+        return seen
+
+    def running_mean(self, mean, seen):
+        """Adds to `mean`, a pair of doubles, and returns the point."""
+        point = Point()
+        self.made(self.api.prospect_running_mean_add, c.byref(mean), seen)
+        self.made(self.api.prospect_running_mean_point, c.byref(mean), c.byref(point))
+        return point.z
+
     def call(self, function, loss, struct, inputs, outputs, n):
         """Fills `struct` from `inputs` (name: (dtype, element, values)), runs, returns the outputs."""
         struct.struct_size = c.sizeof(struct)
@@ -112,7 +201,8 @@ class Library:
             written[name] = row.keep
             setattr(struct, name, row)
         error = Error()
-        self.check(function(c.byref(loss), c.byref(struct), None, None, c.byref(error)), error)
+        first = [c.byref(loss)] if loss else []
+        self.check(function(*first, c.byref(struct), None, None, c.byref(error)), error)
         return [list(written[name]) for name in outputs]
 
     def reals(self, columns):

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import sys
+from ctypes import c_double
 from pathlib import Path
 
 from library import Library, Sequences
@@ -61,6 +62,7 @@ UNPAIRED = {
     "kto_surprisal": ("kto_surprisal", KTO),
     "apo_zero_unpaired": ("kto_zero", KTO),
     "bco": ("bco", KTO),
+    "a2po": ("a2po", {"beta2": "beta2"}),
 }
 
 
@@ -181,6 +183,9 @@ def unpaired(library, vectors):
             given = {name: value for name, value in given.items() if name != "undesirable_weight"}
             reals["weight"] = [1.0 if label else udm
                                for label, udm in zip(columns["label"], columns["udm"])]
+        if case["name"].startswith("a2po"):
+            optimal = columns.get("vstar", [given.get("vstar")] * len(columns["label"]))
+            reals["target"] = [label - v for label, v in zip(columns["label"], optimal)]
         z = given["delta"] / given["beta"] if "delta" in given else given.get("z", 0.0)
         results[case["name"]] = library.completions(
             loss, parameters(mapping, given), z, reals, {"tokens": columns["len"]},
@@ -188,11 +193,89 @@ def unpaired(library, vectors):
     return results
 
 
+def total_and_gradients(rows, n_up):
+    """Of results per completion, chosen ones first; a mean over all."""
+    n = len(rows)
+    d = [row[-1] / n for row in rows]
+    return {"loss": sum(row[0] for row in rows) / n, "d_pol_w": d[:n_up], "d_pol_l": d[n_up:]}
+
+
+def aot(library, inputs, given):
+    reals = {"policy_chosen": inputs["pol_w"], "policy_rejected": inputs["pol_l"],
+             "reference_chosen": inputs["ref_w"], "reference_rejected": inputs["ref_l"]}
+    reals["margin"] = library.aot_margins("dpo", given, reals)
+    rows = library.pairs("dpo", given, reals, {})
+    n = len(rows)
+    return {"loss": sum(row[0] for row in rows) / n, "d_pol_w": [row[1] / n for row in rows],
+            "d_pol_l": [row[2] / n for row in rows]}
+
+
+def aot_unpaired(library, inputs, given):
+    n = len(inputs["pol_w"])
+    policy, reference = inputs["pol_w"] + inputs["pol_l"], inputs["ref_w"] + inputs["ref_l"]
+    up, down = library.aot_pairs({"policy": policy, "reference": reference}, list(range(n)),
+                                 list(range(n, 2 * n)))
+    rows = library.pairs("dpo", given, {
+        "policy_chosen": [policy[i] for i in up], "policy_rejected": [policy[i] for i in down],
+        "reference_chosen": [reference[i] for i in up],
+        "reference_rejected": [reference[i] for i in down]}, {})
+    d = {i: row[1] / n for i, row in zip(up, rows)} | {i: row[2] / n for i, row in zip(down, rows)}
+    return {"loss": sum(row[0] for row in rows) / n, "d_pol_w": [d[i] for i in range(n)],
+            "d_pol_l": [d[i] for i in range(n, 2 * n)]}
+
+
+def bco_sequence(library, batches, given):
+    mean, answers = (c_double * 2)(), []
+    for inputs in batches:
+        n_up, n_down = len(inputs["pol_w"]), len(inputs["pol_l"])
+        policy, reference = inputs["pol_w"] + inputs["pol_l"], inputs["ref_w"] + inputs["ref_l"]
+        z = library.running_mean(mean, library.log_ratios(policy, reference))
+        rows = library.completions("bco", given, z, {"policy": policy, "reference": reference}, {},
+                                   [1] * n_up + [0] * n_down)
+        answers.append({"delta": given["beta"] * z, **total_and_gradients(rows, n_up)})
+    return answers
+
+
+def advantages(library, inputs, given):
+    size = given["group_size"]
+
+    def in_groups(row):
+        return [row[i:i + size] for i in range(0, len(row), size)]
+
+    def of(**options):
+        return in_groups(library.advantages([sum(inputs["rewards"], [])], size, **options))
+
+    return {"grpo_group": of(), "grpo_batch": of(scale=1), "dr_grpo": of(scale=2),
+            "halos_grpo": of(population=1, epsilon=1e-2), "rloo": of(advantage=1)}
+
+
+def gdpo(library, inputs, given):
+    size = given["group_size"]
+    row = library.advantages([sum(component, []) for component in inputs["components"]], size,
+                             given["weights"], advantage=2)
+    return {"gdpo": [row[i:i + size] for i in range(0, len(row), size)]}
+
+
+def value(library, inputs, given):
+    columns = {name: sum(rows, []) for name, rows in inputs.items()}
+    mask = columns.pop("mask")
+    rows = library.values(given["cliprange_value"], columns, mask)
+    d, width = [row[1] / sum(mask) for row in rows], len(inputs["value"][0])
+    return {"loss": sum(row[0] for row in rows) / sum(mask),
+            "d_value": [d[i:i + width] for i in range(0, len(d), width)]}
+
+
+def batch(library, vectors):
+    families = {f.__name__: f for f in (aot, aot_unpaired, bco_sequence, advantages, gdpo, value)}
+    return {case["name"]: families[case["family"]](library, case["inputs"], case["params"])
+            for case in vectors["cases"] if case["family"] in families}
+
+
 def main():
     path, folder, output, *type_ = sys.argv[1:]
     library = Library(path, *type_)
     cases = {}
-    for name, run in (("paired", paired), ("unpaired", unpaired)):
+    for name, run in (("paired", paired), ("unpaired", unpaired), ("batch", batch)):
         file = Path(folder) / f"{name}.json"
         if file.exists():
             cases.update(run(library, json.loads(file.read_text())))

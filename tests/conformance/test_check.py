@@ -81,6 +81,22 @@ def main():
                         named = True
                 expect(named, f"{wrong_name} is never named")
                 caught.add(wrong_name)
+    # Batches: the vectors themselves, one digit of one gradient, and a number that is missing.
+    cases = json.loads((HERE / "vectors" / "batch.json").read_text())["cases"]
+
+    def numbers(x):
+        if isinstance(x, dict):
+            return {key: numbers(y) for key, y in x.items()}
+        return [numbers(y) for y in x] if isinstance(x, list) else float(x)
+
+    right = {case["name"]: numbers(case["expected"]) for case in cases}
+    status, text = check({"type": "fp64", "cases": right})
+    expect(status == 0 and "FAIL" not in text, f"the vectors themselves fail:\n{text}")
+    for spoil in (lambda d: d.__setitem__(2, d[2] * (1 + 1e-10)), list.pop):
+        spoilt = numbers(right["aot_3_eps0.1"])
+        spoil(spoilt["d_pol_w"])
+        status, text = check({"type": "fp64", "cases": {"aot_3_eps0.1": spoilt}})
+        expect(status == 1 and "aot_3_eps0.1" in text and "d_pol_w[" in text, text)
     print(f"{len(caught)} wrong formulas are caught by name")
 
 

@@ -95,6 +95,7 @@ struct paired_case {
 
 template <class S>
 struct unpaired_case {
+  bool targets = false;  ///< whether the loss regresses on some: they are then the references
   laid_out_row<S> policy, reference;
   laid_out_row<std::uint8_t> desirable;
   laid_out_row<std::int32_t> tokens;
@@ -115,7 +116,8 @@ struct unpaired_case {
     return {.policy = policy.view(),
             .reference = reference.view(),
             .desirable = desirable.view(),
-            .tokens = tokens.view()};
+            .tokens = tokens.view(),
+            .target = targets ? reference.view() : prospect::strided_span<S>{}};
   }
   unpaired_outputs<S> out() {
     return {.loss = loss.view(), .d_policy = d_policy.view(), .reward = reward.view()};

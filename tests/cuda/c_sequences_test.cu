@@ -114,15 +114,17 @@ TEST_CASE("every paired loss through C, on the device as on the host, rows alike
 
 TEST_CASE("every unpaired loss and reference point through C, on the device as on the host") {
   const c_batch batch;
-  const std::vector<prospect_observation> observed{{30, 12, 0, -1}};
-  const device_array<prospect_observation> device_observed{observed};
   const device_array<prospect_device_metrics> metrics(1);
-  for (const char* name : {"kto", "kto_zero"}) {
+  for (const char* name : {"kto", "kto_zero", "a2po"}) {
     const prospect_loss loss = c_loss(name);
     for (const bool mixed : {false, true}) {
       for (const prospect_reference point :
-           {PROSPECT_GIVEN_POINT, PROSPECT_CROSS_CLASS, PROSPECT_OBSERVED, PROSPECT_BATCH_MEAN}) {
+           {PROSPECT_GIVEN_POINT, PROSPECT_CROSS_CLASS, PROSPECT_OBSERVED, PROSPECT_BATCH_MEAN,
+            PROSPECT_MEAN_OBSERVED}) {
         CAPTURE(name, mixed, point);
+        const std::vector<prospect_observation> observed{
+            {point == PROSPECT_MEAN_OBSERVED ? -30.0 : 30.0, 12, 0, -1}};
+        const device_array<prospect_observation> device_observed{observed};
         results r;
         c_metrics want;
         prospect_observation seen{};
@@ -139,6 +141,7 @@ TEST_CASE("every unpaired loss and reference point through C, on the device as o
           c.mismatched_tokens = c.tokens = batch.tokens.row(device);
           c.desirable = batch.desirable.row(device);
           c.weight = batch.weight.row(device);
+          if (std::string{name} == "a2po") c.target = batch.margin.row(device);
           c.loss = device ? c_row(r.device_loss) : c_row(r.loss);
           c.d_policy = device ? c_row(r.device_d) : c_row(r.d);
           c.seen = device ? device_seen.data() : &seen;

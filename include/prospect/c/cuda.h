@@ -12,6 +12,7 @@
 #define PROSPECT_C_CUDA_H
 
 #include <prospect/c/step.h>
+#include <prospect/c/values.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -25,6 +26,11 @@ PROSPECT_API prospect_status prospect_read_metrics(const prospect_loss* loss,
                                                    const prospect_device_metrics* copied,
                                                    prospect_metrics* metrics,
                                                    prospect_error* error);
+
+/* The same of what prospect_value_loss_cuda wrote. */
+PROSPECT_API prospect_status prospect_read_value_metrics(const prospect_device_metrics* copied,
+                                                         prospect_metrics* metrics,
+                                                         prospect_error* error);
 
 /* `metrics` may be NULL. */
 PROSPECT_API prospect_status prospect_pairs_cuda(const prospect_loss* loss,
@@ -41,6 +47,19 @@ PROSPECT_API prospect_status prospect_completions_cuda(const prospect_loss* loss
 PROSPECT_API prospect_status prospect_mismatched_kl_cuda(
     prospect_row policy, prospect_row reference, prospect_row tokens,
     prospect_observation* observed, const prospect_context* context, prospect_error* error);
+PROSPECT_API prospect_status prospect_aot_margins_cuda(const prospect_loss* loss,
+                                                       const prospect_pairs* pairs,
+                                                       prospect_row margin,
+                                                       const prospect_context* context,
+                                                       prospect_error* error);
+PROSPECT_API prospect_status prospect_aot_pairs_cuda(const prospect_pairs* pairs,
+                                                     prospect_row chosen, prospect_row rejected,
+                                                     const prospect_context* context,
+                                                     prospect_error* error);
+PROSPECT_API prospect_status prospect_value_loss_cuda(const prospect_values* values,
+                                                      prospect_device_metrics* metrics,
+                                                      const prospect_context* context,
+                                                      prospect_error* error);
 
 PROSPECT_API prospect_status prospect_token_log_probs_cuda(prospect_matrix logits,
                                                            const prospect_tokens* tokens,

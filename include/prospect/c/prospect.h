@@ -20,8 +20,10 @@
 #include <prospect/c/base.h>
 #include <prospect/c/cuda.h>
 #include <prospect/c/losses.h>
+#include <prospect/c/rewards.h>
 #include <prospect/c/sequences.h>
 #include <prospect/c/step.h>
 #include <prospect/c/tokens.h>
+#include <prospect/c/values.h>
 
 #endif

@@ -58,10 +58,11 @@ typedef struct prospect_pairs {
 
 typedef int32_t prospect_reference;
 enum {
-  PROSPECT_GIVEN_POINT = 0, /* `z`, `z_raw` */
-  PROSPECT_CROSS_CLASS = 1, /* HALOs' SimpleKTO: the other class's mean, attached; z is ignored */
-  PROSPECT_OBSERVED = 2,    /* the clamped mean of `*observed`, e.g. after an all-reduce */
-  PROSPECT_BATCH_MEAN = 3   /* that of the mismatched rows below */
+  PROSPECT_GIVEN_POINT = 0,  /* `z`, `z_raw` */
+  PROSPECT_CROSS_CLASS = 1,  /* HALOs' SimpleKTO: the other class's mean, attached; z is ignored */
+  PROSPECT_OBSERVED = 2,     /* the clamped mean of `*observed`, e.g. after an all-reduce */
+  PROSPECT_BATCH_MEAN = 3,   /* that of the mismatched rows below */
+  PROSPECT_MEAN_OBSERVED = 4 /* the mean of `*observed` as it is: BCO's */
 };
 
 /* n completions with binary feedback. */
@@ -72,7 +73,7 @@ typedef struct prospect_completions {
   double count;                         /* for PROSPECT_OVER */
   const double* count_at;               /* for PROSPECT_OVER_AT */
   double z, z_raw;                      /* nats; z_raw is only reported */
-  const prospect_observation* observed; /* for PROSPECT_OBSERVED; on the device for _cuda */
+  const prospect_observation* observed; /* for _OBSERVED, _MEAN_OBSERVED; on the device for _cuda */
   prospect_row policy, reference;       /* real */
   prospect_row desirable;               /* flag: 0 = thumb down */
   prospect_row tokens;                  /* count */
@@ -84,6 +85,8 @@ typedef struct prospect_completions {
   /* Written: */
   prospect_row loss, d_policy, reward; /* real */
   prospect_observation* seen; /* what the mismatched rows showed; on the device for _cuda */
+  /* Read: */
+  prospect_row target; /* real; for losses that regress on one (a2po), and only for those */
 } prospect_completions;
 
 /* `metrics` may be NULL. Inputs are checked before anything is written. */
@@ -98,11 +101,31 @@ PROSPECT_API prospect_status prospect_completions_cpu(const prospect_loss* loss,
                                                       const prospect_context* context,
                                                       prospect_error* error);
 
+/* ---- AOT (arXiv:2406.05882): a batch prepared by sorting, see prospect/cpu/aot.hpp
+ * ---------------
+ */
+
+/* Writes `margin` (real, one element for each pair): given as `pairs->margin` to
+ * prospect_pairs_cpu, it makes of `loss`, which must be of the margin of summed log-ratios, TRL's
+ * aot. Sides are rows of their own. Scratch is taken where context->scratch is given, else
+ * allocated. */
+PROSPECT_API prospect_status prospect_aot_margins_cpu(const prospect_loss* loss,
+                                                      const prospect_pairs* pairs,
+                                                      prospect_row margin,
+                                                      const prospect_context* context,
+                                                      prospect_error* error);
+/* Writes which sequences meet each other (index, one element for each pair, of one type): given as
+ * `pairs->chosen` and `pairs->rejected`, they make of a loss of the margin TRL's aot_unpaired. */
+PROSPECT_API prospect_status prospect_aot_pairs_cpu(const prospect_pairs* pairs,
+                                                    prospect_row chosen, prospect_row rejected,
+                                                    const prospect_context* context,
+                                                    prospect_error* error);
+
 /* ---- KTO's reference point and class weights ---------------------------------------------------
  */
 
 typedef struct prospect_reference_point {
-  double z;   /* max(0, raw), nats */
+  double z;   /* max(0, raw), nats; of a running mean raw itself */
   double raw; /* before clamping */
 } prospect_reference_point;
 
@@ -134,6 +157,20 @@ PROSPECT_API prospect_status prospect_ema_add(prospect_ema* ema, prospect_observ
 PROSPECT_API prospect_status prospect_ema_point(const prospect_ema* ema,
                                                 prospect_reference_point* point,
                                                 prospect_error* error);
+
+/* BCO's point: the mean log-ratio of every example so far, of both classes, not clamped. Plain
+ * data: keep it in a checkpoint. Start with {0, 0}; add what prospect_mismatched_kl_cpu says of a
+ * batch's own rows before the batch is measured against the point. */
+typedef struct prospect_running_mean {
+  double sum; /* nats */
+  double count;
+} prospect_running_mean;
+PROSPECT_API prospect_status prospect_running_mean_add(prospect_running_mean* mean,
+                                                       prospect_observation observed,
+                                                       prospect_error* error);
+PROSPECT_API prospect_status prospect_running_mean_point(const prospect_running_mean* mean,
+                                                         prospect_reference_point* point,
+                                                         prospect_error* error);
 
 typedef int32_t prospect_weight_bound;
 enum {

@@ -118,6 +118,14 @@ void margin_row(const L& loss, bool given) {
   }
 }
 
+/// Completions that a loss regresses have targets, and no others.
+template <class R, class L>
+void target_row(const L& loss, bool given) {
+  if (given == reads_target<R>(loss)) return;
+  reject("target", given ? "is given, and this loss does not read it"
+                         : "is missing, and this loss regresses on it");
+}
+
 /// A point that R has a number for.
 template <class R>
 void finite_point(const reference_point& point) {

@@ -182,6 +182,15 @@ observation mismatched_kl(strided_span<const std::type_identity_t<S>> policy,
   return detail::observe<compute_t<S>>(policy, reference, tokens, on);
 }
 
+/// The log-ratios of a batch's own rows, of both classes together, which BCO's `running_point` is
+/// fed with. Rows with 0 tokens are skipped, those that are not finite left out and counted.
+/// @throws std::invalid_argument for rows that differ in size.
+template <executor E = thread_pool>
+observation observed_log_ratios(const unpaired_batch<>& in, E& on = thread_pool::shared()) {
+  if (in.policy.empty()) return {};
+  return mismatched_kl(in.policy, in.reference, in.tokens, on);
+}
+
 }  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v1::cpu
 PROSPECT_STRICT_END

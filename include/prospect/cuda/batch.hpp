@@ -34,11 +34,12 @@ class denominator {
   const double* count_ = nullptr;
 };
 
-/// KTO's point from observations on the device, clamped at 0 as `reference_point::from` does. The
-/// host cannot look at them: where they are not finite, the point is NaN, and so is every result
-/// that depends on it, which the metrics report.
+/// A point from observations on the device: their mean, clamped at 0 as `reference_point::from`
+/// does for KTO, or as it is for BCO. The host cannot look at them: where they are not finite, the
+/// point is NaN, and so is every result that depends on it, which the metrics report.
 struct observed_point {
   const sum_count* mismatched;
+  bool clamped = true;
 };
 
 /// KTO's point as the clamped mean log-ratio of the batch's own mismatched rows, in the same
@@ -66,7 +67,7 @@ PROSPECT_INLINE constexpr mismatched_batch<> any_rows(const mismatched_batch<S>&
 
 /// Where an unpaired batch's reference point comes from. A matter of run time, because every loss
 /// takes every point and its kernel need not be compiled four times.
-enum class point_kind { given, observed, mismatched, cross_class };
+enum class point_kind { given, observed, mean_observed, mismatched, cross_class };
 
 template <batch_storage S>
 struct point_source {
@@ -77,7 +78,8 @@ struct point_source {
 
   PROSPECT_INLINE point_source(const reference_point& point) : given{point} {}
   PROSPECT_INLINE point_source(const observed_point& point)
-      : kind{point_kind::observed}, observed{point.mismatched} {}
+      : kind{point.clamped ? point_kind::observed : point_kind::mean_observed},
+        observed{point.mismatched} {}
   PROSPECT_INLINE point_source(const mismatched_batch<S>& batch)
       : kind{point_kind::mismatched}, mismatched{batch} {}
   template <storage T>

@@ -53,6 +53,14 @@ static const char* reads_problem(const Loss& loss, bool references_given, bool t
   return nullptr;
 }
 
+/// Completions that a loss regresses have targets, and no others.
+template <class R, class Loss>
+static const char* target_problem(const Loss& loss, bool given) {
+  if (given == reads_target<R>(loss)) return nullptr;
+  return given ? "target is given, and this loss does not read it"
+               : "target is missing, and this loss regresses on it";
+}
+
 /// Of results per pair.
 static inline const char* results_problem(const paired_outputs<>& out, std::int64_t n) {
   return first_of(output_problem<"loss">(out.loss, n),
@@ -120,12 +128,13 @@ static const char* completions_problem(const Loss& loss, const unpaired_batch<>&
           loss_problem(loss, by), input_problem<"policy">(in.policy, n),
           option_problem<"reference">(in.reference, n), input_problem<"desirable">(in.desirable, n),
           option_problem<"tokens">(in.tokens, n), option_problem<"weight">(in.weight, n),
-          output_problem<"loss">(out.loss, n), output_problem<"d_policy">(out.d_policy, n),
-          output_problem<"reward">(out.reward, n))) {
+          option_problem<"target">(in.target, n), output_problem<"loss">(out.loss, n),
+          output_problem<"d_policy">(out.d_policy, n), output_problem<"reward">(out.reward, n))) {
     return why;
   }
   if (n == 0) return nullptr;
-  return reads_problem<R>(loss, !in.reference.empty(), !in.tokens.empty(), false);
+  return first_of(reads_problem<R>(loss, !in.reference.empty(), !in.tokens.empty(), false),
+                  target_problem<R>(loss, !in.target.empty()));
 }
 
 }  // namespace detail
@@ -198,6 +207,7 @@ static const char* problem(const detail::point_source<S>& point) {
     case detail::point_kind::given:
       return problem<R>(point.given);
     case detail::point_kind::observed:
+    case detail::point_kind::mean_observed:
       return problem<R>(observed_point{point.observed});
     case detail::point_kind::mismatched:
       return problem<R>(point.mismatched);

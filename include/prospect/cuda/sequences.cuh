@@ -119,8 +119,9 @@ static cudaError_t evaluate(const Loss& loss, const indexed_pairs& in, const ind
 /// Evaluates an unpaired loss on n completions against a reference point (nats), which is
 ///
 ///   reference_point    a value of the host's, refused if it is not finite;
-///   observed_point     the clamped mean of a (sum, count) on the device, after an all-reduce for
-///                      example; if that is not finite, all results that depend on it are NaN;
+///   observed_point     the mean of a (sum, count) on the device, after an all-reduce for example,
+///                      clamped for KTO, as it is for BCO; if that is not finite, all results that
+///                      depend on it are NaN;
 ///   mismatched_batch   the clamped mean of the batch's own mismatched rows, in the same launch;
 ///   cross_class        SimpleKTO's: the other class's clamped mean, through which the gradient
 ///                      passes (see cpu::evaluate), in the same launch.

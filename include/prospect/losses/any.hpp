@@ -118,6 +118,10 @@ bool reads_margin(const any_loss<L...>& loss) {
   return loss.visit([](const auto& one) { return reads_margin<R>(one); });
 }
 template <class R, class... L>
+bool reads_target(const any_loss<L...>& loss) {
+  return loss.visit([](const auto& one) { return reads_target<R>(one); });
+}
+template <class R, class... L>
 bool reads_reference_point(const any_loss<L...>& loss) {
   return loss.visit([](const auto& one) { return reads_reference_point<R>(one); });
 }

@@ -27,6 +27,13 @@ concept unpaired_loss =
       { loss(sample) } -> std::convertible_to<dual<R, 2>>;
     };
 
+/// `loss(estimate)` is the loss of one value estimate.
+template <class L, class R = float>
+concept value_loss =
+    loss_value<L> && requires(const L& loss, const value_estimate<dual<R, 1>>& sample) {
+      { loss(sample) } -> std::convertible_to<dual<R, 1>>;
+    };
+
 /// A loss that promises, by `static constexpr bool branch_free = true`, to choose with `select`,
 /// `pick` and the primitives and never to branch on what it is given. The CPU then hands it several
 /// examples at once. Without the promise it is given one after the other: slower, and as accurate.
@@ -55,13 +62,16 @@ PROSPECT_INLINE constexpr const char* problem(const L& loss) {
   }
 }
 
-/// The factor between a log-ratio and an implicit reward: `beta`, IPO's `tau`, or 1.
+/// The factor between a log-ratio and an implicit reward: `beta`, IPO's `tau`, A*PO's `beta2`,
+/// or 1.
 template <class L>
 PROSPECT_HD constexpr double reward_scale(const L& loss) {
   if constexpr (requires { loss.beta; }) {
     return static_cast<double>(loss.beta);
   } else if constexpr (requires { loss.tau; }) {
     return static_cast<double>(loss.tau);
+  } else if constexpr (requires { loss.beta2; }) {
+    return static_cast<double>(loss.beta2);
   } else {
     return 1.0;
   }

@@ -23,6 +23,13 @@ struct unpaired_value {
   R d_z;
 };
 
+/// The loss of one value estimate and its derivative in the value.
+template <class R>
+struct value_gradient {
+  R loss;
+  R d_value;
+};
+
 namespace detail {
 
 template <int K, class R>
@@ -48,8 +55,20 @@ template <number R, unpaired_loss<R> L>
 PROSPECT_HD constexpr unpaired_value<R> differentiate(const L& loss, const unpaired<R>& sample) {
   const dual<R, 2> result = loss(unpaired<dual<R, 2>>{.answer = detail::variable<0>(sample.answer),
                                                       .z = dual<R, 2>::variable(sample.z, 1),
-                                                      .desirable = sample.desirable});
+                                                      .desirable = sample.desirable,
+                                                      .target = sample.target});
   return {.loss = result.value, .d_policy = result.partial[0], .d_z = result.partial[1]};
+}
+
+/// The loss of `sample` and its derivative. Old values and returns carry no gradient.
+template <number R, value_loss<R> L>
+PROSPECT_HD constexpr value_gradient<R> differentiate(const L& loss,
+                                                      const value_estimate<R>& sample) {
+  const dual<R, 1> result =
+      loss(value_estimate<dual<R, 1>>{.value = dual<R, 1>::variable(sample.value, 0),
+                                      .old_value = sample.old_value,
+                                      .returns = sample.returns});
+  return {.loss = result.value, .d_value = result.partial[0]};
 }
 
 }  // namespace prospect::inline v1

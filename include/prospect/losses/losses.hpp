@@ -25,6 +25,7 @@
 #include <prospect/losses/paired/simpo.hpp>
 #include <prospect/losses/paired/slic.hpp>
 #include <prospect/losses/paired/sppo_hard.hpp>
+#include <prospect/losses/unpaired/a2po.hpp>
 #include <prospect/losses/unpaired/bco.hpp>
 #include <prospect/losses/unpaired/kto.hpp>
 #include <prospect/losses/unpaired/kto_logsigmoid.hpp>

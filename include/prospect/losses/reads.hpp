@@ -94,6 +94,18 @@ bool reads_margin(const L& loss) {
   return false;
 }
 
+/// Whether an unpaired loss depends on the target.
+template <class R, class L>
+bool reads_target(const L& loss) {
+  for (const R ratio : {R(0.5), R(-30), R(30)}) {
+    const completion<R> answer{.policy = R(-2), .ratio = ratio, .tokens = R(2)};
+    if (detail::tells_apart(loss, unpaired<R>{.answer = answer},
+                            {.answer = answer, .target = R(5)}))
+      return true;
+  }
+  return false;
+}
+
 /// Whether an unpaired loss depends on the reference point.
 template <class R, class L>
 bool reads_reference_point(const L& loss) {

@@ -47,12 +47,14 @@ struct pair {
   }
 };
 
-/// One completion with binary feedback, and the reference point z it is measured against (nats).
+/// One completion with binary feedback, the reference point z it is measured against (nats), and a
+/// number of its own, for losses that regress on one.
 template <class T>
 struct unpaired {
   completion<T> answer{};
   T z{};
   flag_of<scalar_of_t<T>> desirable{};
+  scalar_of_t<T> target{};
 
   PROSPECT_HD constexpr T log_ratio() const noexcept { return answer.log_ratio(); }
   /// One of two constants, by class.
@@ -62,6 +64,15 @@ struct unpaired {
   }
   /// +1 for a desirable completion, -1 for an undesirable one.
   PROSPECT_HD constexpr scalar_of_t<T> sign() const noexcept { return pick(1, -1); }
+};
+
+/// What a value head says of one token, what it said when the completion was sampled, and the
+/// return that came of it.
+template <class T>
+struct value_estimate {
+  T value{};
+  scalar_of_t<T> old_value{};
+  scalar_of_t<T> returns{};
 };
 
 }  // namespace prospect::inline v1

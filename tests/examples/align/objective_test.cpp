@@ -131,6 +131,7 @@ TEST_CASE("only a loss with a reference point asks for mismatched rows") {
   CHECK_FALSE(preference_objective({.loss = "kto", .reference_point = "zero"}).mismatched);
   CHECK_FALSE(preference_objective({.loss = "kto", .reference_point = "constant:-0.5"}).mismatched);
   CHECK_FALSE(preference_objective({.loss = "kto_zero"}).mismatched);
+  CHECK_FALSE(preference_objective({.loss = "bco"}).mismatched);  // its own rows' mean
   CHECK_FALSE(preference_objective({.loss = "dpo"}).mismatched);
   CHECK(preference_objective({.loss = "simple_kto"}).balanced);
   CHECK(preference_objective({.loss = "kto", .reference_point = "cross_class"}).balanced);
@@ -176,6 +177,10 @@ TEST_CASE("reference points remember what they should") {
   CHECK(z_after("kl", 2) == 7);  // mean of 5 and 9
   CHECK(z_after("pooled", 2) == 5);
   CHECK_THAT(z_after("ema:0.5", 2), WithinRel((0.25 * 3 + 0.5 * 7) / 0.75, 1e-12));
+  batch.policy = {-2, -4};  // log-ratios -1 and -2
+  CHECK(z_after("running", 1) == -1.5);
+  CHECK(z_after("running", 3) == -1.5);
+  batch.policy = batch.reference;
   CHECK(z_after("zero", 2) == 0);
   CHECK(z_after("constant:-0.5", 2) == -0.5);
 }

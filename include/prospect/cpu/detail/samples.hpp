@@ -118,18 +118,22 @@ paired_value<several<R>> values_of(const Loss& loss, const completions<R>& chose
 /// The same of several completions.
 template <std::floating_point R, class Loss>
 unpaired_value<several<R>> values_of(const Loss& loss, const completions<R>& answer, several<R> z,
-                                     flag_of<several<R>> desirable, flag_of<several<R>> counted) {
+                                     flag_of<several<R>> desirable, several<R> target,
+                                     flag_of<several<R>> counted) {
   if constexpr (lanewise<Loss, R>) {
     return differentiate(
         loss, unpaired<several<R>>{.answer = {answer.policy, answer.ratio, answer.tokens},
                                    .z = z,
-                                   .desirable = desirable});
+                                   .desirable = desirable,
+                                   .target = target});
   } else {
     unpaired_value<several<R>> values{};
     for (int k = 0; k < lanes<R>; ++k) {
       if (!counted[k]) continue;
-      const auto value = differentiate(
-          loss, unpaired<R>{.answer = answer.lane(k), .z = z.lane[k], .desirable = desirable[k]});
+      const auto value = differentiate(loss, unpaired<R>{.answer = answer.lane(k),
+                                                         .z = z.lane[k],
+                                                         .desirable = desirable[k],
+                                                         .target = target.lane[k]});
       values.loss.lane[k] = value.loss;
       values.d_policy.lane[k] = value.d_policy;
       values.d_z.lane[k] = value.d_z;

@@ -185,6 +185,7 @@ double check_completions(const unpaired_batch<>& in, E& on) {
   optional_row("reference", in.reference, n);
   require_row("desirable", in.desirable, n);
   optional_row("weight", in.weight, n);
+  optional_row("target", in.target, n);
   return count_rows({{"tokens", in.tokens, n}}, n, on);
 }
 
@@ -202,6 +203,7 @@ double check_unpaired(const Loss& loss, const unpaired_batch<>& in, const unpair
   if (n == 0) return 0;
   reference_rows<R>(loss, {{"reference", !in.reference.empty()}});
   tokens_rows<R>(loss, {{"tokens", !in.tokens.empty()}});
+  target_row<R>(loss, !in.target.empty());
   return n_counted;
 }
 

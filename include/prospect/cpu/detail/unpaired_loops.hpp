@@ -13,29 +13,32 @@ template <std::floating_point R>
 struct answers_at {
   completions_at<R> answer;
   const std::uint8_t* desirable;
-  const R* weight;
+  const R* weight;  ///< null where none is given
+  const R* target;  ///< likewise
   results_at<R> loss, d_policy;
   R* reward;
 
   bool counted(std::int64_t i) const { return answer.tokens[i] > 0; }
   bool finite(std::int64_t i) const {
-    return answer.finite(i) && (weight == nullptr || prospect::detail::is_finite(weight[i])) &&
-           loss.finite(i) && d_policy.finite(i);
+    using prospect::detail::is_finite;
+    return answer.finite(i) && (weight == nullptr || is_finite(weight[i])) &&
+           (target == nullptr || is_finite(target[i])) && loss.finite(i) && d_policy.finite(i);
   }
 };
 
-/// What differentiates a block of completions, with and without weights.
+/// What differentiates a block of completions that have no weights and no targets, and of such as
+/// may.
 template <std::floating_point R>
 struct answer_blocks {
   using block = bool (*)(const void* loss, const answers_at<R>& rows, int n, times<R> factor,
                          times<R> reward, double scale, class_terms desirable,
                          class_terms undesirable, tally<unpaired_sum::size>& sums);
-  block without_weights, with_weights;
+  block plain, with_options;
 };
 
 /// A block's results, added to `sums`, and whether all is finite: as for pairs, compiled for each
 /// loss, and with the rows that may be missing asked for before the loop.
-template <bool with_weights, std::floating_point R, class Loss>
+template <bool with_options, std::floating_point R, class Loss>
 [[gnu::flatten]] bool differentiate_block(const void* of, const answers_at<R>& block, int n,
                                           times<R> factor, times<R> reward, double scale,
                                           class_terms desirable, class_terms undesirable,
@@ -59,8 +62,13 @@ template <bool with_weights, std::floating_point R, class Loss>
       return select(up, several<R>(of_desirable), several<R>(of_undesirable));
     };
     const completions<R> answer = rows.answer.several_of(i, counted);
-    auto v = values_of<R>(loss, answer, by_class(desirable.z, undesirable.z), up, counted);
-    if constexpr (with_weights) {
+    several<R> target;
+    if (with_options && rows.target != nullptr) {
+      target = kept(load_several(rows.target + i));
+      probe.look_at(target);
+    }
+    auto v = values_of<R>(loss, answer, by_class(desirable.z, undesirable.z), up, target, counted);
+    if (with_options && rows.weight != nullptr) {
       const several<R> weight = load_several(rows.weight + i);
       v.loss = weighted(weight, v.loss);
       v.d_policy = weighted(weight, v.d_policy);
@@ -95,6 +103,7 @@ tally<unpaired_sum::size> unpaired_results(const answer_blocks<R>& blocks, const
   completion_rows<R> answer{in.policy, in.reference, in.tokens};
   element_reader<std::uint8_t> thumbs{in.desirable};
   row_reader<R> weight{in.weight};
+  row_reader<R> target{in.target};
   row_writer<R> losses{out.loss};
   row_writer<R> d_policy{out.d_policy};
   row_writer<R> reward{out.reward};
@@ -104,11 +113,12 @@ tally<unpaired_sum::size> unpaired_results(const answer_blocks<R>& blocks, const
     const answers_at<R> rows{.answer = answer.read(at),
                              .desirable = thumbs.read(at),
                              .weight = weight.read(at),
+                             .target = target.read(at),
                              .loss = {losses.begin(at), losses.limit()},
                              .d_policy = {d_policy.begin(at), d_policy.limit()},
                              .reward = reward.begin(at)};
-    const auto differentiate =
-        rows.weight == nullptr ? blocks.without_weights : blocks.with_weights;
+    const bool plain = rows.weight == nullptr && rows.target == nullptr;
+    const auto differentiate = plain ? blocks.plain : blocks.with_options;
     bool finite = differentiate(loss, rows, whole_vectors(at), by_factor, by_scale, scale,
                                 desirable, undesirable, seen);
     finite &= losses.write(at);
@@ -125,8 +135,8 @@ tally<unpaired_sum::size> unpaired_results_of(const Loss& loss, const unpaired_b
                                               const class_terms& desirable,
                                               const class_terms& undesirable, range piece) {
   return of_itself(loss, [&]<class One>(const One& one) {
-    return unpaired_results<R>({.without_weights = differentiate_block<false, R, One>,
-                                .with_weights = differentiate_block<true, R, One>},
+    return unpaired_results<R>({.plain = differentiate_block<false, R, One>,
+                                .with_options = differentiate_block<true, R, One>},
                                &one, reward_scale(one), in, out, factor, desirable, undesirable,
                                piece);
   });
@@ -186,10 +196,14 @@ template <std::floating_point R, class Loss>
                                                           double z_desirable, double z_undesirable,
                                                           range piece) {
   row_reader<R> weights{in.weight};
+  row_reader<R> targets{in.target};
   return by_class<R, false>(in, piece, [&](range at) {
-    return [&, weight = weights.read(at)](int i, const auto& c, auto counted, auto up) {
+    return [&, weight = weights.read(at), aim = targets.read(at)](int i, const auto& c,
+                                                                  auto counted, auto up) {
       const several<R> z = select(up, several<R>(z_desirable), several<R>(z_undesirable));
-      const several<R> slope = values_of<R>(loss, c, z, up, counted).d_z;
+      several<R> target;
+      if (aim != nullptr) target = select(counted, load_several(aim + i), several<R>(0));
+      const several<R> slope = values_of<R>(loss, c, z, up, target, counted).d_z;
       return weight == nullptr ? slope : weighted(load_several(weight + i), slope);
     };
   });

@@ -8,11 +8,13 @@
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cuda::detail {
 
-/// The clamped mean of what was observed. One that is not finite spoils what depends on it, because
-/// nobody could refuse it: clamping would make a 0 of -inf, and many a loss a number of +inf.
+/// The mean of what was observed, clamped or as it is. One that is not finite spoils what depends
+/// on it, because nobody could refuse it: clamping would make a 0 of -inf, and many a loss a number
+/// of +inf.
 template <class R>
-__device__ reference_point point_from(const sum_count& seen) {
-  const reference_point point = reference_point::from(seen);
+__device__ reference_point point_from(const sum_count& seen, bool clamped = true) {
+  reference_point point = reference_point::from(seen);
+  if (!clamped) point.z = point.raw;
   const bool fine = is_finite(seen.sum) && is_finite(seen.count) && !(seen.count < 0) &&
                     is_finite(static_cast<R>(point.z));
   return fine ? point : reference_point{.z = no_number<double>, .raw = no_number<double>};
@@ -47,6 +49,7 @@ struct unpaired_job {
     bool counted = false;
     bool desirable = false;
     R weight = 1;
+    R target = 0;
     completion<R> value;
     bool observed = false;  ///< a mismatched row, and its log-ratio
     R observed_ratio = 0;
@@ -81,8 +84,9 @@ struct unpaired_job {
     const double n =
         in.tokens.empty() ? static_cast<double>(in.policy.size()) : seen.sum[all_counted];
     terms t{.factor = by.factor(n), .up = {point.given, 0}, .down = {point.given, 0}};
-    if (point.kind == point_kind::observed) {
-      t.up.against = t.down.against = point_from<R>(*point.observed);
+    if (point.kind == point_kind::observed || point.kind == point_kind::mean_observed) {
+      t.up.against = t.down.against =
+          point_from<R>(*point.observed, point.kind == point_kind::observed);
     } else if (point.kind == point_kind::mismatched) {
       t.up.against = t.down.against =
           point_from<R>({.sum = seen.sum[mismatched_ratio], .count = seen.sum[mismatched_count]});
@@ -112,6 +116,7 @@ struct unpaired_job {
         s.desirable = read(&in.desirable[i]) != 0;
         s.value = read_completion<R>(in.policy, in.reference, i, tokens);
         s.weight = read_or(in.weight, i, R(1));
+        s.target = read_or(in.target, i, R(0));
       }
     }
     if (pass == observe && i < point.mismatched.policy.size()) {
@@ -150,9 +155,12 @@ struct unpaired_job {
       // Chosen number by number: a choice between the two structs would put them into memory.
       const double z = s.desirable ? t.up.against.z : t.down.against.z;
       const double attached = s.desirable ? t.up.attached : t.down.attached;
-      auto value = differentiate(
-          loss, unpaired<R>{.answer = s.value, .z = static_cast<R>(z), .desirable = s.desirable});
+      auto value = differentiate(loss, unpaired<R>{.answer = s.value,
+                                                   .z = static_cast<R>(z),
+                                                   .desirable = s.desirable,
+                                                   .target = s.target});
       probe.look_at(s.value);
+      probe.look_at(s.target);
       if (!in.weight.empty()) {
         probe.look_at(s.weight);
         value = {weighted(s.weight, value.loss), weighted(s.weight, value.d_policy),
