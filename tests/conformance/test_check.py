@@ -29,11 +29,13 @@ def expect(fine, what):
         sys.exit(f"wrong: {what}")
 
 
-def numbers(row):
-    """A row of the vectors, as a project answers it."""
-    if isinstance(row, list):
-        return [numbers(x) for x in row]
-    return None if row is None else float(row)
+def numbers(x):
+    """What stands in the vectors, as a project answers it."""
+    if isinstance(x, dict):
+        return {key: numbers(y) for key, y in x.items()}
+    if isinstance(x, list):
+        return [numbers(y) for y in x]
+    return None if x is None else float(x)
 
 
 def main():
@@ -83,11 +85,6 @@ def main():
                 caught.add(wrong_name)
     # Batches: the vectors themselves, one digit of one gradient, and a number that is missing.
     cases = json.loads((HERE / "vectors" / "batch.json").read_text())["cases"]
-
-    def numbers(x):
-        if isinstance(x, dict):
-            return {key: numbers(y) for key, y in x.items()}
-        return [numbers(y) for y in x] if isinstance(x, list) else float(x)
 
     right = {case["name"]: numbers(case["expected"]) for case in cases}
     status, text = check({"type": "fp64", "cases": right})
