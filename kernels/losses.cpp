@@ -21,6 +21,27 @@ std::size_t parameter_index(const Loss& loss, const char* name) {
            std::string{loss.name} + " has no parameter \"" + name + "\"; it has " + known);
 }
 
+prospect::score_transform score_named(std::string_view name, double alpha) {
+  if (name == "reverse_kl") return prospect::reverse_kl;
+  if (name == "forward_kl") return prospect::forward_kl;
+  if (name == "js_divergence") return prospect::js_divergence;
+  if (name == "alpha_divergence") return prospect::alpha_divergence(alpha);
+  pk::fail(PROSPECT_UNKNOWN_NAME, "there is no score \"" + std::string{name} +
+                                      "\"; there are reverse_kl, forward_kl, js_divergence, "
+                                      "alpha_divergence");
+}
+
+/// The losses that take scores, in words.
+std::string score_takers() {
+  std::string known;
+  prospect::for_each_loss([&]<class L>(const L& loss) {
+    if constexpr (prospect::score_taking_loss<L>) {
+      known.append(known.empty() ? "" : ", ").append(loss.name);
+    }
+  });
+  return known;
+}
+
 }  // namespace
 
 uint32_t prospect_version(void) {
@@ -71,7 +92,11 @@ prospect_status prospect_loss_init(prospect_loss* loss, const char* name, prospe
     prospect::for_each_loss([&](const auto& candidate) {
       if (candidate.name == name) {
         found = true;
-        pk::loss_content content{.tag = pk::loss_content::this_version, .id = index, .value = {}};
+        pk::loss_content content{.tag = pk::loss_content::this_version,
+                                 .id = index,
+                                 .alpha = prospect::reverse_kl.alpha,
+                                 .jensen_shannon = prospect::reverse_kl.jensen_shannon,
+                                 .value = {}};
         std::size_t i = 0;
         for (const auto& p : candidate.parameters) content.value[i++] = candidate.*p.member;
         std::memcpy(loss, &content, sizeof content);
@@ -130,6 +155,28 @@ prospect_status prospect_loss_get(const prospect_loss* loss, const char* paramet
     pk::require(value, "value");
     pk::with_loss(loss, [&](const auto& l) {
       *value = l.*l.parameters[parameter_index(l, parameter)].member;
+    });
+  });
+}
+
+prospect_status prospect_loss_set_score(prospect_loss* loss, const char* score, double alpha,
+                                        prospect_error* error) {
+  return pk::guard(error, [&] {
+    pk::require(score, "score");
+    pk::with_loss(loss, [&]<class L>(const L& l) {
+      const prospect::score_transform transform = score_named(score, alpha);
+      if (const char* why = transform.problem()) pk::fail(PROSPECT_INVALID_ARGUMENT, why);
+      if (!prospect::score_taking_loss<L> && !transform.is_identity()) {
+        pk::fail(PROSPECT_UNSUPPORTED, std::string{"score: "} + std::string{l.name} +
+                                           " is no function of a difference of log-ratios; scores "
+                                           "are taken by " +
+                                           score_takers());
+      }
+      pk::loss_content content;
+      std::memcpy(&content, loss, sizeof content);
+      content.alpha = transform.alpha;
+      content.jensen_shannon = transform.jensen_shannon;
+      std::memcpy(loss, &content, sizeof content);
     });
   });
 }

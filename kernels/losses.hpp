@@ -6,6 +6,7 @@
 #include <prospect/losses/any.hpp>
 
 #include <cstring>
+#include <utility>
 
 namespace prospect::kernels {
 
@@ -18,7 +19,9 @@ struct loss_content {
 
   std::uint64_t tag;
   std::int64_t id;
-  double value[sizeof(prospect_loss) / sizeof(double) - 2];
+  double alpha;  ///< of its score_transform
+  std::int64_t jensen_shannon;
+  double value[sizeof(prospect_loss) / sizeof(double) - 4];
 };
 static_assert(sizeof(loss_content) == sizeof(prospect_loss));
 
@@ -51,12 +54,21 @@ void with_loss(const prospect_loss* pointer, Visitor&& visit) {
   if (!found) fail(PROSPECT_INVALID_ARGUMENT, "loss was not made by prospect_loss_init");
 }
 
+/// The scores that a loss of `with_loss` is one of.
+inline score_transform score_of(const prospect_loss& loss) {
+  loss_content content;
+  std::memcpy(&content, &loss, sizeof content);
+  return {.alpha = content.alpha, .jensen_shannon = content.jensen_shannon != 0};
+}
+
 /// Calls `visit(loss)` with the caller's loss as any of its kind, one type for each kind.
 template <class Visitor>
 void with_any_loss(const prospect_loss* pointer, Visitor&& visit) {
   with_loss(pointer, [&]<class L>(const L& loss) {
     if constexpr (paired_loss<L>) {
-      visit(any_paired{loss});
+      any_paired any{loss};
+      any.score = score_of(*pointer);
+      visit(std::as_const(any));
     } else {
       visit(any_unpaired{loss});
     }

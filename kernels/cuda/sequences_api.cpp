@@ -120,7 +120,7 @@ cudaError_t launch(const prospect::any_paired& loss, const prospect::paired_batc
     return pk::sequence_launchers<S>::pairs(loss.as<prospect::dpo>(), as<S>(in), as<S>(out), by,
                                             metrics, space, stream);
   };
-  if (loss.is<prospect::dpo>()) {
+  if (loss.is<prospect::dpo>() && loss.score.is_identity()) {
     if (made_of<float>(in, out)) return of(float{});
     if (made_of<double>(in, out)) return of(double{});
   }

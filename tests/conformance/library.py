@@ -111,12 +111,16 @@ class Library:
         if status != 0:
             raise ValueError(error.message.decode())
 
-    def loss(self, name, parameters):
+    def loss(self, name, parameters, score=None):
+        """`score` is the name of a divergence and its alpha."""
         loss, error = Loss(), Error()
         self.check(self.api.prospect_loss_init(c.byref(loss), name.encode(), c.byref(error)), error)
         for parameter, value in parameters.items():
             self.check(self.api.prospect_loss_set(c.byref(loss), parameter.encode(),
                                                   c.c_double(value), c.byref(error)), error)
+        if score:
+            self.check(self.api.prospect_loss_set_score(c.byref(loss), score[0].encode(),
+                                                        c.c_double(score[1]), c.byref(error)), error)
         return loss
 
     def row(self, values, dtype, element):
@@ -211,11 +215,11 @@ class Library:
     def counts(self, columns):
         return {name: (I32, c.c_int32, values) for name, values in columns.items()}
 
-    def pairs(self, name, parameters, reals, counts):
+    def pairs(self, name, parameters, reals, counts, score=None):
         """(loss, dL/dchosen, dL/drejected) for each pair; neither summed nor averaged."""
         n = len(reals["policy_chosen"])
-        return list(zip(*self.call(self.api.prospect_pairs_cpu, self.loss(name, parameters),
-                                   Pairs(normaliser=SUM),
+        return list(zip(*self.call(self.api.prospect_pairs_cpu,
+                                   self.loss(name, parameters, score), Pairs(normaliser=SUM),
                                    {**self.reals(reals), **self.counts(counts)},
                                    ["loss", "d_policy_chosen", "d_policy_rejected"], n)))
 

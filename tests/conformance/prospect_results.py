@@ -129,7 +129,22 @@ def token_examples(library, loss, mapping, given, examples):
     return list(zip(losses, batch.spread(by, list(d))))
 
 
-UNSUPPORTED = {"f_divergence", "loss_type", "tpo_alpha", "alpha_nll", "input_scale", "udm"}
+DIVERGENCE = {"alpha": "alpha_divergence"}
+# No difference of scores alone, or of scores without their constants, or with another bound than ours.
+RAW = {"apo_down"}
+
+
+def score(given):
+    name = given.get("f_divergence")
+    return name and (DIVERGENCE.get(name, name), given.get("alpha", 1.0))
+
+
+def odd_score(loss, given):
+    return "f_divergence" in given and (loss in RAW or not given.get("constant_kept", True) or
+                                        "exponent_cap" in given)
+
+
+UNSUPPORTED = {"loss_type", "tpo_alpha", "alpha_nll", "input_scale", "udm"}
 
 
 def paired(library, vectors):
@@ -147,6 +162,8 @@ def paired(library, vectors):
         if not found or UNSUPPORTED & given.keys() or given.get("cpo_alpha"):
             continue
         loss, mapping = found
+        if odd_score(loss, given):
+            continue
         if case["inputs"] == "pairs":
             reals = {"policy_chosen": pairs["pol_w"], "policy_rejected": pairs["pol_l"],
                      "reference_chosen": pairs["ref_w"], "reference_rejected": pairs["ref_l"]}
@@ -161,7 +178,8 @@ def paired(library, vectors):
             counts = {}
         else:
             continue
-        results[case["name"]] = library.pairs(loss, parameters(mapping, given), reals, counts)
+        results[case["name"]] = library.pairs(loss, parameters(mapping, given), reals, counts,
+                                              score(given))
     return results
 
 

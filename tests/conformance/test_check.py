@@ -5,6 +5,7 @@ unanswered.
 """
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -65,6 +66,15 @@ def main():
         # A row too few, a case that nobody knows, and no answer at all.
         for cases in ({name: right[name][:-1]}, {"no_such_loss": []}, {}):
             expect(check({"type": "fp64", "cases": cases})[0] == 1, f"{list(cases)} passes")
+
+        # A loss that fp64 cannot hold: held or infinite, but not anything.
+        if file == "paired":
+            far = "sigmoid_forward_kl"
+            at = next(i for i, row in enumerate(right[far]) if row[0] == math.inf)
+            for row, fine in (([1e305, 0, 0], True), ([1e200, 0, 0], False), ([math.nan, 0, 0], False),
+                              ([-math.inf, 0, 0], False), ([math.inf, math.nan, 0], False)):
+                held = [*right[far][:at], row, *right[far][at + 1:]]
+                expect((check({"type": "fp64", "cases": {far: held}})[0] == 0) == fine, f"{row}")
 
         for stem, formulas in table.items():
             for wrong_name, formula in formulas:

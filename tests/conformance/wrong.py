@@ -13,6 +13,10 @@ def exp(x):
     return math.exp(x) if x < 709.7 else math.inf
 
 
+def square(x):
+    return x * x  # x**2 raises where this overflows
+
+
 def softplus(x):
     return max(x, 0) + math.log1p(math.exp(-abs(x)))
 
@@ -30,6 +34,19 @@ def naive_log_odds(p):
     return p - (math.log1p(-math.exp(p)) if p < 0 and math.exp(p) < 1 else -math.inf)
 
 
+def without_constant(u, f_divergence=None, alpha=1.0, **_):
+    """f'(e^u) as it was often written: differences of sums do not notice."""
+    if f_divergence == "js_divergence":
+        return -softplus(-u)
+    c = -1.0 if f_divergence == "forward_kl" else alpha - 1
+    return exp(c * u) / c if c else u
+
+
+def mean_without_constant(p, **params):
+    return without_constant(p.u_w, **params) / p.n_w - without_constant(p.u_l, **params) / p.n_l
+
+
+NO_CONSTANT = "an f-divergence without its constant, divided by lengths"
 # stem of the case: [(name, loss of one pair)]
 PAIRED = {
     "ipo": [
@@ -41,6 +58,7 @@ PAIRED = {
          lambda p, beta, **_: (p.d - 1 / (2 * beta))**2),
         ("IPO over means where sums are asked for",
          lambda p, beta, **_: (p.mean_d - 1 / (2 * beta))**2),
+        (NO_CONSTANT, lambda p, beta, **f: square(mean_without_constant(p, **f) - 1 / (2 * beta))),
     ],
     "sigmoid": [
         ("log1p(exp(-m)) overflow", lambda p, beta, **_: math.log1p(exp(-beta * p.d))),
@@ -49,13 +67,14 @@ PAIRED = {
     ],
     "sigmoid_norm": [
         ("sum log-ratios in a loss of means", lambda p, beta, **_: softplus(-beta * p.d)),
+        (NO_CONSTANT, lambda p, beta, **f: softplus(-beta * mean_without_constant(p, **f))),
     ],
     "cdpo": [("label smoothing is ignored", lambda p, beta, **_: softplus(-beta * p.d))],
     "robust": [("conservative DPO for robust DPO",
-                lambda p, beta, label_smoothing: softplus(-beta * p.d) +
+                lambda p, beta, label_smoothing, **_: softplus(-beta * p.d) +
                 label_smoothing * beta * p.d)],
     "discopop": [("exp(-m) times sigmoid(m / tau), which is no number far out",
-                  lambda p, beta, discopop_tau: softplus(-beta * p.d) *
+                  lambda p, beta, discopop_tau, **_: softplus(-beta * p.d) *
                   (1 - sigmoid(beta * p.d / discopop_tau)) +
                   exp(-beta * p.d) * sigmoid(beta * p.d / discopop_tau))],
     "orpo": [("log1p(-exp(p)), which is infinite at p = 0",

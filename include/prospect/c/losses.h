@@ -38,6 +38,23 @@ PROSPECT_API prospect_status prospect_loss_set(prospect_loss* loss, const char* 
 PROSPECT_API prospect_status prospect_loss_get(const prospect_loss* loss, const char* parameter,
                                                double* value, prospect_error* error);
 
+/* Makes the loss one of scores: s(u) for every log-ratio u, s(u) = f'(e^u) of the divergence that
+ * holds the policy to its reference (f-DPO, arXiv:2309.16240), with the constant that makes s(0) 0.
+ *
+ *   "reverse_kl"        u                                    what every loss begins with
+ *   "forward_kl"        1 - exp(-u)
+ *   "js_divergence"     log 2 - log(1 + exp(-u))
+ *   "alpha_divergence"  (exp((alpha-1) u) - 1) / (alpha-1)   reverse KL at alpha 1, forward at 0
+ *
+ * Scores are of sums; ipo and sigmoid_norm divide them by tokens. `alpha` (-1e30 to 1e30) is read for
+ * alpha_divergence alone. Rewards and metrics stay those of the log-ratios. PROSPECT_UNSUPPORTED for
+ * a loss that is no function of a difference of log-ratios; the message names those that are.
+ *
+ * Where (alpha-1) u is far out: in fp32 it is held at 80, with slope 0 beyond, so that no pair makes
+ * a step infinite; in fp64 what is too large is infinite, with the right sign. Never NaN. */
+PROSPECT_API prospect_status prospect_loss_set_score(prospect_loss* loss, const char* score,
+                                                     double alpha, prospect_error* error);
+
 /* ---- Metrics --------------------------------------------------------------------------------- */
 
 /* A sum and the number of its terms: all-reduce both, then divide. count 0 = absent, not 0. */

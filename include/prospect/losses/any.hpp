@@ -3,6 +3,7 @@
 #pragma once
 
 #include <prospect/losses/losses.hpp>
+#include <prospect/losses/parts/scores.hpp>
 #include <prospect/losses/reads.hpp>
 
 #include <algorithm>
@@ -30,6 +31,7 @@ struct any_loss {
   std::int32_t which = 0;  ///< position among L...
   double beta = 1;         ///< reward_scale of the loss
   double parameter[most_parameters] = {};
+  score_transform score{};  ///< other than the log-ratio only where the loss takes scores
 
   any_loss() = default;
   template <class One>
@@ -59,25 +61,73 @@ struct any_loss {
     return result;
   }
 
+  /// The same with the loss as one of scores, where it is one.
+  template <class Visitor>
+  auto visit_scored(const Visitor& visitor) const {
+    if (score.is_identity()) return visit(visitor);
+    decltype(visitor(first{})) result{};
+    const auto try_one = [&]<class One>(One* /*which*/) {
+      if constexpr (score_taking_loss<One>) {
+        if (is<One>()) result = visitor(scored<One>{.loss = as<One>(), .score = score});
+      }
+    };
+    (try_one(static_cast<L*>(nullptr)), ...);
+    return result;
+  }
+
   /// Not by way of `visit`, whose visitors are the host's: nvcc would have them on the device.
   template <class Sample>
     requires(... && detail::loss_of<L, Sample>)
   PROSPECT_HD auto operator()(const Sample& sample) const {
-    decltype(first{}(sample)) result{};
-    std::int32_t i = 0;
-    (void)(... || (which == i++ && (result = as<L>()(sample), true)));
-    return result;
+    if constexpr ((... || score_taking_loss<L>)) {
+      // One switch for both, since a device would have it twice.
+      using gap_of = decltype(score.gap(sample, false));
+      using T = decltype(sample.chosen.ratio);
+      const bool plain = score.is_identity();
+      const gap_of gap = plain ? gap_of{} : score.gap(sample, of_means());
+      const auto result = itself(plain ? sample : gap.template as_pair<T>(sample.margin));
+      return plain ? result : gap.outward(result, sample);
+    } else {
+      return itself(sample);
+    }
   }
 
   std::string_view name() const {
     return visit([](const auto& loss) { return loss.name; });
   }
   const char* problem() const {
-    return visit([](const auto& loss) { return loss.problem(); });
+    return visit([this]<class One>(const One& loss) -> const char* {
+      if (score.is_identity()) return loss.problem();
+      if constexpr (score_taking_loss<One>) {
+        return scored<One>{.loss = loss, .score = score}.problem();
+      } else {
+        return "score: this loss is no function of a difference of log-ratios, and takes none";
+      }
+    });
   }
 
  private:
   using first = std::tuple_element_t<0, std::tuple<L...>>;
+
+  template <class Sample>
+  PROSPECT_HD auto itself(const Sample& sample) const {
+    decltype(first{}(sample)) result{};
+    std::int32_t i = 0;
+    (void)(... || (which == i++ && (result = as<L>()(sample), true)));
+    return result;
+  }
+  PROSPECT_HD bool of_means() const {
+    std::int32_t i = 0;
+    return (... || (which == i++ && takes_means<L>()));
+  }
+  template <class One>
+  PROSPECT_HD static constexpr bool takes_means() {
+    if constexpr (score_taking_loss<One>) {
+      return One::takes_scores == score_difference::of_means;
+    } else {
+      return false;
+    }
+  }
 
   template <class One>
   static constexpr std::int32_t position() {

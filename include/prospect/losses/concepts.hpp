@@ -40,6 +40,17 @@ concept value_loss =
 template <class L>
 concept branch_free_loss = requires { requires L::branch_free; };
 
+/// Which difference of log-ratios a loss is a function of.
+enum class score_difference { of_sums, of_means };
+
+/// A loss that depends on its pair by one difference of log-ratios alone, and says which by `static
+/// constexpr auto takes_scores = score_difference::of_sums`: it may be given the difference of
+/// other scores (parts/scores.hpp).
+template <class L>
+concept score_taking_loss = branch_free_loss<L> && requires {
+  { L::takes_scores } -> std::convertible_to<score_difference>;
+};
+
 /// A loss that is one of several, and can be asked which by `visit(visitor)`: losses/any.hpp.
 template <class L>
 concept one_of_several = requires { L::most_parameters; };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <prospect/cpu/detail/sequence_sums.hpp>
+#include <prospect/losses/parts/scores.hpp>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
@@ -145,7 +146,9 @@ tally<paired_sum::size> paired_results_of(const Loss& loss, const paired_batch<>
                                           const paired_outputs<>& out, const pair_indices& which,
                                           double factor, range piece) {
   return of_itself(loss, [&]<class One>(const One& one) {
-    return paired_results<R>({.plain = differentiate_block<false, R, One>,
+    // Scores cost more than to ask for options: they are compiled once.
+    constexpr bool always_asks = prospect::detail::is_scored<One>;
+    return paired_results<R>({.plain = differentiate_block<always_asks, R, One>,
                               .with_options = differentiate_block<true, R, One>},
                              &one, reward_scale(one), in, out, which, factor, piece);
   });

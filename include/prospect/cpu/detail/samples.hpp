@@ -19,11 +19,12 @@ inline constexpr bool lanewise =
     branch_free_loss<Loss> && std::same_as<R, float>;
 #endif
 
-/// f of the loss itself, where it is one of several: asked before a loop, and not inside.
+/// f of the loss itself, where it is one of several, with its scores: asked before a loop, and not
+/// inside.
 template <class Loss, class F>
 PROSPECT_INLINE auto of_itself(const Loss& loss, const F& f) {
   if constexpr (one_of_several<Loss>) {
-    return loss.visit(f);
+    return loss.visit_scored(f);
   } else {
     return f(loss);
   }

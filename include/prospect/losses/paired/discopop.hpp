@@ -23,6 +23,7 @@ struct discopop {
 
   static constexpr std::string_view name = "discopop";
   static constexpr bool branch_free = true;
+  static constexpr auto takes_scores = score_difference::of_sums;
   static constexpr std::array<parameter<discopop>, 2> parameters{
       {{"beta", &discopop::beta}, {"tau", &discopop::tau}}};
 

@@ -20,6 +20,7 @@ struct dpo {
 
   static constexpr std::string_view name = "dpo";
   static constexpr bool branch_free = true;
+  static constexpr auto takes_scores = score_difference::of_sums;
   static constexpr std::array<parameter<dpo>, 2> parameters{
       {{"beta", &dpo::beta}, {"label_smoothing", &dpo::label_smoothing}}};
 

@@ -22,6 +22,7 @@ struct exo {
 
   static constexpr std::string_view name = "exo";
   static constexpr bool branch_free = true;
+  static constexpr auto takes_scores = score_difference::of_sums;
   static constexpr std::array<parameter<exo>, 2> parameters{
       {{"beta", &exo::beta}, {"label_smoothing", &exo::label_smoothing}}};
 

@@ -17,6 +17,7 @@ struct hinge {
 
   static constexpr std::string_view name = "hinge";
   static constexpr bool branch_free = true;
+  static constexpr auto takes_scores = score_difference::of_sums;
   static constexpr std::array<parameter<hinge>, 1> parameters{{{"beta", &hinge::beta}}};
 
   PROSPECT_INLINE constexpr const char* problem() const {

@@ -19,6 +19,7 @@ struct ipo {
 
   static constexpr std::string_view name = "ipo";
   static constexpr bool branch_free = true;
+  static constexpr auto takes_scores = score_difference::of_means;
   static constexpr std::array<parameter<ipo>, 1> parameters{{{"tau", &ipo::tau}}};
 
   PROSPECT_INLINE constexpr const char* problem() const {

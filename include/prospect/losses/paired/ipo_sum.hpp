@@ -17,6 +17,7 @@ struct ipo_sum {
 
   static constexpr std::string_view name = "ipo_sum";
   static constexpr bool branch_free = true;
+  static constexpr auto takes_scores = score_difference::of_sums;
   static constexpr std::array<parameter<ipo_sum>, 1> parameters{{{"tau", &ipo_sum::tau}}};
 
   PROSPECT_INLINE constexpr const char* problem() const {

@@ -21,6 +21,7 @@ struct robust_dpo {
 
   static constexpr std::string_view name = "robust_dpo";
   static constexpr bool branch_free = true;
+  static constexpr auto takes_scores = score_difference::of_sums;
   static constexpr std::array<parameter<robust_dpo>, 2> parameters{
       {{"beta", &robust_dpo::beta}, {"label_smoothing", &robust_dpo::label_smoothing}}};
 

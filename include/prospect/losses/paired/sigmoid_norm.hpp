@@ -19,6 +19,7 @@ struct sigmoid_norm {
 
   static constexpr std::string_view name = "sigmoid_norm";
   static constexpr bool branch_free = true;
+  static constexpr auto takes_scores = score_difference::of_means;
   static constexpr std::array<parameter<sigmoid_norm>, 2> parameters{
       {{"beta", &sigmoid_norm::beta}, {"label_smoothing", &sigmoid_norm::label_smoothing}}};
 
