@@ -45,9 +45,10 @@ void check_versions(const char* name, const Struct& right,
 
   in_future<Struct> s{.known = right, .unknown = {}};
   const std::string field = std::string{name} + ".struct_size";
+  constexpr std::size_t first = prospect::kernels::first_size<Struct>;
   for (const std::size_t wrong :
-       {std::size_t{0}, std::size_t{4}, std::size_t{12}, std::size_t{16}, sizeof(Struct) - 8,
-        sizeof(Struct) - 1, std::size_t{4097}, std::size_t{0xdeadbeef}}) {
+       {std::size_t{0}, std::size_t{4}, std::size_t{12}, std::size_t{16}, first - 8, first - 1,
+        std::size_t{4097}, std::size_t{0xdeadbeef}}) {
     CAPTURE(wrong);
     s.known.struct_size = wrong;
     testing::refused(call(&s.known, &error), PROSPECT_INVALID_ARGUMENT, error, field);

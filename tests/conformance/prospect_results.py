@@ -8,13 +8,15 @@ import re
 import sys
 from pathlib import Path
 
-from library import Library
+from library import MEAN, Library
 
 # Case names are NAME_OPTIONS; the longest beginning here decides. A value is the loss of the library and
 # how its parameters follow from the case's.
 BETA = {"beta": "beta"}
 SMOOTH = {"beta": "beta", "label_smoothing": "label_smoothing"}
-SIMPO = {"beta": "beta", "gamma": "gamma", "label_smoothing": "label_smoothing"}
+CPO = {"cpo_alpha": "cpo_alpha"}
+SIMPO = {"beta": "beta", "gamma": "gamma", "label_smoothing": "label_smoothing", **CPO}
+TPO = {**SMOOTH, "tpo_alpha": "tpo_alpha"}
 PAIRED = {
     "sigmoid": ("dpo", BETA),
     "cdpo": ("dpo", SMOOTH),
@@ -33,13 +35,22 @@ PAIRED = {
     "sigmoid_norm": ("sigmoid_norm", BETA),
     "neg_sigmoid": ("neg_sigmoid", BETA),
     "slic": ("slic", {"delta": "beta", "lambda": "lambda_coef"}),
-    "cpo_sigmoid": ("cpo", SMOOTH),
-    "cpo_hinge": ("cpo_hinge", BETA),
-    "cpo_ipo": ("cpo_ipo", BETA),
+    "cpo_sigmoid": ("cpo", {**SMOOTH, **CPO}),
+    "cpo_hinge": ("cpo_hinge", {**BETA, **CPO}),
+    "cpo_ipo": ("cpo_ipo", {**BETA, **CPO}),
     "simpo_trl": ("simpo", SIMPO),
     "simpo_halos": ("simpo", {"beta": "beta", "gamma": lambda p: p["beta"] * p["gamma_beta_ratio"]}),
     "alphapo": ("alphapo", {**SIMPO, "alpha": "alpha"}),
-    "orpo_or_term": ("orpo", BETA),
+    "orpo_or_term": ("orpo", {**BETA, "sft_weight": lambda p: 0.0}),
+    "orpo": ("orpo", BETA),
+    "orpo_halos": ("orpo", {"beta": "OR_scale"}),
+    "tpo_sigmoid": ("tpo", TPO),
+    "tpo_hinge": ("tpo_hinge", {**BETA, "tpo_alpha": "tpo_alpha"}),
+    "tpo_ipo": ("tpo_ipo", {**BETA, "tpo_alpha": "tpo_alpha"}),
+    "tpo_l": ("tpo_l", {**TPO, "gamma": "gamma"}),
+    "rpo": ("rpo", {**BETA, "rpo_alpha": lambda p: p["loss_weights"][1]}),
+    "mpo": ("mpo", {**BETA, **{name: lambda p, i=i: p["loss_weights"][i] for i, name in enumerate(
+        ("sigmoid_weight", "bco_pair_weight", "sft_weight"))}}),
     "bradley_terry": ("bradley_terry", {"center": "center_rewards_coefficient"}),
 }
 KTO = {"beta": "beta", "desirable_weight": "desirable_weight",
@@ -68,7 +79,9 @@ def parameters(mapping, given):
     return values
 
 
-UNSUPPORTED = {"f_divergence", "loss_type", "tpo_alpha", "alpha_nll", "input_scale", "udm"}
+UNSUPPORTED = {"f_divergence", "alpha_nll", "input_scale", "udm"}
+# What a third completion of a pair is, by what the case asks the gradient of.
+THIRD = {"d_prompt_w": ("prompt_w", "prompt_len"), "d_gold": ("gold", "gold_len")}
 
 
 def paired(library, vectors):
@@ -77,7 +90,7 @@ def paired(library, vectors):
     pairs = {name: [row[i] for row in vectors["pairs"]] for name, i in column.items()}
     for case in vectors["cases"]:
         found, given = entry(PAIRED, case["name"]), case["params"]
-        if not found or UNSUPPORTED & given.keys() or given.get("cpo_alpha"):
+        if not found or UNSUPPORTED & given.keys():
             continue
         loss, mapping = found
         if case["inputs"] == "pairs":
@@ -86,6 +99,9 @@ def paired(library, vectors):
             if "offset" in given:
                 reals["margin"] = [m / given["beta"] for m in pairs["margin"]]
             counts = {"chosen_tokens": pairs["len_w"], "rejected_tokens": pairs["len_l"]}
+            for output, (third, length) in THIRD.items():
+                if output in case["outputs"]:
+                    reals["policy_third"], counts["third_tokens"] = pairs[third], pairs[length]
         elif case["inputs"] == "rewards":
             reals = {"policy_chosen": [r[0] for r in vectors["rewards"]],
                      "policy_rejected": [r[1] for r in vectors["rewards"]]}
@@ -94,7 +110,27 @@ def paired(library, vectors):
             counts = {}
         else:
             continue
-        results[case["name"]] = library.pairs(loss, parameters(mapping, given), reals, counts)
+        run = library.pairs_apart if counts else library.pairs
+        results[case["name"]] = run(loss, parameters(mapping, given), reals, counts)
+    return results
+
+
+def batches(library, vectors):
+    """Mixtures over a whole batch, whose next-token term is one mean over all its tokens."""
+    results = {}
+    for case in vectors["cases"]:
+        if case["family"] != "mixture":
+            continue
+        loss, mapping = entry(PAIRED, case["name"])
+        inputs = case["inputs"]
+        rows = library.pairs(
+            loss, parameters(mapping, case["params"]),
+            {"policy_chosen": inputs["pol_w"], "policy_rejected": inputs["pol_l"],
+             "reference_chosen": inputs["ref_w"], "reference_rejected": inputs["ref_l"]},
+            {"chosen_tokens": inputs["len_w"], "rejected_tokens": inputs["len_w"]}, MEAN)
+        losses, d_pol_w, d_pol_l = map(list, zip(*rows))
+        results[case["name"]] = {"loss": sum(losses) / len(losses), "d_pol_w": d_pol_w,
+                                 "d_pol_l": d_pol_l}
     return results
 
 
