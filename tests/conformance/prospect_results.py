@@ -115,25 +115,6 @@ def paired(library, vectors):
     return results
 
 
-def batches(library, vectors):
-    """Mixtures over a whole batch, whose next-token term is one mean over all its tokens."""
-    results = {}
-    for case in vectors["cases"]:
-        if case["family"] != "mixture":
-            continue
-        loss, mapping = entry(PAIRED, case["name"])
-        inputs = case["inputs"]
-        rows = library.pairs(
-            loss, parameters(mapping, case["params"]),
-            {"policy_chosen": inputs["pol_w"], "policy_rejected": inputs["pol_l"],
-             "reference_chosen": inputs["ref_w"], "reference_rejected": inputs["ref_l"]},
-            {"chosen_tokens": inputs["len_w"], "rejected_tokens": inputs["len_w"]}, MEAN)
-        losses, d_pol_w, d_pol_l = map(list, zip(*rows))
-        results[case["name"]] = {"loss": sum(losses) / len(losses), "d_pol_w": d_pol_w,
-                                 "d_pol_l": d_pol_l}
-    return results
-
-
 def unpaired(library, vectors):
     results = {}
     columns = {name: [row[i] for row in vectors["examples"]]
@@ -155,11 +136,29 @@ def unpaired(library, vectors):
     return results
 
 
+def mixture(library, inputs, given):
+    """Its next-token term is one mean over all tokens of the batch."""
+    loss, mapping = PAIRED["mpo"]
+    rows = library.pairs(
+        loss, parameters(mapping, given),
+        {"policy_chosen": inputs["pol_w"], "policy_rejected": inputs["pol_l"],
+         "reference_chosen": inputs["ref_w"], "reference_rejected": inputs["ref_l"]},
+        {"chosen_tokens": inputs["len_w"]}, MEAN)
+    losses, d_pol_w, d_pol_l = map(list, zip(*rows))
+    return {"loss": sum(losses) / len(losses), "d_pol_w": d_pol_w, "d_pol_l": d_pol_l}
+
+
+def batch(library, vectors):
+    families = {f.__name__: f for f in (mixture,)}
+    return {case["name"]: families[case["family"]](library, case["inputs"], case["params"])
+            for case in vectors["cases"] if case["family"] in families}
+
+
 def main():
     path, folder, output, *type_ = sys.argv[1:]
     library = Library(path, *type_)
     cases = {}
-    for name, run in (("paired", paired), ("unpaired", unpaired)):
+    for name, run in (("paired", paired), ("unpaired", unpaired), ("batch", batch)):
         file = Path(folder) / f"{name}.json"
         if file.exists():
             cases.update(run(library, json.loads(file.read_text())))

@@ -48,6 +48,13 @@ def main():
         for cases in ({name: right[name][:-1]}, {"no_such_loss": []}, {}):
             expect(check({"type": "fp64", "cases": cases})[0] == 1, f"{list(cases)} passes")
 
+        # A column too few.
+        for case in vectors["cases"]:
+            if case["outputs"][-1] == "d_gold":
+                less = [row[:-1] for row in right[case["name"]]]
+                status, text = check({"type": "fp64", "cases": {case["name"]: less}})
+                expect(status == 1 and "has no d_gold" in text, text)
+
         for stem, formulas in table.items():
             for wrong_name, formula in formulas:
                 named = False
@@ -63,6 +70,23 @@ def main():
                         named = True
                 expect(named, f"{wrong_name} is never named")
                 caught.add(wrong_name)
+
+    # Batches: the vectors themselves, one digit of one gradient, and a number that is missing.
+    cases = json.loads((HERE / "vectors" / "batch.json").read_text())["cases"]
+
+    def numbers(x):
+        if isinstance(x, dict):
+            return {key: numbers(y) for key, y in x.items()}
+        return [numbers(y) for y in x] if isinstance(x, list) else float(x)
+
+    right = {case["name"]: numbers(case["expected"]) for case in cases}
+    status, text = check({"type": "fp64", "cases": right})
+    expect(status == 0 and "FAIL" not in text, f"the vectors themselves fail:\n{text}")
+    for spoil in (lambda d: d.__setitem__(2, d[2] * (1 + 1e-10)), list.pop):
+        spoilt = numbers(right["mpo_batch_3"])
+        spoil(spoilt["d_pol_w"])
+        status, text = check({"type": "fp64", "cases": {"mpo_batch_3": spoilt}})
+        expect(status == 1 and "mpo_batch_3" in text and "d_pol_w[" in text, text)
     print(f"{len(caught)} wrong formulas are caught by name")
 
 
