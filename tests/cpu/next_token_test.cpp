@@ -258,6 +258,19 @@ TEST_CASE("a mixture is the sum of its losses, weight by weight", "[next_token]"
   check_loss(prospect::tpo{.beta = 0.1, .tpo_alpha = 0.5} + 0 * sft{}, t, of_policies(t, 0.1L),
              0.5L, false, true);
 
+  // Of three that have nothing in common.
+  const auto odd = 0.5 * prospect::hinge{} + 0.001 * prospect::sppo_hard{} +
+                   2 * prospect::exo{.label_smoothing = 0.01};
+  const prospect::pair<double> p{.chosen = {.policy = -7, .ratio = 3.5, .tokens = 4},
+                                 .rejected = {.policy = -9, .ratio = -2.25, .tokens = 5}};
+  const auto got = differentiate(odd, p), one = differentiate(prospect::hinge{}, p),
+             two = differentiate(prospect::sppo_hard{}, p),
+             three = differentiate(prospect::exo{.label_smoothing = 0.01}, p);
+  CHECK(near(got.loss, 0.5 * one.loss + 0.001 * two.loss + 2 * three.loss, 1e-15L));
+  CHECK(near(got.d_chosen, 0.5 * one.d_chosen + 0.001 * two.d_chosen + 2 * three.d_chosen, 1e-15L));
+  CHECK(near(got.d_rejected, 0.5 * one.d_rejected + 0.001 * two.d_rejected + 2 * three.d_rejected,
+             1e-15L));
+
   CHECK(std::string{prospect::problem(prospect::tpo{} + sft{})}.find("next-token") !=
         std::string::npos);
   CHECK(std::string{prospect::problem(-1 * dpo{} + sft{})}.find("weight") != std::string::npos);
