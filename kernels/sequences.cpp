@@ -12,6 +12,14 @@ namespace pk = prospect::kernels;
 
 namespace {
 
+prospect::normaliser normaliser_of(const prospect_pairs& p) {
+  const prospect::normaliser by = pk::normaliser_of(p.normaliser, p.count, p.count_at);
+  if (!pk::token_count_given(p)) return by;
+  const double tokens = p.token_count_at != nullptr ? *p.token_count_at : p.token_count;
+  if (!(tokens > 0)) pk::fail(PROSPECT_INVALID_ARGUMENT, "*token_count_at must be positive");
+  return by.tokens_over(tokens);
+}
+
 /// Calls `body` with a value of the type that arithmetic on a batch is done in.
 template <class Batch, class Body>
 auto with_arithmetic_of(const Batch& in, const Body& body) {
@@ -21,7 +29,7 @@ auto with_arithmetic_of(const Batch& in, const Body& body) {
 template <class L>
 prospect::paired_metrics evaluate(const L& loss, const prospect_pairs& p,
                                   const pk::host_context& host) {
-  const prospect::normaliser by = pk::normaliser_of(p.normaliser, p.count, p.count_at);
+  const prospect::normaliser by = normaliser_of(p);
   const auto evaluated = [&](const auto& in, const auto& out) {
     return with_arithmetic_of(prospect::detail::any_rows(in), [&]<class R>(R) {
       return prospect::cpu::detail::evaluate_pairs(pk::loops<R, L>(), loss, in, out, by, host.on);

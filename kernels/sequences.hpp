@@ -44,6 +44,8 @@ inline bool by_index(const prospect_pairs& p) {
     out_of_place("reference_rejected", p.reference_rejected, why);
     out_of_place("chosen_tokens", p.chosen_tokens, why);
     out_of_place("rejected_tokens", p.rejected_tokens, why);
+    out_of_place("policy_third", p.policy_third, why);
+    out_of_place("third_tokens", p.third_tokens, why);
     return true;
   }
   constexpr const char* why = "but chosen and rejected do not say which sequences are pairs";
@@ -51,6 +53,7 @@ inline bool by_index(const prospect_pairs& p) {
   out_of_place("reference", p.reference, why);
   out_of_place("tokens", p.tokens, why);
   out_of_place("d_policy", p.d_policy, why);
+  out_of_place("third", p.third, why);
   return false;
 }
 
@@ -72,14 +75,17 @@ inline paired_batch<> batch_of(const prospect_pairs& p) {
           .chosen_tokens = counts("chosen_tokens", p.chosen_tokens),
           .rejected_tokens = counts("rejected_tokens", p.rejected_tokens),
           .weight = read_row("weight", p.weight),
-          .margin = read_row("margin", p.margin)};
+          .margin = read_row("margin", p.margin),
+          .policy_third = read_row("policy_third", p.policy_third),
+          .third_tokens = counts("third_tokens", p.third_tokens)};
 }
 inline paired_outputs<> outputs_of(const prospect_pairs& p) {
   return {.loss = write_row("loss", p.loss),
           .d_policy_chosen = write_row("d_policy_chosen", p.d_policy_chosen),
           .d_policy_rejected = write_row("d_policy_rejected", p.d_policy_rejected),
           .reward_chosen = write_row("reward_chosen", p.reward_chosen),
-          .reward_rejected = write_row("reward_rejected", p.reward_rejected)};
+          .reward_rejected = write_row("reward_rejected", p.reward_rejected),
+          .d_policy_third = write_row("d_policy_third", p.d_policy_third)};
 }
 
 inline indexed_pairs indexed_batch_of(const prospect_pairs& p) {
@@ -89,7 +95,8 @@ inline indexed_pairs indexed_batch_of(const prospect_pairs& p) {
           .chosen = indices("chosen", p.chosen),
           .rejected = indices("rejected", p.rejected),
           .weight = read_row("weight", p.weight),
-          .margin = read_row("margin", p.margin)};
+          .margin = read_row("margin", p.margin),
+          .third = indices("third", p.third)};
 }
 inline indexed_outputs indexed_outputs_of(const prospect_pairs& p) {
   return {.loss = write_row("loss", p.loss),
@@ -97,7 +104,20 @@ inline indexed_outputs indexed_outputs_of(const prospect_pairs& p) {
           .d_policy_chosen = write_row("d_policy_chosen", p.d_policy_chosen),
           .d_policy_rejected = write_row("d_policy_rejected", p.d_policy_rejected),
           .reward_chosen = write_row("reward_chosen", p.reward_chosen),
-          .reward_rejected = write_row("reward_rejected", p.reward_rejected)};
+          .reward_rejected = write_row("reward_rejected", p.reward_rejected),
+          .d_policy_third = write_row("d_policy_third", p.d_policy_third)};
+}
+
+/// Whether a count of tokens is given, on the host or as one of another place.
+inline bool token_count_given(const prospect_pairs& p) {
+  if (p.token_count == 0 && p.token_count_at == nullptr) return false;
+  if (p.token_count != 0 && p.token_count_at != nullptr) {
+    fail(PROSPECT_INVALID_ARGUMENT, "token_count and token_count_at are both given");
+  }
+  if (p.token_count_at == nullptr && !(p.token_count > 0)) {
+    fail(PROSPECT_INVALID_ARGUMENT, "token_count must be positive");
+  }
+  return true;
 }
 
 /// The batches that AOT prepares: sides with rows of their own, or pairs among sequences.

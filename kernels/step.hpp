@@ -88,6 +88,12 @@ class step_of {
     not_given("d_policy_chosen", pairs_.d_policy_chosen);
     not_given("d_policy_rejected", pairs_.d_policy_rejected);
     not_given("d_policy", pairs_.d_policy);
+    for (const prospect_row* row :
+         {&pairs_.policy_third, &pairs_.third_tokens, &pairs_.third, &pairs_.d_policy_third}) {
+      if (given(*row)) {
+        fail(PROSPECT_UNSUPPORTED, "a step has no third completions: give its parts for tpo");
+      }
+    }
     if (given(pairs_.reference_chosen) || given(pairs_.reference_rejected)) {
       fail(PROSPECT_INVALID_ARGUMENT,
            "reference_chosen and reference_rejected are one row in a step: give reference");

@@ -220,6 +220,13 @@ constexpr std::string_view simple_kto = "simple_kto";
 template <class Loss>
 constexpr bool is_paired = prospect::paired_loss<Loss, double>;
 
+// TPO's third completion.
+template <class Loss>
+bool needs_gold(const Loss& loss) {
+  const prospect::next_token_term term = next_token_of(loss);
+  return term.third && !term.chosen;
+}
+
 // Asks the formula: where z has no slope, no mismatched row need be scored.
 template <class Loss>
 bool reads_reference_point(const Loss& loss) {
@@ -248,6 +255,11 @@ Loss with_parameters(Loss loss, const loss_choice& choice) {
 template <class Loss>
 objective make(const Loss& loss, const loss_choice& choice) {
   if constexpr (is_paired<Loss>) {
+    if (needs_gold(loss)) {
+      throw std::invalid_argument("the loss " + choice.loss +
+                                  " needs a gold completion beside each pair, and no data here has "
+                                  "one");
+    }
     if (choice.reference_point.empty()) return paired_objective(loss);
   } else {
     if (reads_reference_point(loss)) {
@@ -318,7 +330,12 @@ std::vector<loss_description> known_losses() {
     for (const auto& p : loss_type::parameters) one.parameters.emplace_back(p.name, loss.*p.member);
     losses.push_back(one);
   };
-  for_each_offered_loss([&](const auto& loss) { add(loss.name, loss); });
+  for_each_offered_loss([&](const auto& loss) {
+    if constexpr (is_paired<std::remove_cvref_t<decltype(loss)>>) {
+      if (needs_gold(loss)) return;
+    }
+    add(loss.name, loss);
+  });
   add(simple_kto, prospect::kto{});
   return losses;
 }

@@ -38,36 +38,70 @@ struct sum_count {
 /// What the summed loss is divided by before its gradient is handed out. Explicit, so that gradient
 /// accumulation and data parallelism are exact: give every micro-batch of a step the same
 /// `over(global_count)`. Class weights never enter the denominator.
+///
+/// A loss with a next-token term (losses/parts/next_token.hpp) has two denominators, because that
+/// term is a mean over tokens: `over(pairs).tokens_over(tokens)`. `over` alone is refused for it.
 class normaliser {
  public:
   /// Coefficients are dL_i/dP_i as they are.
-  PROSPECT_INLINE static constexpr normaliser sum() noexcept { return {by::nothing, 1}; }
-  /// Divided by the number of counted examples of this call (TRL, HALOs).
-  PROSPECT_INLINE static constexpr normaliser mean() noexcept { return {by::local_count, 1}; }
+  PROSPECT_INLINE static constexpr normaliser sum() noexcept {
+    return {{by::nothing, 1}, {by::nothing, 1}};
+  }
+  /// Divided by the number of counted examples of this call (TRL, HALOs), and next-token terms by
+  /// the number of their tokens.
+  PROSPECT_INLINE static constexpr normaliser mean() noexcept {
+    return {{by::local_count, 1}, {by::local_count, 1}};
+  }
   /// Divided by a count known to the caller, e.g. summed over ranks and micro-batches. Must be
   /// positive. A loss scale s is `over(count / s)`.
   PROSPECT_INLINE static constexpr normaliser over(double count) noexcept {
-    return {by::given_count, count};
+    return {{by::given_count, count}, {by::nobody, 1}};
+  }
+  /// The same, but next-token terms divided by this count of tokens: of the counted pairs, those of
+  /// the completions that the term is over. Must be positive.
+  PROSPECT_INLINE constexpr normaliser tokens_over(double count) const noexcept {
+    return {examples_, {by::given_count, count}};
   }
 
-  /// False if `over` was given no positive, finite number.
+  /// False if `over` or `tokens_over` was given no positive, finite number.
   PROSPECT_INLINE constexpr bool valid() const noexcept {
-    return count_ >= 1e-300 && count_ <= 1e300;
+    return examples_.valid() && tokens_.valid();
   }
   /// Whether the factor depends on what is counted in this call.
-  PROSPECT_HD constexpr bool counts() const noexcept { return by_ == by::local_count; }
+  PROSPECT_HD constexpr bool counts() const noexcept { return examples_.counts(); }
   /// The factor on losses and coefficients, for a batch with this many counted examples.
   PROSPECT_HD constexpr double factor(double local_count) const noexcept {
     if (counts() && !(local_count > 0)) return 0.0;
-    const double count = counts() ? local_count : count_;
-    return detail::in_default_mode(detail::quotient{}, 1.0, count);
+    return detail::in_default_mode(detail::quotient{}, 1.0, examples_.of(local_count));
+  }
+
+  /// Whether it says what next-token terms are divided by.
+  PROSPECT_HD constexpr bool knows_tokens() const noexcept { return tokens_.what != by::nobody; }
+  /// Whether that is the number of tokens in this call.
+  PROSPECT_HD constexpr bool counts_tokens() const noexcept { return tokens_.counts(); }
+  /// What makes of a sum over tokens its part of the loss of a pair, so that `factor` times the sum
+  /// over pairs has that sum over its own denominator.
+  PROSPECT_HD constexpr double token_share(double local_count, double local_tokens) const noexcept {
+    const double examples = examples_.of(local_count), tokens = tokens_.of(local_tokens);
+    if (!(examples > 0 && tokens > 0)) return 0.0;
+    return detail::in_default_mode(detail::quotient{}, examples, tokens);
   }
 
  private:
-  enum class by { nothing, local_count, given_count };
-  PROSPECT_HD constexpr normaliser(by what, double count) noexcept : by_{what}, count_{count} {}
-  by by_;
-  double count_;
+  enum class by { nothing, local_count, given_count, nobody };
+  struct divisor {
+    by what;
+    double count;
+
+    PROSPECT_HD constexpr bool valid() const noexcept { return count >= 1e-300 && count <= 1e300; }
+    PROSPECT_HD constexpr bool counts() const noexcept { return what == by::local_count; }
+    PROSPECT_HD constexpr double of(double local_count) const noexcept {
+      return counts() ? local_count : count;
+    }
+  };
+  PROSPECT_HD constexpr normaliser(divisor examples, divisor tokens) noexcept
+      : examples_{examples}, tokens_{tokens} {}
+  divisor examples_, tokens_;
 };
 
 /// In place of a storage type: the rows of a batch hold what they hold. Policy, reference, weights
@@ -101,6 +135,10 @@ using result_row = std::conditional_t<std::same_as<S, mixed>, any_row, strided_s
 /// gamma)) it is gamma / beta. A loss over means per token, such as IPO, sees it subtracted from
 /// the difference of the means, and so in nats per token. A loss that looks at neither difference
 /// is refused one. Rewards and accuracies know no margin.
+///
+/// A third completion is read by next-token terms alone: TPO's gold completion, or the prompt of
+/// the chosen one, which TRL's ORPO counts in. Where its number of tokens is 0, or its pair is not
+/// counted, it adds nothing.
 template <class S = mixed>
   requires batch_storage<S>
 struct paired_batch {
@@ -112,6 +150,8 @@ struct paired_batch {
   strided_span<const std::int32_t> rejected_tokens{};
   input_row<S> weight{};  ///< empty: 1 each
   input_row<S> margin{};  ///< empty: 0 each
+  input_row<S> policy_third{};
+  strided_span<const std::int32_t> third_tokens{};
 };
 
 /// Where results for n pairs go; an empty row is not written. Outputs may not overlap inputs.
@@ -123,11 +163,12 @@ struct paired_outputs {
   result_row<S> d_policy_rejected{};
   result_row<S> reward_chosen{};  ///< beta x log-ratio
   result_row<S> reward_rejected{};
+  result_row<S> d_policy_third{};
 };
 
 /// Pairs among n sequences: `policy`, `reference` and `tokens` are rows of n, `chosen` and
-/// `rejected` name the two sequences of each pair, `weight` and `margin` are per pair. Everything
-/// else as in a paired batch.
+/// `rejected` name the two sequences of each pair, `third` its third completion where there is one,
+/// `weight` and `margin` are per pair. Everything else as in a paired batch.
 struct indexed_pairs {
   const_any_row policy{};
   const_any_row reference{};
@@ -136,6 +177,7 @@ struct indexed_pairs {
   index_row rejected{};
   const_any_row weight{};
   const_any_row margin{};
+  index_row third{};
 };
 
 /// Where their results go: per pair, and the coefficients of the n sequences. Those of a sequence
@@ -148,6 +190,7 @@ struct indexed_outputs {
   any_row d_policy_rejected{};
   any_row reward_chosen{};
   any_row reward_rejected{};
+  any_row d_policy_third{};
 };
 
 /// n completions with binary feedback, in any order and any mix of classes. Weights as for pairs;
@@ -197,6 +240,7 @@ namespace detail {
 struct pair_indices {
   index_row chosen, rejected;
   any_row d_policy;
+  index_row third{};
 
   PROSPECT_HD constexpr bool given() const noexcept { return chosen.size() != 0; }
 };
@@ -210,9 +254,12 @@ PROSPECT_INLINE constexpr paired_batch<> any_rows(const paired_batch<S>& in) noe
           .chosen_tokens = in.chosen_tokens,
           .rejected_tokens = in.rejected_tokens,
           .weight = in.weight,
-          .margin = in.margin};
+          .margin = in.margin,
+          .policy_third = in.policy_third,
+          .third_tokens = in.third_tokens};
 }
 PROSPECT_INLINE constexpr paired_batch<> any_rows(const indexed_pairs& in) noexcept {
+  const bool third = in.third.size() != 0;
   return {.policy_chosen = in.policy,
           .policy_rejected = in.policy,
           .reference_chosen = in.reference,
@@ -220,7 +267,9 @@ PROSPECT_INLINE constexpr paired_batch<> any_rows(const indexed_pairs& in) noexc
           .chosen_tokens = in.tokens,
           .rejected_tokens = in.tokens,
           .weight = in.weight,
-          .margin = in.margin};
+          .margin = in.margin,
+          .policy_third = third ? in.policy : const_any_row{},
+          .third_tokens = third ? in.tokens : strided_span<const std::int32_t>{}};
 }
 template <class S>
 PROSPECT_INLINE constexpr paired_outputs<> any_rows(const paired_outputs<S>& out) noexcept {
@@ -228,14 +277,16 @@ PROSPECT_INLINE constexpr paired_outputs<> any_rows(const paired_outputs<S>& out
           .d_policy_chosen = out.d_policy_chosen,
           .d_policy_rejected = out.d_policy_rejected,
           .reward_chosen = out.reward_chosen,
-          .reward_rejected = out.reward_rejected};
+          .reward_rejected = out.reward_rejected,
+          .d_policy_third = out.d_policy_third};
 }
 PROSPECT_INLINE constexpr paired_outputs<> any_rows(const indexed_outputs& out) noexcept {
   return {.loss = out.loss,
           .d_policy_chosen = out.d_policy_chosen,
           .d_policy_rejected = out.d_policy_rejected,
           .reward_chosen = out.reward_chosen,
-          .reward_rejected = out.reward_rejected};
+          .reward_rejected = out.reward_rejected,
+          .d_policy_third = out.d_policy_third};
 }
 template <class S>
 PROSPECT_INLINE constexpr unpaired_batch<> any_rows(const unpaired_batch<S>& in) noexcept {
@@ -257,7 +308,7 @@ PROSPECT_INLINE constexpr bool is_fp64(const const_any_row& row) noexcept {
 /// Whether arithmetic on a batch is fp64.
 PROSPECT_INLINE constexpr bool in_fp64(const paired_batch<>& in) noexcept {
   return is_fp64(in.policy_chosen) || is_fp64(in.policy_rejected) || is_fp64(in.reference_chosen) ||
-         is_fp64(in.reference_rejected);
+         is_fp64(in.reference_rejected) || is_fp64(in.policy_third);
 }
 PROSPECT_INLINE constexpr bool in_fp64(const unpaired_batch<>& in) noexcept {
   return is_fp64(in.policy) || is_fp64(in.reference);

@@ -20,6 +20,13 @@ static_assert(sizeof(prospect::paired_metrics) <= sizeof(prospect_device_metrics
               sizeof(prospect::unpaired_metrics) <= sizeof(prospect_device_metrics));
 static_assert(sizeof(prospect_observation) == sizeof(prospect::observation));
 
+denominator denominator_of(const prospect_pairs& p) {
+  const denominator by = pk::denominator_of(p.normaliser, p.count, p.count_at);
+  if (!pk::token_count_given(p)) return by;
+  return p.token_count_at != nullptr ? by.tokens_over(p.token_count_at)
+                                     : by.tokens_over(p.token_count);
+}
+
 /// The same numbers on the device under the library's name; or nullptr.
 prospect::observation* seen_at(prospect_observation* seen) {
   return reinterpret_cast<prospect::observation*>(seen);
@@ -166,7 +173,7 @@ prospect_status prospect_pairs_cuda(const prospect_loss* loss, const prospect_pa
     pk::check_reserved("pairs", p.reserved);
     pk::with_any_loss(loss, [&]<class L>(const L& l) {
       if constexpr (prospect::paired_loss<L>) {
-        const denominator by = pk::denominator_of(p.normaliser, p.count, p.count_at);
+        const denominator by = denominator_of(p);
         const auto evaluate = [&](const auto& in, const auto& out) {
           pk::check(prospect::cuda::problem(l, in, out, by));
           device.run_with_scratch([&](const auto& space, cudaStream_t stream) {

@@ -33,11 +33,26 @@ void spoil(testing::unpaired_case<S>& c, std::int64_t i) {
   c.tokens[i] = 1;
 }
 
+/// Where a loss takes a third completion, the rejected one is given twice.
 template <class S, class L>
 auto run_cpp(const L& loss, testing::paired_case<S>& c, prospect::normaliser by) {
-  return testing::evaluate_cpp(loss, prospect::detail::any_rows(c.in()),
+  auto in = c.in();
+  if (next_token_of(loss).third) {
+    in.policy_third = in.policy_rejected;
+    in.third_tokens = in.rejected_tokens;
+  }
+  return testing::evaluate_cpp(loss, prospect::detail::any_rows(in),
                                prospect::detail::any_rows(c.out()), by);
 }
+void add_next_tokens(const auto& loss, prospect_pairs& args, const double* token_count_at) {
+  if (args.normaliser == PROSPECT_OVER) args.token_count = *token_count_at;
+  if (args.normaliser == PROSPECT_OVER_AT) args.token_count_at = token_count_at;
+  if (next_token_of(loss).third) {
+    args.policy_third = args.policy_rejected;
+    args.third_tokens = args.rejected_tokens;
+  }
+}
+void add_next_tokens(const auto&, prospect_completions&, const double*) {}
 template <class S, class L>
 auto run_cpp(const L& loss, testing::unpaired_case<S>& c, prospect::normaliser by) {
   return testing::evaluate_cpp(loss, prospect::detail::any_rows(c.in()),
@@ -53,9 +68,9 @@ void check_both_surfaces(const auto& loss, const prospect_loss& by_name) {
     prospect::normaliser by;
   } const normalisers[] = {{PROSPECT_MEAN, prospect::normaliser::mean()},
                            {PROSPECT_SUM, prospect::normaliser::sum()},
-                           {PROSPECT_OVER, prospect::normaliser::over(7)},
-                           {PROSPECT_OVER_AT, prospect::normaliser::over(7)}};
-  const double count_at = 7;
+                           {PROSPECT_OVER, prospect::normaliser::over(7).tokens_over(90)},
+                           {PROSPECT_OVER_AT, prospect::normaliser::over(7).tokens_over(90)}};
+  const double count_at = 7, token_count_at = 90;
   for (const auto& normaliser : normalisers) {
     for (const bool spread_out : {false, true}) {
       for (const bool spoilt : {false, true}) {
@@ -70,6 +85,7 @@ void check_both_surfaces(const auto& loss, const prospect_loss& by_name) {
         args.normaliser = normaliser.kind;
         args.count = normaliser.kind == PROSPECT_OVER ? 7 : 0;
         args.count_at = &count_at;
+        add_next_tokens(loss, args, &token_count_at);
         c_metrics metrics;
         const auto want = run_cpp(loss, cpp, normaliser.by);
         REQUIRE(testing::evaluate_c(by_name, args, &metrics) == PROSPECT_OK);
@@ -324,4 +340,50 @@ TEST_CASE("hyper-parameters set by name reach the loss") {
   const double x = 0.1;
   CHECK_THAT(loss[0],
              WithinRel(0.75 * std::log1p(std::exp(-x)) + 0.25 * std::log1p(std::exp(x)), 1e-6));
+}
+
+TEST_CASE("third completions: coefficients, and what is refused by name") {
+  std::vector<double> a{-10, -12, -9}, b{-20, -21, -5}, gold{-6, -8, -7};
+  const std::vector<std::int32_t> tokens{3, 0, 5}, gold_tokens{2, 9, 6};
+  std::vector<double> loss(3, 7), third(3, 7);
+  auto p = sized<prospect_pairs>();
+  p.policy_chosen = c_row(a);
+  p.policy_rejected = c_row(b);
+  p.chosen_tokens = c_row(tokens);
+  p.loss = c_row(loss);
+  prospect_error error{};
+  const auto refused = [&](const char* name, const char* words) {
+    testing::refused(testing::evaluate_c(c_loss(name), p, nullptr, &error),
+                     PROSPECT_INVALID_ARGUMENT, error, words);
+    CHECK(loss == std::vector<double>(3, 7));
+  };
+  refused("tpo", "policy_third");
+  p.d_policy_third = c_row(third);
+  refused("orpo", "d_policy_third");
+  p.policy_third = c_row(gold);
+  refused("tpo", "third_tokens");
+  refused("cpo", "policy_third");
+  p.third_tokens = c_row(gold_tokens);
+  p.normaliser = PROSPECT_OVER;
+  p.count = 2;
+  refused("tpo", "normaliser");
+  p.token_count = -8;
+  refused("tpo", "token_count");
+  const double count = 8;
+  p.token_count_at = &count;
+  refused("tpo", "token_count");
+  p.token_count = 0;
+  p.third = c_row(tokens);
+  refused("tpo", "third is given");
+  p.third = {};
+  REQUIRE(testing::evaluate_c(c_loss("tpo"), p, nullptr, &error) == PROSPECT_OK);
+  // 8 tokens: the second pair has no chosen ones.
+  CHECK(third == std::vector<double>{-1.0 / 8, 0, -1.0 / 8});
+  const double first = std::log1p(std::exp(-0.01 * 10)) + 2.0 / 8 * 6;
+  CHECK_THAT(loss[0], WithinRel(first, 1e-14));
+  CHECK(loss[1] == 0);
+  p.normaliser = PROSPECT_MEAN;
+  p.token_count_at = nullptr;
+  REQUIRE(testing::evaluate_c(c_loss("tpo"), p, nullptr, &error) == PROSPECT_OK);
+  CHECK_THAT(loss[0], WithinRel(first, 1e-14));
 }

@@ -5,7 +5,7 @@ import ctypes as c
 import math
 
 F32, F64, I32, U8 = 0, 1, 4, 6
-SUM = 1
+MEAN, SUM = 0, 1
 PAIRED, UNPAIRED = 0, 1
 GIVEN_POINT, CROSS_CLASS = 0, 1
 
@@ -33,7 +33,9 @@ class Pairs(c.Structure):
                 *rows("policy_chosen", "policy_rejected", "reference_chosen", "reference_rejected",
                       "chosen_tokens", "rejected_tokens", "policy", "reference", "tokens", "chosen",
                       "rejected", "weight", "margin", "loss", "d_policy_chosen",
-                      "d_policy_rejected", "reward_chosen", "reward_rejected", "d_policy")]
+                      "d_policy_rejected", "reward_chosen", "reward_rejected", "d_policy"),
+                ("token_count", c.c_double), ("token_count_at", c.c_void_p),
+                *rows("policy_third", "third_tokens", "third", "d_policy_third")]
 
 
 class Completions(c.Structure):
@@ -215,13 +217,23 @@ class Library:
     def counts(self, columns):
         return {name: (I32, c.c_int32, values) for name, values in columns.items()}
 
-    def pairs(self, name, parameters, reals, counts, score=None):
-        """(loss, dL/dchosen, dL/drejected) for each pair; neither summed nor averaged."""
+    def pairs(self, name, parameters, reals, counts, normaliser=SUM, score=None):
+        """(loss, dL/dchosen, dL/drejected) for each pair, and dL/dthird where there is a third
+        completion; neither summed nor averaged, unless the normaliser says so."""
         n = len(reals["policy_chosen"])
+        outputs = ["loss", "d_policy_chosen", "d_policy_rejected"]
+        if "policy_third" in reals:
+            outputs.append("d_policy_third")
         return list(zip(*self.call(self.api.prospect_pairs_cpu,
-                                   self.loss(name, parameters, score), Pairs(normaliser=SUM),
-                                   {**self.reals(reals), **self.counts(counts)},
-                                   ["loss", "d_policy_chosen", "d_policy_rejected"], n)))
+                                   self.loss(name, parameters, score), Pairs(normaliser=normaliser),
+                                   {**self.reals(reals), **self.counts(counts)}, outputs, n)))
+
+    def pairs_apart(self, name, parameters, reals, counts, score=None):
+        """The same, each pair as a batch of its own: what is a mean over tokens is one over the
+        tokens of that pair."""
+        return [self.pairs(name, parameters, {k: [v[i]] for k, v in reals.items()},
+                           {k: [v[i]] for k, v in counts.items()}, MEAN, score)[0]
+                for i in range(len(reals["policy_chosen"]))]
 
     def completions(self, name, parameters, z, reals, counts, desirable):
         """(loss, dL/dpolicy) for each completion."""

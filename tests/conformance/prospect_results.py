@@ -10,13 +10,15 @@ import sys
 from ctypes import c_double
 from pathlib import Path
 
-from library import Library, Sequences
+from library import MEAN, Library, Sequences
 
 # Case names are NAME_OPTIONS; the longest beginning here decides. A value is the loss of the library and
 # how its parameters follow from the case's.
 BETA = {"beta": "beta"}
 SMOOTH = {"beta": "beta", "label_smoothing": "label_smoothing"}
-SIMPO = {"beta": "beta", "gamma": "gamma", "label_smoothing": "label_smoothing"}
+CPO = {"cpo_alpha": "cpo_alpha"}
+SIMPO = {"beta": "beta", "gamma": "gamma", "label_smoothing": "label_smoothing", **CPO}
+TPO = {**SMOOTH, "tpo_alpha": "tpo_alpha"}
 PAIRED = {
     "sigmoid": ("dpo", BETA),
     "cdpo": ("dpo", SMOOTH),
@@ -35,13 +37,22 @@ PAIRED = {
     "sigmoid_norm": ("sigmoid_norm", BETA),
     "neg_sigmoid": ("neg_sigmoid", BETA),
     "slic": ("slic", {"delta": "beta", "lambda": "lambda_coef"}),
-    "cpo_sigmoid": ("cpo", SMOOTH),
-    "cpo_hinge": ("cpo_hinge", BETA),
-    "cpo_ipo": ("cpo_ipo", BETA),
+    "cpo_sigmoid": ("cpo", {**SMOOTH, **CPO}),
+    "cpo_hinge": ("cpo_hinge", {**BETA, **CPO}),
+    "cpo_ipo": ("cpo_ipo", {**BETA, **CPO}),
     "simpo_trl": ("simpo", SIMPO),
     "simpo_halos": ("simpo", {"beta": "beta", "gamma": lambda p: p["beta"] * p["gamma_beta_ratio"]}),
     "alphapo": ("alphapo", {**SIMPO, "alpha": "alpha"}),
-    "orpo_or_term": ("orpo", BETA),
+    "orpo_or_term": ("orpo", {**BETA, "sft_weight": lambda p: 0.0}),
+    "orpo": ("orpo", BETA),
+    "orpo_halos": ("orpo", {"beta": "OR_scale"}),
+    "tpo_sigmoid": ("tpo", TPO),
+    "tpo_hinge": ("tpo_hinge", {**BETA, "tpo_alpha": "tpo_alpha"}),
+    "tpo_ipo": ("tpo_ipo", {**BETA, "tpo_alpha": "tpo_alpha"}),
+    "tpo_l": ("tpo_l", {**TPO, "gamma": "gamma"}),
+    "rpo": ("rpo", {**BETA, "rpo_alpha": lambda p: p["loss_weights"][1]}),
+    "mpo": ("mpo", {**BETA, **{name: lambda p, i=i: p["loss_weights"][i] for i, name in enumerate(
+        ("sigmoid_weight", "bco_pair_weight", "sft_weight"))}}),
     "bradley_terry": ("bradley_terry", {"center": "center_rewards_coefficient"}),
 }
 TOKEN_PAIRS = {
@@ -144,7 +155,9 @@ def odd_score(loss, given):
                                         "exponent_cap" in given)
 
 
-UNSUPPORTED = {"loss_type", "tpo_alpha", "alpha_nll", "input_scale", "udm"}
+UNSUPPORTED = {"alpha_nll", "input_scale", "udm"}
+# What a third completion of a pair is, by what the case asks the gradient of.
+THIRD = {"d_prompt_w": ("prompt_w", "prompt_len"), "d_gold": ("gold", "gold_len")}
 
 
 def paired(library, vectors):
@@ -159,7 +172,7 @@ def paired(library, vectors):
                                                     vectors["token_pairs"])
             continue
         found, given = entry(PAIRED, case["name"]), case["params"]
-        if not found or UNSUPPORTED & given.keys() or given.get("cpo_alpha"):
+        if not found or UNSUPPORTED & given.keys():
             continue
         loss, mapping = found
         if odd_score(loss, given):
@@ -170,6 +183,9 @@ def paired(library, vectors):
             if "offset" in given:
                 reals["margin"] = [m / given["beta"] for m in pairs["margin"]]
             counts = {"chosen_tokens": pairs["len_w"], "rejected_tokens": pairs["len_l"]}
+            for output, (third, length) in THIRD.items():
+                if output in case["outputs"]:
+                    reals["policy_third"], counts["third_tokens"] = pairs[third], pairs[length]
         elif case["inputs"] == "rewards":
             reals = {"policy_chosen": [r[0] for r in vectors["rewards"]],
                      "policy_rejected": [r[1] for r in vectors["rewards"]]}
@@ -178,8 +194,8 @@ def paired(library, vectors):
             counts = {}
         else:
             continue
-        results[case["name"]] = library.pairs(loss, parameters(mapping, given), reals, counts,
-                                              score(given))
+        run = library.pairs_apart if counts else library.pairs
+        results[case["name"]] = run(loss, parameters(mapping, given), reals, counts, score=score(given))
     return results
 
 
@@ -284,7 +300,20 @@ def value(library, inputs, given):
 
 
 def batch(library, vectors):
-    families = {f.__name__: f for f in (aot, aot_unpaired, bco_sequence, advantages, gdpo, value)}
+    def mixture(library, inputs, given):
+    """Its next-token term is one mean over all tokens of the batch."""
+    loss, mapping = PAIRED["mpo"]
+    rows = library.pairs(
+        loss, parameters(mapping, given),
+        {"policy_chosen": inputs["pol_w"], "policy_rejected": inputs["pol_l"],
+         "reference_chosen": inputs["ref_w"], "reference_rejected": inputs["ref_l"]},
+        {"chosen_tokens": inputs["len_w"]}, MEAN)
+    losses, d_pol_w, d_pol_l = map(list, zip(*rows))
+    return {"loss": sum(losses) / len(losses), "d_pol_w": d_pol_w, "d_pol_l": d_pol_l}
+
+
+def batch(library, vectors):
+    families = {f.__name__: f for f in (aot, aot_unpaired, bco_sequence, mixture, advantages, gdpo, value)}
     return {case["name"]: families[case["family"]](library, case["inputs"], case["params"])
             for case in vectors["cases"] if case["family"] in families}
 

@@ -75,6 +75,12 @@ def main():
                               ([-math.inf, 0, 0], False), ([math.inf, math.nan, 0], False)):
                 held = [*right[far][:at], row, *right[far][at + 1:]]
                 expect((check({"type": "fp64", "cases": {far: held}})[0] == 0) == fine, f"{row}")
+        # A column too few.
+        for case in vectors["cases"]:
+            if case["outputs"][-1] == "d_gold":
+                less = [row[:-1] for row in right[case["name"]]]
+                status, text = check({"type": "fp64", "cases": {case["name"]: less}})
+                expect(status == 1 and "has no d_gold" in text, text)
 
         for stem, formulas in table.items():
             for wrong_name, formula in formulas:
@@ -100,10 +106,11 @@ def main():
     status, text = check({"type": "fp64", "cases": right})
     expect(status == 0 and "FAIL" not in text, f"the vectors themselves fail:\n{text}")
     for spoil in (lambda d: d.__setitem__(2, d[2] * (1 + 1e-10)), list.pop):
-        spoilt = numbers(right["aot_3_eps0.1"])
-        spoil(spoilt["d_pol_w"])
-        status, text = check({"type": "fp64", "cases": {"aot_3_eps0.1": spoilt}})
-        expect(status == 1 and "aot_3_eps0.1" in text and "d_pol_w[" in text, text)
+        for name in ("aot_3_eps0.1", "mpo_batch_3"):
+            spoilt = numbers(right[name])
+            spoil(spoilt["d_pol_w"])
+            status, text = check({"type": "fp64", "cases": {name: spoilt}})
+            expect(status == 1 and name in text and "d_pol_w[" in text, text)
     print(f"{len(caught)} wrong formulas are caught by name")
 
 

@@ -47,6 +47,12 @@ def mean_without_constant(p, **params):
 
 
 NO_CONSTANT = "an f-divergence without its constant, divided by lengths"
+
+
+def log_odds(p):
+    return p - math.log(-math.expm1(p))
+
+
 # stem of the case: [(name, loss of one pair)]
 PAIRED = {
     "ipo": [
@@ -77,7 +83,17 @@ PAIRED = {
                   lambda p, beta, discopop_tau, **_: softplus(-beta * p.d) *
                   (1 - sigmoid(beta * p.d / discopop_tau)) +
                   exp(-beta * p.d) * sigmoid(beta * p.d / discopop_tau))],
-    "orpo": [("log1p(-exp(p)), which is infinite at p = 0",
+    "cpo_sigmoid_nll": [
+        ("the negative log-likelihood is a sum where a mean over tokens is asked for",
+         lambda p, beta, cpo_alpha:
+         softplus(-beta * (p.p_w * p.n_w - p.p_l * p.n_l)) - cpo_alpha * p.p_w * p.n_w)],
+    "tpo_sigmoid": [
+        ("the gold completion is left out", lambda p, beta, label_smoothing, **_:
+         softplus(-beta * (p.p_w * p.n_w - p.p_l * p.n_l)) +
+         label_smoothing * beta * (p.p_w * p.n_w - p.p_l * p.n_l))],
+    "orpo": [("the prompt is left out of TRL's negative log-likelihood", lambda p, beta=0, **_:
+              beta * softplus(log_odds(p.p_l) - log_odds(p.p_w)) - p.p_w)],
+    "orpo_or_term": [("log1p(-exp(p)), which is infinite at p = 0",
               lambda p, beta: beta * softplus(naive_log_odds(p.p_l) - naive_log_odds(p.p_w)))],
     "simpo_halos": [("gamma / beta taken for gamma",
                      lambda p, beta, gamma_beta_ratio:

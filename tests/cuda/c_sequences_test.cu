@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "cuda/c_surface.hpp"
@@ -110,6 +111,127 @@ TEST_CASE("every paired loss through C, on the device as on the host, rows alike
       testing::check_close_metrics(testing::read_metrics(loss, metrics), want);
     }
   }
+}
+
+TEST_CASE("next-token terms and third completions through C, on the device as on the host") {
+  const c_batch batch;
+  const std::vector<double> counts{11, 90};
+  const device_array<double> device_counts{counts};
+  const device_array<prospect_device_metrics> metrics(1);
+  const both<double> gold{std::vector<double>(batch.b.host.rbegin(), batch.b.host.rend())};
+  const both<std::int32_t> gold_tokens{
+      std::vector<std::int32_t>(batch.tokens.host.rbegin(), batch.tokens.host.rend())};
+  for (const char* name : {"cpo", "orpo", "mpo", "tpo", "tpo_l"}) {
+    const bool third = std::string{name} != "cpo" && std::string{name} != "mpo";
+    for (const int kind : {PROSPECT_MEAN, PROSPECT_SUM, PROSPECT_OVER, PROSPECT_OVER_AT}) {
+      CAPTURE(name, kind);
+      const prospect_loss loss = c_loss(name);
+      results r;
+      std::vector<double> dc(n, 7), dt(n, 7);
+      const device_array<double> device_dc(static_cast<std::size_t>(n)),
+          device_dt(device_dc.size());
+      c_metrics want;
+      const auto args = [&](bool device) {
+        auto p = sized<prospect_pairs>();
+        p.normaliser = kind;
+        p.count = kind == PROSPECT_OVER ? 11 : 0;
+        p.token_count = kind == PROSPECT_OVER ? 90 : 0;
+        p.count_at = device ? device_counts.data() : counts.data();
+        if (kind == PROSPECT_OVER_AT) p.token_count_at = p.count_at + 1;
+        p.policy_chosen = batch.a.row(device);
+        p.policy_rejected = batch.b.row(device);
+        p.reference_chosen = batch.ra.row(device);
+        p.reference_rejected = batch.rb.row(device);
+        p.chosen_tokens = p.rejected_tokens = batch.tokens.row(device);
+        p.weight = batch.weight.row(device);
+        p.loss = device ? c_row(r.device_loss) : c_row(r.loss);
+        p.d_policy_chosen = device ? c_row(device_dc) : c_row(dc);
+        p.d_policy_rejected = device ? c_row(r.device_d) : c_row(r.d);
+        if (third) {
+          p.policy_third = gold.row(device);
+          p.third_tokens = gold_tokens.row(device);
+          p.d_policy_third = device ? c_row(device_dt) : c_row(dt);
+        }
+        return p;
+      };
+      const prospect_pairs host = args(false), device = args(true);
+      prospect_error error{};
+      testing::require_ok(prospect_pairs_cpu(&loss, &host, &want, nullptr, &error), error);
+      run_on_device([&](const prospect_context* on, prospect_error* e) {
+        return prospect_pairs_cuda(&loss, &device, metrics.data(), on, e);
+      });
+      r.check();
+      check_close(device_dc.host(), dc, 1e-13L, 1e-15L);
+      if (third) check_close(device_dt.host(), dt, 1e-13L, 1e-15L);
+      testing::check_close_metrics(testing::read_metrics(loss, metrics), want);
+    }
+  }
+}
+
+TEST_CASE("a third completion among sequences, on the device as on the host") {
+  const c_batch batch;
+  const both<std::int32_t> chosen{std::vector<std::int32_t>{3, 66, 12}};
+  const both<std::int64_t> rejected{std::vector<std::int64_t>{0, 4, 5}};
+  both<std::int64_t> third{std::vector<std::int64_t>{1, 30, 2}};
+  const prospect_loss loss = c_loss("tpo");
+  std::vector<double> d(n, 7), dt(3, 7);
+  const device_array<double> device_d(static_cast<std::size_t>(n)), device_dt(3);
+  const auto args = [&](bool device) {
+    auto p = sized<prospect_pairs>();
+    p.policy = batch.a.row(device);
+    p.tokens = batch.tokens.row(device);
+    p.chosen = chosen.row(device);
+    p.rejected = rejected.row(device);
+    p.third = third.row(device);
+    p.d_policy = device ? c_row(device_d) : c_row(d);
+    p.d_policy_third = device ? c_row(device_dt) : c_row(dt);
+    return p;
+  };
+  const prospect_pairs host = args(false), device = args(true);
+  prospect_error error{};
+  testing::require_ok(prospect_pairs_cpu(&loss, &host, nullptr, nullptr, &error), error);
+  const auto run = [&] {
+    run_on_device([&](const prospect_context* on, prospect_error* e) {
+      return prospect_pairs_cuda(&loss, &device, nullptr, on, e);
+    });
+  };
+  run();
+  check_close(device_d.host(), d, 1e-13L, 1e-15L);
+  check_close(device_dt.host(), dt, 1e-13L, 1e-15L);
+  CHECK(device_d.host()[7] == 0);
+
+  // The host cannot see a sequence that is named twice, or that there is not.
+  third.device.set({1, 30, 5});
+  run();
+  CHECK(std::isnan(device_d.host()[5]));
+  third.device.set({1, 30, n});
+  run();
+  CHECK(std::isnan(device_dt.host()[2]) == (batch.tokens.host[12] > 0 && batch.tokens.host[5] > 0));
+  CHECK(std::isfinite(device_dt.host()[0]));
+}
+
+TEST_CASE("a wrong denominator and a missing third completion are refused on the device, too") {
+  const c_batch batch;
+  auto p = sized<prospect_pairs>();
+  p.policy_chosen = batch.a.row(true);
+  p.policy_rejected = batch.b.row(true);
+  p.chosen_tokens = p.rejected_tokens = batch.tokens.row(true);
+  const auto refused = [&](const char* name, const char* words) {
+    const prospect_loss loss = c_loss(name);
+    prospect_error error{};
+    const prospect_status status = prospect_pairs_cuda(&loss, &p, nullptr, nullptr, &error);
+    testing::refused(status, PROSPECT_INVALID_ARGUMENT, error, words);
+  };
+  refused("tpo", "policy_third");
+  p.policy_third = batch.b.row(true);
+  refused("tpo", "third_tokens");
+  refused("cpo", "policy_third");
+  p.policy_third = {};
+  p.normaliser = PROSPECT_OVER;
+  p.count = 5;
+  refused("cpo", "normaliser");
+  p.token_count = -1;
+  refused("cpo", "token_count");
 }
 
 TEST_CASE("every unpaired loss and reference point through C, on the device as on the host") {

@@ -89,6 +89,22 @@ TEST_CASE("a loss of the user's own runs in the same kernel") {
   }
 }
 
+TEST_CASE("a mixture runs in the same kernel, its next-token term divided by tokens") {
+  random_source random{165};
+  paired_case<float> c{random, 131, true};
+  paired_case<float> twin = c;
+  const auto loss = 0.8 * prospect::dpo{} + 0.2 * prospect::bco_pair{} + 1.0 * prospect::sft{};
+  const auto on_host = prospect::cpu::evaluate(loss, twin.in(), twin.out());
+  const auto metrics = sequences_on_cuda(loss, c);
+  CHECK(testing::near(metrics.total, on_host.total, 1e-6L));
+  for (std::int64_t i = 0; i < 131; ++i) {
+    CAPTURE(i);
+    CHECK(testing::near(c.loss[i], twin.loss[i], 4e-6L));
+    CHECK(testing::near(c.d_chosen[i], twin.d_chosen[i], 4e-6L));
+    CHECK(testing::near(c.d_rejected[i], twin.d_rejected[i], 4e-6L));
+  }
+}
+
 TEMPLATE_TEST_CASE("SimpleKTO on the device agrees with its oracle", "", float, double) {
   using S = TestType;
   random_source random{166};

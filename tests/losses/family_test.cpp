@@ -111,7 +111,7 @@ TEST_CASE("losses without a reference read none, scores and means what they say"
     CAPTURE(name);
     bool without = false;
     for (const char* free : {"cpo", "cpo_hinge", "cpo_ipo", "simpo", "alphapo", "orpo", "slic",
-                             "bradley_terry", "kto_surprisal"}) {
+                             "bradley_terry", "kto_surprisal", "tpo", "tpo_hinge", "tpo_ipo", "tpo_l"}) {
       without = without || name == free;
     }
     CHECK(prospect::reads_reference<double>(loss) == !without);
@@ -191,6 +191,8 @@ TEST_CASE("any loss is the one it was made of", "[losses]") {
       CHECK(any.name() == L::name);
       CHECK(any.template is<L>());
       CHECK(any.beta == prospect::reward_scale(loss));
+      CHECK(any.next_token().weight == prospect::next_token_of(loss).weight);
+      CHECK(any.next_token().over_same_as(prospect::next_token_of(loss)));
       CHECK(any.problem() == loss.problem());
       next = 0.125;
       for (std::size_t i = 0; i < L::parameters.size(); ++i) {

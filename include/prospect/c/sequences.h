@@ -9,7 +9,9 @@
 extern "C" {
 #endif
 
-/* What the summed loss is divided by before its gradient is handed out. Weights never enter it. */
+/* What the summed loss is divided by before its gradient is handed out. Weights never enter it.
+ * A next-token term (of cpo, orpo, rpo, mpo, tpo, ...) is divided by tokens: PROSPECT_MEAN counts
+ * them, PROSPECT_SUM divides by nothing, and PROSPECT_OVER needs a `token_count` too. */
 typedef int32_t prospect_normaliser;
 enum {
   PROSPECT_MEAN = 0,   /* the number of counted examples of this call */
@@ -54,6 +56,17 @@ typedef struct prospect_pairs {
   prospect_row reward_chosen, reward_rejected;     /* real; beta x log-ratio */
   /* Written, one element for each sequence, where no sequence is in two pairs: */
   prospect_row d_policy; /* real; 0 for a sequence that is in no pair */
+  /* What next-token terms are divided by: the number of their tokens in all counted pairs, over
+   * ranks and micro-batches. At most one of the two; 0 and NULL: as the normaliser says. */
+  double token_count;
+  const double* token_count_at; /* read when the work is done, on the device for _cuda */
+  /* A third completion of each pair, for the losses that have one: TPO's gold completion, or the
+   * prompt of the chosen one for orpo, which may be left out. */
+  prospect_row policy_third; /* real */
+  prospect_row third_tokens; /* count */
+  prospect_row third;        /* index; among sequences, in place of the two above */
+  /* Written: */
+  prospect_row d_policy_third; /* real */
 } prospect_pairs;
 
 typedef int32_t prospect_reference;

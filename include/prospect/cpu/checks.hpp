@@ -6,6 +6,7 @@
 #include <prospect/core/error.hpp>
 #include <prospect/core/extent.hpp>
 #include <prospect/core/isa.hpp>
+#include <prospect/losses/parts/next_token.hpp>
 #include <prospect/losses/reads.hpp>
 #include <prospect/reference_point.hpp>
 
@@ -124,6 +125,37 @@ void target_row(const L& loss, bool given) {
   if (given == reads_target<R>(loss)) return;
   reject("target", given ? "is given, and this loss does not read it"
                          : "is missing, and this loss regresses on it");
+}
+
+/// What a call says about next-token terms.
+struct given_next_tokens {
+  bool policy, tokens, d_policy;  ///< of a third completion
+  bool chosen_tokens;
+};
+
+/// A third completion that a loss would drop is refused, as one is that is missing; and a count of
+/// pairs is no denominator of a mean over tokens.
+inline void next_tokens(const next_token_term& term, const normaliser& by,
+                        const given_next_tokens& given, std::string_view third,
+                        std::string_view chosen_tokens) {
+  if (given.policy && !term.third) reject(third, "is given, and this loss has no third completion");
+  if (!given.policy) {
+    if (given.tokens) reject("third_tokens", "is given, and there is no third completion");
+    if (given.d_policy) reject("d_policy_third", "is given, and there is no third completion");
+  }
+  if (term.weight == 0) return;
+  if (!by.knows_tokens()) {
+    reject("normaliser",
+           "counts pairs, and the next-token term of this loss is divided by tokens: say by "
+           "tokens_over(count) how many (or set its weight to 0)");
+  }
+  if (term.third && !term.chosen && !given.policy)
+    reject(third, "is missing, and this loss is over a third completion of each pair");
+  if (!by.counts_tokens()) return;
+  if (term.chosen && !given.chosen_tokens)
+    reject(chosen_tokens, "is missing, and this loss has a next-token term, a mean over tokens");
+  if (given.policy && !given.tokens)
+    reject("third_tokens", "is missing, and this loss has a next-token term, a mean over tokens");
 }
 
 /// A point that R has a number for.

@@ -14,10 +14,23 @@ class denominator {
  public:
   PROSPECT_INLINE constexpr denominator(normaliser by) noexcept : by_{by} {}
   /// `*count` is read when the kernel runs, e.g. a global count over ranks. If it is not positive,
-  /// losses stand but coefficients and total are NaN.
+  /// losses stand but coefficients and total are NaN, as are losses with a next-token term.
   PROSPECT_INLINE static constexpr denominator over(const double* count) noexcept {
-    denominator d{count == nullptr ? normaliser::over(0) : normaliser::sum()};
+    denominator d{normaliser::over(count == nullptr ? 0 : 1)};
     d.count_ = count;
+    return d;
+  }
+  /// The same, but next-token terms divided by a count of tokens, of the host's or on the device:
+  /// see `normaliser::tokens_over`.
+  PROSPECT_INLINE constexpr denominator tokens_over(double count) const noexcept {
+    denominator d = *this;
+    d.by_ = by_.tokens_over(count);
+    d.token_count_ = nullptr;
+    return d;
+  }
+  PROSPECT_INLINE constexpr denominator tokens_over(const double* count) const noexcept {
+    denominator d = tokens_over(count == nullptr ? 0.0 : 1.0);
+    d.token_count_ = count;
     return d;
   }
 
@@ -28,10 +41,20 @@ class denominator {
     if (count_ == nullptr) return by_.factor(local_count);
     return *count_ > 0 ? 1 / *count_ : 0.0 / 0.0;
   }
+  PROSPECT_HD constexpr bool knows_tokens() const noexcept { return by_.knows_tokens(); }
+  PROSPECT_HD constexpr bool counts_tokens() const noexcept { return by_.counts_tokens(); }
+  PROSPECT_HD double token_share(double local_count, double local_tokens) const noexcept {
+    // What stands for a count on the device is 1.
+    const double examples = count_ == nullptr ? 1 : *count_;
+    const double tokens = token_count_ == nullptr ? 1 : *token_count_;
+    if (!(examples > 0 && tokens > 0)) return 0.0 / 0.0;
+    return by_.token_share(local_count, local_tokens) * (examples / tokens);
+  }
 
  private:
   normaliser by_;
   const double* count_ = nullptr;
+  const double* token_count_ = nullptr;
 };
 
 /// A point from observations on the device: their mean, clamped at 0 as `reference_point::from`

@@ -5,6 +5,7 @@
 #include <prospect/core/extent.hpp>
 #include <prospect/cuda/batch.hpp>
 #include <prospect/cuda/detail/texts.hpp>
+#include <prospect/losses/parts/next_token.hpp>
 #include <prospect/losses/reads.hpp>
 
 PROSPECT_STRICT_BEGIN
@@ -61,13 +62,46 @@ static const char* target_problem(const Loss& loss, bool given) {
                : "target is missing, and this loss regresses on it";
 }
 
+/// A third completion that a loss would drop is no more taken than one is left out, and a count of
+/// pairs is no denominator of a mean over tokens.
+template <class Loss>
+static const char* next_tokens_problem(const Loss& loss, const denominator& by, bool third_given,
+                                       bool third_tokens_given, bool d_third_given,
+                                       bool chosen_tokens_given) {
+  const next_token_term term = next_token_of(loss);
+  if (third_given && !term.third) {
+    return "policy_third (or third) is given, and this loss has no third completion";
+  }
+  if (!third_given && third_tokens_given) {
+    return "third_tokens is given, and there is no third completion";
+  }
+  if (!third_given && d_third_given) {
+    return "d_policy_third is given, and there is no third completion";
+  }
+  if (term.weight == 0) return nullptr;
+  if (!by.knows_tokens()) {
+    return "normaliser counts pairs, and the next-token term of this loss is divided by tokens: "
+           "say by tokens_over(count) how many (or set its weight to 0)";
+  }
+  if (term.third && !term.chosen && !third_given) {
+    return "policy_third (or third) is missing, and this loss is over a third completion";
+  }
+  if (!by.counts_tokens()) return nullptr;
+  if ((term.chosen && !chosen_tokens_given) || (third_given && !third_tokens_given)) {
+    return "tokens are missing (chosen_tokens, third_tokens), and this loss has a next-token term, "
+           "a mean over tokens";
+  }
+  return nullptr;
+}
+
 /// Of results per pair.
 static inline const char* results_problem(const paired_outputs<>& out, std::int64_t n) {
   return first_of(output_problem<"loss">(out.loss, n),
                   output_problem<"d_policy_chosen">(out.d_policy_chosen, n),
                   output_problem<"d_policy_rejected">(out.d_policy_rejected, n),
                   output_problem<"reward_chosen">(out.reward_chosen, n),
-                  output_problem<"reward_rejected">(out.reward_rejected, n));
+                  output_problem<"reward_rejected">(out.reward_rejected, n),
+                  output_problem<"d_policy_third">(out.d_policy_third, n));
 }
 
 /// With arithmetic in R.
@@ -84,13 +118,16 @@ static const char* pairs_problem(const Loss& loss, const paired_batch<>& in,
                    option_problem<"chosen_tokens">(in.chosen_tokens, n),
                    option_problem<"rejected_tokens">(in.rejected_tokens, n),
                    option_problem<"weight">(in.weight, n), option_problem<"margin">(in.margin, n),
-                   results_problem(out, n))) {
+                   option_problem<"policy_third">(in.policy_third, n),
+                   option_problem<"third_tokens">(in.third_tokens, n), results_problem(out, n))) {
     return why;
   }
   if (n == 0) return nullptr;
-  return reads_problem<R>(loss, !in.reference_chosen.empty() && !in.reference_rejected.empty(),
-                          !in.chosen_tokens.empty() && !in.rejected_tokens.empty(),
-                          !in.margin.empty());
+  return first_of(reads_problem<R>(
+                      loss, !in.reference_chosen.empty() && !in.reference_rejected.empty(),
+                      !in.chosen_tokens.empty() && !in.rejected_tokens.empty(), !in.margin.empty()),
+                  next_tokens_problem(loss, by, !in.policy_third.empty(), !in.third_tokens.empty(),
+                                      !out.d_policy_third.empty(), !in.chosen_tokens.empty()));
 }
 
 /// Indices lie on the device: one that names no sequence, and a sequence that is named twice, show
@@ -110,13 +147,19 @@ static const char* pairs_problem(const Loss& loss, const indexed_pairs& in,
           in.rejected.problem() == nullptr ? nullptr
                                            : "rejected is no row of indices in any memory",
           in.rejected.size() == n ? nullptr : "rejected and chosen differ in size",
+          in.third.problem() == nullptr ? nullptr : "third is no row of indices in any memory",
+          in.third.empty() || in.third.size() == n ? nullptr : "third and chosen differ in size",
           option_problem<"weight">(in.weight, n), option_problem<"margin">(in.margin, n),
           results_problem(prospect::detail::any_rows(out), n),
           output_problem<"d_policy">(out.d_policy, sequences))) {
     return why;
   }
   if (n == 0) return nullptr;
-  return reads_problem<R>(loss, !in.reference.empty(), !in.tokens.empty(), !in.margin.empty());
+  const bool third = !in.third.empty();
+  return first_of(
+      reads_problem<R>(loss, !in.reference.empty(), !in.tokens.empty(), !in.margin.empty()),
+      next_tokens_problem(loss, by, third, third && !in.tokens.empty(), !out.d_policy_third.empty(),
+                          !in.tokens.empty()));
 }
 
 template <class R, class Loss>

@@ -34,7 +34,7 @@ static cudaError_t evaluate_in(const Loss& loss, const indexed_pairs& in,
                                const indexed_outputs& out, const denominator& by,
                                paired_metrics* metrics, scratch space, cudaStream_t stream) {
   if (pairs_problem<R>(loss, in, out, by) != nullptr) return cudaErrorInvalidValue;
-  named_pairs among{.which = {in.chosen, in.rejected, out.d_policy},
+  named_pairs among{.which = {in.chosen, in.rejected, out.d_policy, in.third},
                     .pairs = in.chosen.size(),
                     .sequences = in.policy.size()};
   if (!out.d_policy.empty()) {

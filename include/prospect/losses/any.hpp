@@ -3,6 +3,7 @@
 #pragma once
 
 #include <prospect/losses/losses.hpp>
+#include <prospect/losses/parts/next_token.hpp>
 #include <prospect/losses/parts/scores.hpp>
 #include <prospect/losses/reads.hpp>
 
@@ -30,13 +31,15 @@ struct any_loss {
 
   std::int32_t which = 0;  ///< position among L...
   double beta = 1;         ///< reward_scale of the loss
+  next_token_term term{};  ///< next_token_of the loss
   double parameter[most_parameters] = {};
   score_transform score{};  ///< other than the log-ratio only where the loss takes scores
 
   any_loss() = default;
   template <class One>
     requires(... || std::same_as<One, L>)
-  any_loss(const One& loss) : which{position<One>()}, beta{reward_scale(loss)} {
+  any_loss(const One& loss)
+      : which{position<One>()}, beta{reward_scale(loss)}, term{next_token_of(loss)} {
     static_assert(sizeof(One) == One::parameters.size() * sizeof(double));
     __builtin_memcpy(parameter, &loss, sizeof loss);
   }
@@ -92,6 +95,7 @@ struct any_loss {
     }
   }
 
+  PROSPECT_HD next_token_term next_token() const { return term; }
   std::string_view name() const {
     return visit([](const auto& loss) { return loss.name; });
   }

@@ -73,11 +73,13 @@ PROSPECT_INLINE constexpr const char* problem(const L& loss) {
   }
 }
 
-/// The factor between a log-ratio and an implicit reward: `beta`, IPO's `tau`, A*PO's `beta2`,
-/// or 1.
+/// The factor between a log-ratio and an implicit reward: what a member `reward_scale()` says,
+/// `beta`, IPO's `tau`, A*PO's `beta2`, or 1.
 template <class L>
 PROSPECT_HD constexpr double reward_scale(const L& loss) {
-  if constexpr (requires { loss.beta; }) {
+  if constexpr (requires { loss.reward_scale(); }) {
+    return loss.reward_scale();
+  } else if constexpr (requires { loss.beta; }) {
     return static_cast<double>(loss.beta);
   } else if constexpr (requires { loss.tau; }) {
     return static_cast<double>(loss.tau);

@@ -151,6 +151,7 @@ TEST_CASE("what does not exist is refused by name, with what does") {
   }
   CHECK(contains(refusal({.loss = "kto", .reference_point = "ema:1.5"}), "decay"));
   CHECK(contains(refusal({.loss = "dpo", .reference_point = "kl"}), "no reference point"));
+  CHECK(contains(refusal({.loss = "tpo"}), "tpo needs a gold completion"));
   CHECK(contains(refusal({.loss = "kto_zero", .reference_point = "kl"}), "no reference point"));
 }
 
@@ -206,6 +207,10 @@ TEST_CASE("a step's record and coefficients are those of the formula") {
   CHECK_THAT(dpo.reward_undesirable, WithinRel(-0.3, 1e-12));
   CHECK_THAT(dpo.margin, WithinRel(0.5, 1e-12));
   CHECK(std::isnan(dpo.z));
+  // With the chosen completion's likelihood, over its 5 tokens.
+  const step_record rpo = preference_objective({.loss = "rpo"}).evaluate(pair, memory, d);
+  CHECK_THAT(rpo.loss, WithinRel(std::log1p(std::exp(-0.5)) + 2, 1e-12));
+  CHECK_THAT(d[0], WithinRel(-0.1 / (1 + std::exp(0.5)) - 0.2, 1e-12));
 
   // The same two as thumbs, measured from z = 1: the observed -4 would be clamped.
   const step_record kto = preference_objective({.loss = "kto", .reference_point = "constant:1"})

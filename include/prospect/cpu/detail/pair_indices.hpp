@@ -41,12 +41,14 @@ inline void named_once(const prospect::detail::pair_indices& which, std::int64_t
     };
     mark("chosen", which.chosen);
     mark("rejected", which.rejected);
+    mark("third", which.third);
   }
 }
 
 inline void pairs_among(const prospect::detail::pair_indices& which, std::int64_t sequences) {
   indices_below("chosen", which.chosen, sequences);
   indices_below("rejected", which.rejected, sequences);
+  indices_below("third", which.third, sequences);
   if (!which.d_policy.empty()) named_once(which, sequences);
 }
 

@@ -187,9 +187,11 @@ class row_writer {
   block<R> copy_;
 };
 
-/// How many rows have tokens on every side, and whether any count is negative.
+/// How many rows have tokens on every side, how many tokens a next-token term is over where that is
+/// asked, and whether any count is negative.
 struct token_tally {
   std::int64_t counted = 0;
+  std::int64_t tokens = 0;
   bool negative = false;
 
   void add(const std::int32_t* side, const std::int32_t* other, int n) {
@@ -202,8 +204,23 @@ struct token_tally {
     counted += both;
     negative = negative || signs < 0;
   }
+  /// The same of pairs, and how many tokens a next-token term is over: those of the first side, of
+  /// a third row where there is one, or of both.
+  void add_pairs(const std::int32_t* side, const std::int32_t* other, const std::int32_t* third,
+                 bool over_side, int n) {
+    add(side, other, n);
+    std::int32_t signs = 0;
+    for (int i = 0; i < n; ++i) {
+      const std::int32_t more = third == nullptr ? 0 : third[i];
+      const std::int64_t scored = std::int64_t{over_side ? side[i] : 0} + more;
+      tokens += side[i] > 0 && other[i] > 0 ? scored : 0;
+      signs |= more;
+    }
+    negative = negative || signs < 0;
+  }
   token_tally& operator+=(const token_tally& later) {
     counted += later.counted;
+    tokens += later.tokens;
     negative = negative || later.negative;
     return *this;
   }

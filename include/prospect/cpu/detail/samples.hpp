@@ -5,6 +5,7 @@
 #include <prospect/batch.hpp>
 #include <prospect/cpu/detail/rows.hpp>
 #include <prospect/losses/differentiate.hpp>
+#include <prospect/losses/parts/next_token.hpp>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {

@@ -57,6 +57,45 @@ double count_rows(std::initializer_list<given_tokens> sides, std::int64_t n, E& 
   return static_cast<double>(seen.counted);
 }
 
+/// How many of n pairs are counted, and how many tokens of theirs their next-token term is over
+/// (0 where nobody asks).
+struct pair_counts {
+  double pairs = 0;
+  double tokens = 0;
+};
+template <executor E>
+pair_counts count_pairs(const given_tokens& chosen, const given_tokens& rejected,
+                        const given_tokens& third, const next_token_term& counted, std::int64_t n,
+                        E& on) {
+  if (counted.weight == 0 && third.row.empty()) {
+    return {.pairs = count_rows({chosen, rejected}, n, on)};
+  }
+  for (const given_tokens& side : {chosen, rejected, third}) {
+    optional_row(side.name, side.row, side.sequences);
+  }
+  const token_tally seen = in_pieces(n, on, [&](range piece) {
+    element_reader<std::int32_t> side{chosen.row, chosen.through};
+    element_reader<std::int32_t> other{rejected.row, rejected.through};
+    element_reader<std::int32_t> more{third.row, third.through};
+    token_tally all;
+    for_each_block(piece, [&](range at) {
+      all.add_pairs(side.read(at), other.read(at), third.row.empty() ? nullptr : more.read(at),
+                    counted.chosen, whole_vectors(at));
+    });
+    return all;
+  });
+  if (seen.negative) {
+    for (const given_tokens& side : {chosen, rejected, third}) {
+      token_counts(side.name, side.row, side.sequences);
+    }
+  }
+  return {.pairs = static_cast<double>(seen.counted), .tokens = static_cast<double>(seen.tokens)};
+}
+/// The term as far as its tokens are to be counted here.
+inline next_token_term counted_term(const next_token_term& term, const normaliser& by) {
+  return by.counts_tokens() ? term : next_token_term{};
+}
+
 /// Results per pair, as they are checked by name.
 inline void paired_output_rows(const paired_outputs<>& out, std::int64_t n) {
   output_row("loss", out.loss, n);
@@ -64,18 +103,26 @@ inline void paired_output_rows(const paired_outputs<>& out, std::int64_t n) {
   output_row("d_policy_rejected", out.d_policy_rejected, n);
   output_row("reward_chosen", out.reward_chosen, n);
   output_row("reward_rejected", out.reward_rejected, n);
+  output_row("d_policy_third", out.d_policy_third, n);
 }
 
 /// n pairs that were checked, of which so many are counted.
 template <std::floating_point R, class Loss, executor E>
 paired_metrics checked_pairs(const paired_kernels<R, Loss>& kernels, const Loss& loss,
                              const paired_batch<>& in, const paired_outputs<>& out,
-                             const pair_indices& which, std::int64_t n, double n_counted,
+                             const pair_indices& which, std::int64_t n, const pair_counts& counts,
                              const normaliser& by, E& on) {
+  const double n_counted = counts.pairs;
   const double factor = by.factor(n_counted);
+  const next_token_term term = next_token_of(loss);
+  const token_slope next{
+      .slope = term.weight == 0 ? 0 : term.weight * by.token_share(n_counted, counts.tokens),
+      .chosen = term.chosen,
+      .third = !in.policy_third.empty()};
   using sum = paired_sum;
-  const auto sums = in_pieces(
-      n, on, [&](range piece) { return kernels.results(loss, in, out, which, factor, piece); });
+  const auto sums = in_pieces(n, on, [&](range piece) {
+    return kernels.results(loss, in, out, which, factor, next, piece);
+  });
   const auto of = [&](int at) { return sum_count{.sum = sums.total(at), .count = n_counted}; };
   paired_metrics metrics{
       .loss = of(sum::loss),
@@ -107,8 +154,11 @@ paired_metrics evaluate_pairs(const paired_kernels<R, Loss>& kernels, const Loss
   optional_row("reference_rejected", in.reference_rejected, n);
   optional_row("weight", in.weight, n);
   optional_row("margin", in.margin, n);
-  const double n_counted = count_rows(
-      {{"chosen_tokens", in.chosen_tokens, n}, {"rejected_tokens", in.rejected_tokens, n}}, n, on);
+  optional_row("policy_third", in.policy_third, n);
+  const next_token_term term = next_token_of(loss);
+  const pair_counts counts = count_pairs(
+      {"chosen_tokens", in.chosen_tokens, n}, {"rejected_tokens", in.rejected_tokens, n},
+      {"third_tokens", in.third_tokens, n}, counted_term(term, by), n, on);
   paired_output_rows(out, n);
   if (n == 0) return {};
   reference_rows<R>(loss, {{"reference_chosen", !in.reference_chosen.empty()},
@@ -116,7 +166,13 @@ paired_metrics evaluate_pairs(const paired_kernels<R, Loss>& kernels, const Loss
   tokens_rows<R>(loss, {{"chosen_tokens", !in.chosen_tokens.empty()},
                         {"rejected_tokens", !in.rejected_tokens.empty()}});
   margin_row<R>(loss, !in.margin.empty());
-  return checked_pairs(kernels, loss, in, out, {}, n, n_counted, by, on);
+  next_tokens(term, by,
+              {.policy = !in.policy_third.empty(),
+               .tokens = !in.third_tokens.empty(),
+               .d_policy = !out.d_policy_third.empty(),
+               .chosen_tokens = !in.chosen_tokens.empty()},
+              "policy_third", "chosen_tokens");
+  return checked_pairs(kernels, loss, in, out, {}, n, counts, by, on);
 }
 
 /// Among sequences.
@@ -139,24 +195,41 @@ paired_metrics evaluate_pairs(const paired_kernels<R, Loss>& kernels, const Loss
     reject("rejected", "has " + std::to_string(in.rejected.size()) + " indices, and chosen " +
                            std::to_string(n));
   }
+  describes_memory("third", in.third.problem());
+  if (!in.third.empty() && in.third.size() != n) {
+    reject("third",
+           "has " + std::to_string(in.third.size()) + " indices, and chosen " + std::to_string(n));
+  }
   optional_row("weight", in.weight, n);
   optional_row("margin", in.margin, n);
   paired_output_rows(prospect::detail::any_rows(out), n);
   output_row("d_policy", out.d_policy, sequences);
-  const pair_indices which{.chosen = in.chosen, .rejected = in.rejected, .d_policy = out.d_policy};
+  const pair_indices which{
+      .chosen = in.chosen, .rejected = in.rejected, .d_policy = out.d_policy, .third = in.third};
   pairs_among(which, sequences);
-  const double n_counted = count_rows({{"tokens", in.tokens, sequences, given(in.chosen)},
-                                       {"tokens", in.tokens, sequences, given(in.rejected)}},
-                                      n, on);
+  const bool third = !in.third.empty();
+  const next_token_term term = next_token_of(loss);
+  const pair_counts counts =
+      count_pairs({"tokens", in.tokens, sequences, given(in.chosen)},
+                  {"tokens", in.tokens, sequences, given(in.rejected)},
+                  {"tokens", third ? in.tokens : strided_span<const std::int32_t>{}, sequences,
+                   given(in.third)},
+                  counted_term(term, by), n, on);
   if (n > 0) {
     reference_rows<R>(loss, {{"reference", !in.reference.empty()}});
     tokens_rows<R>(loss, {{"tokens", !in.tokens.empty()}});
     margin_row<R>(loss, !in.margin.empty());
+    next_tokens(term, by,
+                {.policy = third,
+                 .tokens = third && !in.tokens.empty(),
+                 .d_policy = !out.d_policy_third.empty(),
+                 .chosen_tokens = !in.tokens.empty()},
+                "third", "tokens");
   }
   set_to_zero(out.d_policy);
   if (n == 0) return {};
   return checked_pairs(kernels, loss, prospect::detail::any_rows(in),
-                       prospect::detail::any_rows(out), which, n, n_counted, by, on);
+                       prospect::detail::any_rows(out), which, n, counts, by, on);
 }
 
 template <executor E>

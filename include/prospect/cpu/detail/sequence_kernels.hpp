@@ -14,7 +14,7 @@ template <std::floating_point R, class Loss>
 struct paired_kernels {
   tally<paired_sum::size> (*results)(const Loss& loss, const paired_batch<>& in,
                                      const paired_outputs<>& out, const pair_indices& which,
-                                     double factor, range piece);
+                                     double factor, const token_slope& next, range piece);
 };
 
 /// The same for an unpaired loss.

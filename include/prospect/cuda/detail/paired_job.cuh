@@ -3,6 +3,7 @@
 #pragma once
 
 #include <prospect/cuda/detail/samples.cuh>
+#include <prospect/losses/parts/next_token.hpp>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cuda::detail {
@@ -23,6 +24,7 @@ template <batch_storage S, class Loss, std::floating_point R = arithmetic_t<S>>
 struct paired_job {
   static constexpr bool any = std::same_as<S, mixed>;
   enum { loss_sum, chosen, rejected, margin, accurate, logp_chosen, logp_rejected, counted };
+  enum { tokens };  ///< of the pass that observes, beside `counted`
 
   Loss loss;
   paired_batch<S> in;
@@ -36,9 +38,11 @@ struct paired_job {
     R weight = 1;
     pair<R> value;
     std::int64_t chosen = 0, rejected = 0;  ///< where the sides are
+    std::int32_t chosen_tokens = 1;
   };
   struct terms {
     double factor;
+    R slope;  ///< what a nat of the next-token term adds to the loss of a pair
   };
 
   PROSPECT_HD bool tokens_given() const {
@@ -47,9 +51,12 @@ struct paired_job {
   PROSPECT_HD std::int64_t pairs() const {
     return any && among.given() ? among.pairs : in.policy_chosen.size();
   }
+  PROSPECT_HD bool counts_tokens() const {
+    return next_token_of(loss).weight != 0 && by.counts_tokens();
+  }
   PROSPECT_HD bool wants(int pass) const {
-    return pass == results ||
-           (pass == observe && ((by.counts() && tokens_given()) || (any && among.scatters())));
+    return pass == results || (pass == observe && ((by.counts() && tokens_given()) ||
+                                                   counts_tokens() || (any && among.scatters())));
   }
   PROSPECT_HD std::int64_t rows(int pass) const {
     const std::int64_t n = pairs();
@@ -60,11 +67,29 @@ struct paired_job {
     const auto inside = [&](std::int64_t at) { return at >= 0 && at < among.sequences; };
     return !any || !among.given() || (inside(s.chosen) && inside(s.rejected));
   }
+  /// Where the third completion of pair i is.
+  __device__ std::int64_t third_of(std::int64_t i) const {
+    return any && among.given() ? among.which.third[i] : i;
+  }
+  /// Its tokens: 0 where there is none, and 1 where nobody counts them.
+  __device__ std::int32_t third_tokens(std::int64_t at) const {
+    return in.policy_third.empty() ? 0 : read_or(in.third_tokens, at, 1);
+  }
+  __device__ bool third_in_batch(std::int64_t at) const {
+    return !any || !among.given() || (at >= 0 && at < among.sequences);
+  }
 
   __device__ terms begin(const pass_totals& totals) const {
     const double n =
         tokens_given() ? totals.of[observe].sum[counted] : static_cast<double>(pairs());
-    return {by.factor(n)};
+    terms t{by.factor(n), 0};
+    if constexpr (next_token_loss<Loss>) {
+      const double weight = next_token_of(loss).weight;
+      if (weight != 0) {
+        t.slope = static_cast<R>(weight * by.token_share(n, totals.of[observe].sum[tokens]));
+      }
+    }
+    return t;
   }
   __device__ sample load(int pass, std::int64_t i) const {
     sample s;
@@ -78,6 +103,7 @@ struct paired_job {
       return s;
     }
     const std::int32_t chosen_tokens = read_or(in.chosen_tokens, s.chosen, 1);
+    s.chosen_tokens = chosen_tokens;
     const std::int32_t rejected_tokens = read_or(in.rejected_tokens, s.rejected, 1);
     s.counted = chosen_tokens > 0 && rejected_tokens > 0;
     if (s.counted && pass == results) {
@@ -93,10 +119,12 @@ struct paired_job {
                       row_sums& sums) const {
     if (pass == observe) {
       sums.sum[counted] += s.counted ? 1 : 0;
-      if (any && among.scatters()) count(s);
+      if (s.counted && counts_tokens()) sums.sum[tokens] += scored(i, s);
+      if (any && among.scatters()) count(i, s);
       return;
     }
     R loss_out = 0, d_chosen = 0, d_rejected = 0, reward_chosen = 0, reward_rejected = 0;
+    [[maybe_unused]] R d_third = 0;
     finite_probe<R> probe;
     if (s.counted) {
       auto value = differentiate(loss, s.value);
@@ -105,10 +133,15 @@ struct paired_job {
       probe.look_at(w);
       probe.look_at(l);
       probe.look_at(s.value.margin);
+      if constexpr (next_token_loss<Loss>) d_third = add_next_tokens(i, s, t, value, probe);
       if (!in.weight.empty()) {
         probe.look_at(s.weight);
         value = {weighted(s.weight, value.loss), weighted(s.weight, value.d_chosen),
                  weighted(s.weight, value.d_rejected)};
+        if constexpr (next_token_loss<Loss>) d_third = weighted(s.weight, d_third);
+      }
+      if constexpr (next_token_loss<Loss>) {
+        d_third = static_cast<R>(t.factor * static_cast<double>(d_third));
       }
       const double scale = reward_scale(loss);
       const double up = scale * static_cast<double>(w.ratio);
@@ -133,8 +166,9 @@ struct paired_job {
       probe.look_at(put(out.d_policy_rejected, i, d_rejected));
       put(out.reward_chosen, i, reward_chosen);
       put(out.reward_rejected, i, reward_rejected);
+      if constexpr (next_token_loss<Loss>) probe.look_at(put(out.d_policy_third, i, d_third));
     }
-    if (any && among.scatters()) scatter(i, s, d_chosen, d_rejected, probe);
+    if (any && among.scatters()) scatter(i, s, d_chosen, d_rejected, d_third, probe);
     if (!probe.finite()) note_nonfinite(sums, i);
   }
   __device__ void finish(const pass_totals& totals, const terms& t) const {
@@ -155,15 +189,49 @@ struct paired_job {
   }
 
  private:
-  /// Notes that the sequences of a pair are named.
-  __device__ void count(const sample& s) const {
-    for (const std::int64_t at : {s.chosen, s.rejected}) {
-      if (at >= 0 && at < among.sequences) atomicAdd(among.named + at, 1U);
+  /// How many tokens the next-token term of a counted pair is over.
+  __device__ double scored(std::int64_t i, const sample& s) const {
+    double n = next_token_of(loss).chosen ? s.chosen_tokens : 0;
+    if (in.policy_third.empty()) return n;
+    const std::int64_t at = third_of(i);
+    if (!third_in_batch(at)) return n;
+    const std::int32_t more = third_tokens(at);
+    return more > 0 ? n + more : n;
+  }
+  /// Adds the next-token term of a counted pair, and gives its coefficient of the third completion.
+  __device__ R add_next_tokens(std::int64_t i, const sample& s, const terms& t,
+                               paired_value<R>& value, finite_probe<R>& probe) const {
+    if (t.slope == R(0)) return 0;
+    R log_prob = 0, d_third = 0;
+    if (next_token_of(loss).chosen) {
+      log_prob = s.value.chosen.policy;
+      value.d_chosen -= t.slope;
     }
+    if (!in.policy_third.empty()) {
+      const std::int64_t at = third_of(i);
+      const bool inside = third_in_batch(at);
+      if (!inside || third_tokens(at) > 0) {
+        const R third = inside ? read_as<R>(in.policy_third, at) : no_number<R>;
+        probe.look_at(third);
+        log_prob += third;
+        d_third = inside ? -t.slope : no_number<R>;
+      }
+    }
+    value.loss -= t.slope * log_prob;
+    return d_third;
+  }
+  /// Notes that the sequences of a pair are named.
+  __device__ void count(std::int64_t i, const sample& s) const {
+    const auto note = [&](std::int64_t at) {
+      if (at >= 0 && at < among.sequences) atomicAdd(among.named + at, 1U);
+    };
+    note(s.chosen);
+    note(s.rejected);
+    if (among.which.third.size() != 0) note(third_of(i));
   }
   /// Writes the coefficients of a pair's sequences where they are named once, and that of sequence
   /// i where it is not.
-  __device__ void scatter(std::int64_t i, const sample& s, R d_chosen, R d_rejected,
+  __device__ void scatter(std::int64_t i, const sample& s, R d_chosen, R d_rejected, R d_third,
                           finite_probe<R>& probe) const {
     // Past the first level of cache, which does not see what other blocks have counted.
     const auto times_named = [&](std::int64_t at) { return __ldcg(among.named + at); };
@@ -177,6 +245,7 @@ struct paired_job {
     };
     write(s.chosen, d_chosen);
     write(s.rejected, d_rejected);
+    if (among.which.third.size() != 0) write(third_of(i), d_third);
   }
 };
 

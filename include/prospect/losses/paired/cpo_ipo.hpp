@@ -2,6 +2,7 @@
 #pragma once
 
 #include <prospect/losses/concepts.hpp>
+#include <prospect/losses/parts/next_token.hpp>
 
 #include <array>
 
@@ -9,19 +10,25 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1 {
 
 /// CPO (Xu et al. 2024, arXiv:2401.08417) with the square of TRL's `loss_type="ipo"`, over means
-/// per token.
+/// per token; its negative log-likelihood as in `cpo`.
 ///
 ///   loss = (mean log pi(chosen) - mean log pi(rejected) - 1 / (2 beta))^2
 struct cpo_ipo {
   double beta = 0.1;
+  double cpo_alpha = 1.0;  ///< weight of the next-token term
 
   static constexpr std::string_view name = "cpo_ipo";
   static constexpr bool branch_free = true;
-  static constexpr std::array<parameter<cpo_ipo>, 1> parameters{{{"beta", &cpo_ipo::beta}}};
+  static constexpr std::array<parameter<cpo_ipo>, 2> parameters{
+      {{"beta", &cpo_ipo::beta}, {"cpo_alpha", &cpo_ipo::cpo_alpha}}};
 
   PROSPECT_INLINE constexpr const char* problem() const {
     if (!detail::positive(beta)) return "beta must be positive (1e-30 to 1e30)";
+    if (!detail::not_negative(cpo_alpha)) return "cpo_alpha must not be negative (0 to 1e30)";
     return nullptr;
+  }
+  PROSPECT_HD constexpr next_token_term next_token() const {
+    return {.weight = cpo_alpha, .chosen = true};
   }
 
   template <class T>
