@@ -99,14 +99,14 @@ struct token_batch {
 };
 
 /// A sequence's sum and count as their formulas have them, and what each of its tokens adds.
-struct textbook {
+struct reduced_sequence {
   real sum = 0;
   std::int32_t tokens = 0;
   std::vector<real> weight;
 };
 template <class R>
-textbook reduced(token_batch<R>& b, std::size_t i, const token_reducer& by) {
-  textbook answer;
+reduced_sequence reduced(token_batch<R>& b, std::size_t i, const token_reducer& by) {
+  reduced_sequence answer;
   std::int32_t nonzero = 0;
   const auto& rows = b.scored[i];
   for (std::size_t k = 0; k < rows.size(); ++k) {
@@ -158,7 +158,7 @@ TEMPLATE_TEST_CASE("reducers: sums, counts and coefficients as their formulas ha
       spread(by, d, b.target, b.layout(), d_token.view(), b.mask);
       std::vector<TestType> want_d(static_cast<std::size_t>(b.rows()), TestType(0));
       for (std::size_t i = 0; i < b.scored.size(); ++i) {
-        const textbook want = reduced(b, i, by);
+        const reduced_sequence want = reduced(b, i, by);
         const auto at = static_cast<std::int64_t>(i);
         CAPTURE(i);
         CHECK(near(sums[at], want.sum, 1e-13L, 1e-13L));
