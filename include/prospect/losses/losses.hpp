@@ -25,6 +25,7 @@
 #include <prospect/losses/paired/simpo.hpp>
 #include <prospect/losses/paired/slic.hpp>
 #include <prospect/losses/paired/sppo_hard.hpp>
+#include <prospect/losses/token/sft.hpp>
 #include <prospect/losses/unpaired/bco.hpp>
 #include <prospect/losses/unpaired/kto.hpp>
 #include <prospect/losses/unpaired/kto_logsigmoid.hpp>
@@ -45,6 +46,10 @@ using paired_losses = decltype(std::tuple_cat(
     std::tuple<>{}));
 using unpaired_losses = decltype(std::tuple_cat(
 #define PROSPECT_UNPAIRED(name) std::tuple<name>{},
+#include <prospect/losses/losses.def>
+    std::tuple<>{}));
+using token_losses = decltype(std::tuple_cat(
+#define PROSPECT_TOKEN(name) std::tuple<name>{},
 #include <prospect/losses/losses.def>
     std::tuple<>{}));
 using builtin_losses = decltype(std::tuple_cat(paired_losses{}, unpaired_losses{}));
