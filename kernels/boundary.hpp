@@ -91,6 +91,7 @@ PROSPECT_FIRST_SIZE(prospect_tokens, reserved);
 PROSPECT_FIRST_SIZE(prospect_token_results, target_is_argmax);
 PROSPECT_FIRST_SIZE(prospect_token_coefficients, onehot);
 PROSPECT_FIRST_SIZE(prospect_step, d_sequence);
+PROSPECT_FIRST_SIZE(prospect_token_batch, d_entropy);
 #undef PROSPECT_FIRST_SIZE
 
 /// Copies a struct that starts with struct_size. Fields the caller's version lacks read as zero;

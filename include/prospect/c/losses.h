@@ -11,8 +11,9 @@ extern "C" {
 /* What a loss takes. A kind that you do not know is one of a later version. */
 typedef int32_t prospect_kind;
 enum {
-  PROSPECT_PAIRED_LOSS = 0,  /* prospect_pairs */
-  PROSPECT_UNPAIRED_LOSS = 1 /* prospect_completions */
+  PROSPECT_PAIRED_LOSS = 0,   /* prospect_pairs */
+  PROSPECT_UNPAIRED_LOSS = 1, /* prospect_completions */
+  PROSPECT_TOKEN_LOSS = 2     /* prospect_token_batch */
 };
 
 /* A loss and its hyper-parameters. Plain data, 1 KiB for ever: copy it freely within a process, but

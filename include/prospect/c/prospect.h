@@ -22,6 +22,7 @@
 #include <prospect/c/losses.h>
 #include <prospect/c/sequences.h>
 #include <prospect/c/step.h>
+#include <prospect/c/token_losses.h>
 #include <prospect/c/tokens.h>
 
 #endif
