@@ -5,6 +5,7 @@
 #include <prospect/batch.hpp>
 #include <prospect/class_weights.hpp>
 #include <prospect/cpu/sequences.hpp>
+#include <prospect/cpu/token_losses.hpp>
 #include <prospect/cpu/tokens.hpp>
 #include <prospect/executor.hpp>
 #include <prospect/layout.hpp>

@@ -22,13 +22,22 @@ struct token_batch {
   const_any_row advantage{};
   const_any_row token_advantage{};
   const_any_row weight{};   ///< times loss and coefficient, never in a denominator; empty: 1 each
-  const_any_row entropy{};  ///< of the row's distribution, nats; read if entropy_coef is not 0
+  const_any_row entropy{};  ///< of the row's distribution, nats; required by the bonus
   index_row targets{};      ///< as phase 1 had them; only -100 matters
   mask_row mask{};
   sequence_layout layout{};
   /// The bonus: entropy_coef times the mean entropy, averaged as the loss is, is subtracted.
   double entropy_coef = 0;
 };
+
+namespace detail {
+
+/// Whether arithmetic on a batch is fp64.
+PROSPECT_INLINE constexpr bool in_fp64(const token_batch& in) noexcept {
+  return is_fp64(in.policy) || is_fp64(in.old) || is_fp64(in.reference);
+}
+
+}  // namespace detail
 
 /// Where results for n tokens go; an empty row is not written. Outputs may not overlap inputs.
 struct token_batch_outputs {

@@ -53,6 +53,20 @@ class mask_row {
         return (element<std::uint32_t>(i) & 0x7fffffffU) != 0;
     }
   }
+  /// f of a function of i that tells whether row i is scored, for what the row is stored as.
+  template <class F>
+  auto visit(const F& f) const {
+    const mask_row row = *this;
+    switch (kind_) {
+      case kind::byte:
+        return f([row](std::int64_t i) { return row.element<std::uint8_t>(i) != 0; });
+      case kind::whole:
+        return f([row](std::int64_t i) { return row.element<std::int32_t>(i) != 0; });
+      default:
+        return f(
+            [row](std::int64_t i) { return (row.element<std::uint32_t>(i) & 0x7fffffffU) != 0; });
+    }
+  }
   PROSPECT_HD constexpr std::int64_t size() const noexcept { return size_; }
   PROSPECT_HD constexpr bool empty() const noexcept { return size_ == 0; }
 

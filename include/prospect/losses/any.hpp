@@ -16,6 +16,16 @@ namespace detail {
 template <class L, class Sample>
 concept loss_of = requires(const L& loss, const Sample& sample) { loss(sample); };
 
+/// How a loss of tokens averages; of another kind, whatever.
+template <class L>
+PROSPECT_HD constexpr averaging average_of(const L& loss) noexcept {
+  if constexpr (requires { loss.average; }) {
+    return loss.average;
+  } else {
+    return {};
+  }
+}
+
 }  // namespace detail
 
 /// A value that is one of the losses L..., of which all are of one kind, and is used as they are.
@@ -25,18 +35,21 @@ concept loss_of = requires(const L& loss, const Sample& sample) { loss(sample); 
 template <class... L>
 struct any_loss {
   static constexpr bool branch_free = (... && branch_free_loss<L>);
-  static constexpr std::size_t most_parameters = (std::max)({L::parameters.size()...});
+  static constexpr std::size_t most_parameters =
+      (std::max)({std::size_t{1}, L::parameters.size()...});
 
-  std::int32_t which = 0;  ///< position among L...
-  double beta = 1;         ///< reward_scale of the loss
+  std::int32_t which = 0;                           ///< position among L...
+  averaging average = detail::average_of(first{});  ///< of the loss, where it is of tokens
+  double beta = 1;                                  ///< reward_scale of the loss
   double parameter[most_parameters] = {};
 
   any_loss() = default;
   template <class One>
     requires(... || std::same_as<One, L>)
-  any_loss(const One& loss) : which{position<One>()}, beta{reward_scale(loss)} {
-    static_assert(sizeof(One) == One::parameters.size() * sizeof(double));
-    __builtin_memcpy(parameter, &loss, sizeof loss);
+  any_loss(const One& loss)
+      : which{position<One>()}, average{detail::average_of(loss)}, beta{reward_scale(loss)} {
+    static_assert(std::is_empty_v<One> || sizeof(One) == One::parameters.size() * sizeof(double));
+    if constexpr (!std::is_empty_v<One>) __builtin_memcpy(parameter, &loss, sizeof loss);
   }
 
   template <class One>
@@ -47,7 +60,7 @@ struct any_loss {
   template <class One>
   PROSPECT_HD One as() const {
     One loss;
-    __builtin_memcpy(&loss, parameter, sizeof loss);
+    if constexpr (!std::is_empty_v<One>) __builtin_memcpy(&loss, parameter, sizeof loss);
     return loss;
   }
 
@@ -69,6 +82,16 @@ struct any_loss {
     return result;
   }
 
+  /// What a token adds to the sum over its sequence: nothing, where the loss reads none.
+  template <class Sample>
+    requires((... && detail::loss_of<L, Sample>) && (... || sums_tokens<L>))
+  PROSPECT_HD auto contribution(const Sample& sample) const {
+    decltype(first{}(sample)) result{};
+    std::int32_t i = 0;
+    (void)(... || (which == i++ && (result = contribution_of<L>(sample), true)));
+    return result;
+  }
+
   std::string_view name() const {
     return visit([](const auto& loss) { return loss.name; });
   }
@@ -78,6 +101,15 @@ struct any_loss {
 
  private:
   using first = std::tuple_element_t<0, std::tuple<L...>>;
+
+  template <class One, class Sample>
+  PROSPECT_HD auto contribution_of(const Sample& sample) const {
+    if constexpr (sums_tokens<One>) {
+      return as<One>().contribution(sample);
+    } else {
+      return decltype(first{}(sample)){};
+    }
+  }
 
   template <class One>
   static constexpr std::int32_t position() {
@@ -101,6 +133,7 @@ struct any_of<std::tuple<L...>> {
 /// Any built-in loss of its kind.
 using any_paired = detail::any_of<detail::paired_losses>::type;
 using any_unpaired = detail::any_of<detail::unpaired_losses>::type;
+using any_token = detail::any_of<detail::token_losses>::type;
 
 inline namespace PROSPECT_ISA {
 
@@ -108,6 +141,10 @@ inline namespace PROSPECT_ISA {
 template <class R, class... L>
 bool reads_reference(const any_loss<L...>& loss) {
   return loss.visit([](const auto& one) { return reads_reference<R>(one); });
+}
+template <class R, class... L>
+bool reads_advantage(const any_loss<L...>& loss) {
+  return loss.visit([](const auto& one) { return reads_advantage<R>(one); });
 }
 template <class R, class... L>
 bool reads_tokens(const any_loss<L...>& loss) {

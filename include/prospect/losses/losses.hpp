@@ -52,7 +52,7 @@ using token_losses = decltype(std::tuple_cat(
 #define PROSPECT_TOKEN(name) std::tuple<name>{},
 #include <prospect/losses/losses.def>
     std::tuple<>{}));
-using builtin_losses = decltype(std::tuple_cat(paired_losses{}, unpaired_losses{}));
+using builtin_losses = decltype(std::tuple_cat(paired_losses{}, unpaired_losses{}, token_losses{}));
 
 }  // namespace detail
 
