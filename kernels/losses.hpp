@@ -57,8 +57,10 @@ void with_any_loss(const prospect_loss* pointer, Visitor&& visit) {
   with_loss(pointer, [&]<class L>(const L& loss) {
     if constexpr (paired_loss<L>) {
       visit(any_paired{loss});
-    } else {
+    } else if constexpr (unpaired_loss<L>) {
       visit(any_unpaired{loss});
+    } else {
+      visit(any_token{loss});
     }
   });
 }

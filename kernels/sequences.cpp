@@ -12,22 +12,6 @@ namespace pk = prospect::kernels;
 
 namespace {
 
-prospect::normaliser normaliser_of(int32_t kind, double count, const double* count_at) {
-  switch (kind) {
-    case PROSPECT_OVER_AT:
-      return normaliser_of(PROSPECT_OVER, pk::require(count_at, "count_at"), nullptr);
-    case PROSPECT_MEAN:
-      return prospect::normaliser::mean();
-    case PROSPECT_SUM:
-      return prospect::normaliser::sum();
-    case PROSPECT_OVER:
-      if (!(count > 0)) pk::fail(PROSPECT_INVALID_ARGUMENT, "count must be positive");
-      return prospect::normaliser::over(count);
-    default:
-      pk::fail(PROSPECT_UNSUPPORTED, "normaliser is unknown");
-  }
-}
-
 /// Calls `body` with a value of the type that arithmetic on a batch is done in.
 template <class Batch, class Body>
 auto with_arithmetic_of(const Batch& in, const Body& body) {
@@ -37,7 +21,7 @@ auto with_arithmetic_of(const Batch& in, const Body& body) {
 template <class L>
 prospect::paired_metrics evaluate(const L& loss, const prospect_pairs& p,
                                   const pk::host_context& host) {
-  const prospect::normaliser by = normaliser_of(p.normaliser, p.count, p.count_at);
+  const prospect::normaliser by = pk::normaliser_of(p.normaliser, p.count, p.count_at);
   const auto evaluated = [&](const auto& in, const auto& out) {
     return with_arithmetic_of(prospect::detail::any_rows(in), [&]<class R>(R) {
       return prospect::cpu::detail::evaluate_pairs(pk::loops<R, L>(), loss, in, out, by, host.on);
@@ -60,7 +44,7 @@ prospect::unpaired_metrics evaluate(const L& loss, const prospect_completions& c
                                     const pk::host_context& host) {
   const prospect::unpaired_batch<> in = pk::batch_of(c);
   const prospect::unpaired_outputs<> out = pk::outputs_of(c);
-  const prospect::normaliser by = normaliser_of(c.normaliser, c.count, c.count_at);
+  const prospect::normaliser by = pk::normaliser_of(c.normaliser, c.count, c.count_at);
   const auto against = [&](const auto& point) {
     return with_arithmetic_of(in, [&]<class R>(R) {
       return prospect::cpu::detail::evaluate_completions(pk::loops<R, L>(), loss, in, point, out,

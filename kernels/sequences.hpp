@@ -38,6 +38,23 @@ inline bool by_index(const prospect_pairs& p) {
   return false;
 }
 
+/// On the host.
+inline normaliser normaliser_of(int32_t kind, double count, const double* count_at) {
+  switch (kind) {
+    case PROSPECT_OVER_AT:
+      return normaliser_of(PROSPECT_OVER, require(count_at, "count_at"), nullptr);
+    case PROSPECT_MEAN:
+      return normaliser::mean();
+    case PROSPECT_SUM:
+      return normaliser::sum();
+    case PROSPECT_OVER:
+      if (!(count > 0)) fail(PROSPECT_INVALID_ARGUMENT, "count must be positive");
+      return normaliser::over(count);
+    default:
+      fail(PROSPECT_UNSUPPORTED, "normaliser is unknown");
+  }
+}
+
 inline const_any_row read_row(const char* name, const prospect_row& r) {
   return real_row<const_any_row>(name, r);
 }
