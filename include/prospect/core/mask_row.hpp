@@ -53,18 +53,27 @@ class mask_row {
         return (element<std::uint32_t>(i) & 0x7fffffffU) != 0;
     }
   }
-  /// f of a function of i that tells whether row i is scored, for what the row is stored as.
+  /// f of a function of i that tells whether row i is scored: another one for each kind of row, and
+  /// so nothing that a loop has to ask.
   template <class F>
-  auto visit(const F& f) const {
-    const mask_row row = *this;
+  void visit(const F& f) const {
+    const auto as = [&]<class T>(T bits) {
+      const auto* const data = static_cast<const T*>(data_);
+      const auto is_scored = [data, bits](std::int64_t i) {
+        T x;
+        __builtin_memcpy(&x, data + i, sizeof(T));
+        return (x & bits) != 0;
+      };
+      if (stride_ == 1) return f(is_scored);
+      f([is_scored, stride = stride_](std::int64_t i) { return is_scored(i * stride); });
+    };
     switch (kind_) {
       case kind::byte:
-        return f([row](std::int64_t i) { return row.element<std::uint8_t>(i) != 0; });
+        return as(std::uint8_t{0xff});
       case kind::whole:
-        return f([row](std::int64_t i) { return row.element<std::int32_t>(i) != 0; });
+        return as(std::uint32_t{0xffffffffU});
       default:
-        return f(
-            [row](std::int64_t i) { return (row.element<std::uint32_t>(i) & 0x7fffffffU) != 0; });
+        return as(std::uint32_t{0x7fffffffU});
     }
   }
   PROSPECT_HD constexpr std::int64_t size() const noexcept { return size_; }

@@ -193,7 +193,7 @@ class finite_probe {
   template <class... Values>
   PROSPECT_INLINE void look_at(Values... values) {
     // 0 times a number is 0, and 0 times anything else is NaN.
-    ((seen_ += R(0) * values), ...);
+    seen_ += (... + (R(0) * values));
   }
   PROSPECT_INLINE bool finite() const {
     // Starting from +0, no sum is -0.

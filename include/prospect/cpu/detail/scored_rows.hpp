@@ -56,19 +56,32 @@ class scored_rows {
   int look(range at, std::uint8_t* scored) const {
     const auto n = static_cast<int>(at.count);
     std::memset(scored, 1, static_cast<std::size_t>(n));
-    const auto keep = [&](const auto& is_scored) {
-      for (int i = 0; i < n; ++i) {
-        scored[i] = static_cast<std::uint8_t>(scored[i] & (is_scored(at.first + i) ? 1 : 0));
-      }
-    };
+    const auto keep = [&](const auto& is_scored) { leave_out(at, scored, is_scored); };
     if (!targets_.empty()) {
-      targets_.visit(
-          [&](const auto& row) { keep([&](std::int64_t t) { return row[t] != ignored_target; }); });
+      targets_.visit([&]<class T>(strided_span<const T> row) {
+        const auto is_scored = [first = row.data()](std::int64_t i) {
+          return first[i] != static_cast<T>(ignored_target);
+        };
+        if (row.stride() == 1) return keep(is_scored);
+        keep([is_scored, stride = row.stride()](std::int64_t i) { return is_scored(i * stride); });
+      });
     }
     if (!mask_.empty()) mask_.visit(keep);
     int sum = 0;
     for (int i = 0; i < n; ++i) sum += scored[i];
     return sum;
+  }
+
+  template <class Scored>
+  static void leave_out(range at, std::uint8_t* __restrict scored, const Scored& is_scored) {
+    const auto look_at = [&](int i) __attribute__((always_inline)) {
+      scored[i] = static_cast<std::uint8_t>(scored[i] & (is_scored(at.first + i) ? 1 : 0));
+    };
+    if (at.count == block_size) {  // a number of times that a compiler likes
+      for (int i = 0; i < block_size; ++i) look_at(i);
+    } else {
+      for (int i = 0; i < static_cast<int>(at.count); ++i) look_at(i);
+    }
   }
 
   template <class F>

@@ -62,21 +62,18 @@ struct token_blocks {
                          const sequence_terms& of);
   using differentiate = bool (*)(const void* loss, const tokens_at<R>& rows,
                                  const token_results_at<R>& out, int n, const sequence_terms& of,
-                                 double entropy_coef, tally<token_sum::size>& sums);
+                                 double entropy_coef, tally<2>& loss_and_clipped);
   sum contribution = nullptr, d_sum = nullptr;
   differentiate results;
 };
 
-/// value(tokens, which are kept) of a block, added up.
+/// value(i) of the tokens from i on, those of a block that are kept, added up.
 template <std::floating_point R, class F>
-PROSPECT_INLINE double sum_of_block(const tokens_at<R>& rows, int n, const sequence_terms& of,
-                                    const F& value) {
-  const several<R> advantage = of.advantage;
+PROSPECT_INLINE double sum_of_block(const tokens_at<R>& rows, int n, const F& value) {
   tally<1> sums;
   running_tally<1> here{sums};
   for (int i = 0; i < n; i += lanes<R>) {
-    const auto kept = rows.kept(i);
-    here.add(0, i, select(kept, value(i, rows.several_of(i, advantage), kept), several<R>(0)));
+    here.add(0, i, select(rows.kept(i), value(i), several<R>(0)));
   }
   here.store_to(sums);
   return sums.total(0);
@@ -87,8 +84,8 @@ template <std::floating_point R, class Loss>
                                               const sequence_terms& of) {
   const Loss loss = *static_cast<const Loss*>(of_loss);
   const tokens_at<R> rows = block;
-  return sum_of_block(rows, n, of, [&](int, const tokens<R>& t, auto kept) {
-    return contributions_of<R>(loss, t, of, kept).value;
+  return sum_of_block(rows, n, [&](int i) {
+    return contributions_of<R>(loss, rows.several_of(i), of, rows.kept(i)).value;
   });
 }
 
@@ -97,68 +94,52 @@ template <std::floating_point R, class Loss>
                                        const sequence_terms& of) {
   const Loss loss = *static_cast<const Loss*>(of_loss);
   const tokens_at<R> rows = block;
-  return sum_of_block(rows, n, of, [&](int i, const tokens<R>& t, auto kept) {
-    const several<R> d = values_of<R>(loss, t, of, kept).d_sum;
-    return rows.weight == nullptr ? d : weighted(load_several(rows.weight + i), d);
+  return sum_of_block(rows, n, [&](int i) {
+    return weighted(load_several(rows.weight + i),
+                    values_of<R>(loss, rows.several_of(i), of, rows.kept(i)).d_sum);
   });
 }
 
-/// A block's results, added to `sums`, and whether all is finite.
+/// A block's losses and coefficients, added to the sums, and whether all is finite.
 template <std::floating_point R, class Loss>
 [[gnu::flatten]] bool token_results_of_block(const void* of_loss, const tokens_at<R>& block,
                                              const token_results_at<R>& to, int n,
-                                             const sequence_terms& terms, double entropy_coef,
-                                             tally<token_sum::size>& sums) {
+                                             const sequence_terms& of, double entropy_coef,
+                                             tally<2>& loss_and_clipped) {
   // Copies, which no result can overlap.
   const Loss loss = *static_cast<const Loss*>(of_loss);
   const tokens_at<R> rows = block;
-  const token_results_at<R> out = to;
-  const sequence_terms of = terms;
-  using at = token_sum;
+  R* const losses = to.loss.row;
+  R* const coefficients = to.d_policy.row;
+  const sequence_terms terms = of;
   const several<R> none = 0;
   const several<R> one = 1;
-  const several<R> sequence_advantage = of.advantage;
   const several<R> bonus = entropy_coef;
-  const times<R> factor{of.factor};
-  const times<R> bonus_factor{entropy_coef == 0 ? 0 : -entropy_coef * of.factor};
-  running_tally<at::size> here{sums};
+  const times<R> factor{terms.factor};
+  running_tally<2> here{loss_and_clipped};
   several<R> clipped;
   finite_probe<R> probe;
   for (int i = 0; i < n; i += lanes<R>) {
     const auto kept = rows.kept(i);
-    const auto only_kept = [&](several<R> x) { return select(kept, x, none); };
-    const tokens<R> t = rows.several_of(i, sequence_advantage);
-    token_value<several<R>> v = values_of<R>(loss, t, of, kept);
-    several<R> weight = 1;
-    if (rows.entropy != nullptr) {
-      const several<R> entropy = load_several(rows.entropy + i);
-      here.add(at::entropy, i, entropy);
-      probe.look_at(entropy);
-      if (entropy_coef != 0) v.loss -= bonus * entropy;
-    }
-    if (rows.weight != nullptr) {
-      weight = load_several(rows.weight + i);
-      v.loss = weighted(weight, v.loss);
-      v.d_policy = weighted(weight, v.d_policy);
-      probe.look_at(weight);
-    }
+    const tokens<R> t = rows.several_of(i);
+    const several<R> weight = load_several(rows.weight + i);
+    const several<R> entropy = load_several(rows.entropy + i);
+    const token_value<several<R>> v = values_of<R>(loss, t, terms, kept);
+    several<R> d = weighted(weight, v.d_policy);
     if constexpr (sums_tokens<Loss>) {
-      v.d_policy += contributions_of<R>(loss, t, of, kept).slope * several<R>(of.d_sum);
+      d += contributions_of<R>(loss, t, terms, kept).slope * several<R>(terms.d_sum);
     }
-    const several<R> value = only_kept(v.loss);
-    const several<R> d_policy = only_kept(factor(v.d_policy));
-    store_several(out.loss.row + i, value);
-    store_several(out.d_policy.row + i, d_policy);
-    store_several(out.d_entropy.row + i, only_kept(bonus_factor(weight)));
-    here.add(at::loss, i, value);
-    clipped += only_kept(select(t.advantage == none, none, select(v.d_policy == none, one, none)));
-    if (rows.advantage != nullptr) here.add(at::advantages, i, t.advantage);
-    if (rows.old != nullptr) here.add(at::ratio, i, ratios(t.ratio, kept));
-    if (rows.reference != nullptr) here.add(at::kl, i, divergences(t.reference_ratio, kept));
-    probe.look_at(t.policy, t.ratio, t.reference_ratio, t.advantage, value, d_policy);
+    const several<R> value = select(kept, weighted(weight, v.loss - bonus * entropy), none);
+    const several<R> coefficient = select(kept, factor(d), none);
+    store_several(losses + i, value);
+    store_several(coefficients + i, coefficient);
+    here.add(0, i, value);
+    clipped += select(t.advantage == none, none, select(d == none, one, none));
+    probe.look_at(t.policy, t.ratio, t.reference_ratio, t.advantage, weight, entropy, value,
+                  coefficient);
   }
-  here.add(at::clipped, 0, clipped);
-  here.store_to(sums);
+  here.add(1, 0, clipped);
+  here.store_to(loss_and_clipped);
   return probe.finite();
 }
 
@@ -192,12 +173,12 @@ class token_run {
         out_{out},
         factor_{factor},
         scored_{in.targets, in.mask},
-        rows_{.policy = row_reader<R>{in.policy},
-              .old = row_reader<R>{in.old},
-              .reference = row_reader<R>{in.reference},
-              .advantage = row_reader<R>{in.token_advantage},
-              .weight = row_reader<R>{in.weight},
-              .entropy = row_reader<R>{in.entropy}},
+        policy_{in.policy},
+        old_{in.old},
+        reference_{in.reference},
+        advantage_{in.token_advantage},
+        weight_{in.weight},
+        entropy_{in.entropy},
         losses_{out.loss},
         d_policy_{out.d_policy},
         d_entropy_{out.d_entropy} {}
@@ -206,68 +187,126 @@ class token_run {
     const std::int64_t first = in_.layout.begin(sequence);
     const std::int64_t last = in_.layout.end(sequence);
     zero_rows(out_, in_.layout.gap(sequence), first);
-    const auto tokens = static_cast<double>(scored_.count(first, last));
-    if (tokens > 0) {
-      const bool of_means = average_ == averaging::sequence_means;
-      sequence_terms terms{.tokens = tokens, .factor = of_means ? factor_ / tokens : factor_};
-      if (!in_.advantage.empty()) terms.advantage = in_.advantage.get<R>(sequence);
-      if (blocks_.contribution != nullptr) {
-        terms.sum = summed(blocks_.contribution, first, last, terms);
-        terms.d_sum = summed(blocks_.d_sum, first, last, terms);
-      }
-      const tally<token_sum::size> sums = results(first, last, terms);
-      for (int k = 0; k < token_sum::size; ++k) {
-        const bool mean = k == token_sum::loss && of_means;
-        seen_.sum[k] += mean ? sums.total(k) / tokens : sums.total(k);
-      }
-      if (!in_.advantage.empty()) seen_.sum[token_sum::advantages] += tokens * terms.advantage;
-      seen_.tokens += tokens;
-      ++seen_.sequences;
-    } else {
-      zero_rows(out_, first, last);
+    const std::int64_t tokens = scored_.count(first, last);
+    if (tokens == 0) return zero_rows(out_, first, last);
+    const auto n = static_cast<double>(tokens);
+    const bool of_means = average_ == averaging::sequence_means;
+    sequence_terms terms{.tokens = n, .factor = of_means ? factor_ / n : factor_};
+    if (in_.token_advantage.empty()) {
+      const R advantage = in_.advantage.empty() ? R(0) : in_.advantage.get<R>(sequence);
+      seen_.sum[token_sum::advantages] += n * double{advantage};
+      std::fill_n(of_sequence_.row, (std::min)(tokens + lanes<R>, std::int64_t{block_size}),
+                  advantage);
     }
+    if (blocks_.contribution != nullptr) {
+      terms.sum = summed(blocks_.contribution, first, last, terms);
+      terms.d_sum = summed(blocks_.d_sum, first, last, terms);
+    }
+    const double loss = results(first, last, terms);
+    seen_.sum[token_sum::loss] += of_means ? loss / n : loss;
+    seen_.tokens += n;
+    ++seen_.sequences;
   }
   const token_sums& seen() const { return seen_; }
 
  private:
+  tokens_at<R> read(const scored_block& block) {
+    const R* const present = ones<R>.row + (block_size - block.at.count);
+    const auto row = [&](row_reader<R>& given, const R* otherwise) {
+      const R* const at = given.read(block.at, block.through);
+      return at == nullptr ? otherwise : at;
+    };
+    const R* const policy = policy_.read(block.at, block.through);
+    const R* const nothing = ones<R>.row + block_size;
+    return {.scored = present,
+            .policy = policy,
+            .old = row(old_, policy),
+            .reference = row(reference_, policy),
+            .advantage = row(advantage_, of_sequence_.row),
+            .weight = row(weight_, present),
+            .entropy = in_.entropy_coef == 0 ? nothing : row(entropy_, nothing),
+            .has_old = !in_.old.empty(),
+            .has_reference = !in_.reference.empty()};
+  }
+
   double summed(typename token_blocks<R>::sum of_block, std::int64_t first, std::int64_t last,
                 const sequence_terms& terms) {
     double sum = 0;
     scored_.for_each_block_of(first, last, [&](const scored_block& block) {
-      sum += of_block(loss_, rows_.read(block), whole_vectors(block.at), terms);
+      sum += of_block(loss_, read(block), whole_vectors(block.at), terms);
     });
     return sum;
   }
 
-  tally<token_sum::size> results(std::int64_t first, std::int64_t last,
-                                 const sequence_terms& terms) {
-    tally<token_sum::size> sums;
-    const bool finite_advantage = prospect::detail::is_finite(terms.advantage);
+  /// Writes what a sequence gives, and returns the sum of its losses.
+  double results(std::int64_t first, std::int64_t last, const sequence_terms& terms) {
+    tally<2> loss_and_clipped;
     std::int64_t done = first;
     scored_.for_each_block_of(first, last, [&](const scored_block& block) {
       const std::int64_t end = block.row(block.at.count - 1) + 1;
       zero_rows(out_, done, block.through == nullptr ? block.row(0) : end);
       done = end;
+      const int n = whole_vectors(block.at);
+      const tokens_at<R> rows = read(block);
       const auto place = [&](row_writer<R>& to) {
         return results_at<R>{to.begin(block.at, block.through), to.limit()};
       };
-      const tokens_at<R> rows = rows_.read(block);
       const token_results_at<R> out{
           .loss = place(losses_), .d_policy = place(d_policy_), .d_entropy = place(d_entropy_)};
-      bool finite =
-          blocks_.results(loss_, rows, out, whole_vectors(block.at), terms, in_.entropy_coef, sums);
+      bool finite = blocks_.results(loss_, rows, out, n, terms, in_.entropy_coef, loss_and_clipped);
+      d_entropies(rows, out.d_entropy.row, n, terms);
+      finite &= measure(block, rows, n);
       for (row_writer<R>* to : {&losses_, &d_policy_, &d_entropy_}) {
         finite &= to->write(block.at, block.through);
       }
-      if (finite) return;
-      for (std::int64_t i = 0; i < block.at.count; ++i) {
-        if (finite_advantage && rows.finite(i) && out.finite(i)) continue;
-        ++seen_.nonfinite;
-        if (seen_.first_nonfinite < 0) seen_.first_nonfinite = block.row(i);
-      }
+      if (!finite) note(block, rows, out);
     });
     zero_rows(out_, done, last);
-    return sums;
+    seen_.sum[token_sum::clipped] += loss_and_clipped.total(1);
+    return loss_and_clipped.total(0);
+  }
+
+  void d_entropies(const tokens_at<R>& rows, R* to, int n, const sequence_terms& terms) const {
+    if (out_.d_entropy.empty()) {
+      std::fill_n(to, n, R(0));
+      return;
+    }
+    const times<R> factor{in_.entropy_coef == 0 ? 0.0 : -in_.entropy_coef * terms.factor};
+    for (int i = 0; i < n; i += lanes<R>) {
+      const several<R> d = factor(load_several(rows.weight + i));
+      store_several(to + i, select(rows.kept(i), d, several<R>(0)));
+    }
+  }
+
+  /// The means that are no business of the loss; false if one is of what is no number.
+  bool measure(const scored_block& block, const tokens_at<R>& rows, int n) {
+    const auto add = [&](int which, const auto& value) {
+      const double sum = sum_of_block(rows, n, value);
+      seen_.sum[which] += sum;
+      return prospect::detail::is_finite(sum);
+    };
+    if (rows.has_old)
+      add(token_sum::ratio, [&](int i) { return ratios(rows.several_of(i).ratio); });
+    if (rows.has_reference) {
+      add(token_sum::kl, [&](int i) { return divergences(rows.several_of(i).reference_ratio); });
+    }
+    if (!in_.token_advantage.empty()) {
+      add(token_sum::advantages, [&](int i) { return rows.several_of(i).advantage; });
+    }
+    if (in_.entropy.empty()) return true;
+    const R* const entropy = entropy_.read(block.at, block.through);
+    return add(token_sum::entropy, [&](int i) { return load_several<R>(entropy + i); });
+  }
+
+  [[gnu::cold, gnu::noinline]] void note(const scored_block& block, const tokens_at<R>& rows,
+                                         const token_results_at<R>& out) {
+    const R* const entropy = entropy_.read(block.at, block.through);
+    for (std::int64_t i = 0; i < block.at.count; ++i) {
+      const bool measured = entropy == nullptr || prospect::detail::is_finite(entropy[i]);
+      if (measured && rows.finite(i) && out.finite(i)) continue;
+      ++seen_.nonfinite;
+      if (seen_.first_nonfinite < 0) seen_.first_nonfinite = block.row(i);
+    }
   }
 
   const token_blocks<R>& blocks_;
@@ -277,8 +316,9 @@ class token_run {
   const token_batch_outputs& out_;
   double factor_;
   scored_rows scored_;
-  token_rows<R> rows_;
+  row_reader<R> policy_, old_, reference_, advantage_, weight_, entropy_;
   row_writer<R> losses_, d_policy_, d_entropy_;
+  block<R> of_sequence_;  ///< its advantage, for each of its tokens
   token_sums seen_;
 };
 

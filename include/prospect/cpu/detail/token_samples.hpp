@@ -33,54 +33,40 @@ struct tokens {
   }
 };
 
-/// Where a block of tokens is, of rows some of which are not given: null.
+/// Where a block of tokens is. In place of a row that is not given stand numbers that change
+/// nothing, so that no loop has to ask.
 template <std::floating_point R>
 struct tokens_at {
   const R* scored;  ///< 1 for each token, and 0 in what is left of the last vector
   const R* policy;
   const R* old;
   const R* reference;
-  const R* advantage;  ///< null where the sequence has one
+  const R* advantage;
   const R* weight;
-  const R* entropy;
+  const R* entropy;  ///< of the bonus: 0 where there is none
+  bool has_old, has_reference;
 
   PROSPECT_INLINE flag_of<several<R>> kept(int i) const {
     return several<R>(0) < load_several<R>(scored + i);
   }
-  /// The log-ratio of a missing row: pi / pi_old = 1 on policy, and a reference that is not given
-  /// was found unread.
-  PROSPECT_INLINE several<R> less(several<R> p, const R* row, int i) const {
-    return row == nullptr ? several<R>(0) : p - load_several<R>(row + i);
-  }
-  PROSPECT_INLINE tokens<R> several_of(int i, several<R> of_sequence) const {
+  /// Those from i on. Without an old policy pi / pi_old = 1, whatever pi is; a reference that is
+  /// not given was found unread.
+  PROSPECT_INLINE tokens<R> several_of(int i) const {
     const several<R> p = load_several<R>(policy + i);
+    const auto ratio = [&](const R* row, bool given) __attribute__((always_inline)) {
+      const several<R> none = 0;
+      return select(several<R>(given ? 1 : 0) == none, none, p - load_several<R>(row + i));
+    };
     return {.policy = p,
-            .ratio = less(p, old, i),
-            .reference_ratio = less(p, reference, i),
-            .advantage = advantage == nullptr ? of_sequence : load_several<R>(advantage + i)};
+            .ratio = ratio(old, has_old),
+            .reference_ratio = ratio(reference, has_reference),
+            .advantage = load_several<R>(advantage + i)};
   }
   bool finite(std::int64_t i) const {
-    const auto is = [i](const R* row) {
-      return row == nullptr || prospect::detail::is_finite(row[i]);
-    };
-    return is(policy) && is(old) && is(reference) && is(advantage) && is(weight) && is(entropy);
-  }
-};
-
-/// Tokens of a batch, as their blocks are read.
-template <std::floating_point R>
-struct token_rows {
-  row_reader<R> policy, old, reference, advantage, weight, entropy;
-
-  tokens_at<R> read(const scored_block& block) {
-    const auto of = [&](row_reader<R>& row) { return row.read(block.at, block.through); };
-    return {.scored = ones<R>.row + (block_size - block.at.count),
-            .policy = of(policy),
-            .old = of(old),
-            .reference = of(reference),
-            .advantage = of(advantage),
-            .weight = of(weight),
-            .entropy = of(entropy)};
+    for (const R* row : {policy, old, reference, advantage, weight, entropy}) {
+      if (!prospect::detail::is_finite(row[i])) return false;
+    }
+    return true;
   }
 };
 
@@ -131,34 +117,27 @@ token_contribution<several<R>> contributions_of(const Loss& loss, const tokens<R
   }
 }
 
-/// f of each lane that is kept, and 0 in the others: for what is no vector code.
-template <std::floating_point R, class F>
-several<R> in_lanes(several<R> x, flag_of<several<R>> kept, const F& f) {
-  several<R> y;
-  for (int k = 0; k < lanes<R>; ++k) {
-    if (kept[k]) y.lane[k] = f(x.lane[k]);
-  }
-  return y;
+/// f of each lane: for what is no vector code.
+template <class F>
+several<double> in_lanes(several<double> x, const F& f) {
+  for (int k = 0; k < lanes<double>; ++k) x.lane[k] = f(double{x.lane[k]});
+  return x;
 }
 
 /// pi / pi_old.
-PROSPECT_INLINE several<float> ratios(several<float> log_ratio, flag_of<several<float>> kept) {
-  return select(kept, prospect::exp(log_ratio), several<float>(0));
-}
-PROSPECT_INLINE several<double> ratios(several<double> log_ratio, flag_of<several<double>> kept) {
-  return in_lanes(log_ratio, kept, [](double x) { return prospect::exp(x); });
+PROSPECT_INLINE several<float> ratios(several<float> log_ratio) { return exp(log_ratio); }
+PROSPECT_INLINE several<double> ratios(several<double> log_ratio) {
+  return in_lanes(log_ratio, [](double x) { return prospect::exp(x); });
 }
 
 /// The estimates e^x - 1 - x >= 0, x = log (reference / policy), of their divergence.
-PROSPECT_INLINE several<float> divergences(several<float> log_ratio, flag_of<several<float>> kept) {
-  const auto of = [](auto x) __attribute__((always_inline)) {
-    return prospect::detail::wide::expm1(x) - x;
-  };
-  return select(kept, in_double(-log_ratio, of), several<float>(0));
+PROSPECT_INLINE several<float> divergences(several<float> log_ratio) {
+  return in_double(
+      -log_ratio,
+      [](auto x) __attribute__((always_inline)) { return prospect::detail::wide::expm1(x) - x; });
 }
-PROSPECT_INLINE several<double> divergences(several<double> log_ratio,
-                                            flag_of<several<double>> kept) {
-  return in_lanes(-log_ratio, kept, [](double x) { return prospect::expm1(x) - x; });
+PROSPECT_INLINE several<double> divergences(several<double> log_ratio) {
+  return in_lanes(-log_ratio, [](double x) { return prospect::expm1(x) - x; });
 }
 
 }  // namespace PROSPECT_CPU_ISA
