@@ -52,6 +52,7 @@ inline double averaged_over(averaging average, double tokens, double sequences) 
 inline void check_token_rows(const token_batch& in, const token_batch_outputs& out) {
   const std::int64_t n = in.policy.size();
   require_row("policy", in.policy, n);
+  check_layout(in.layout, n);
   optional_row("old", in.old, n);
   optional_row("reference", in.reference, n);
   optional_row("advantage", in.advantage, in.layout.sequences());
@@ -68,7 +69,6 @@ inline void check_token_rows(const token_batch& in, const token_batch_outputs& o
   if (!in.targets.empty() && in.targets.size() != n) wrong_size("targets", in.targets.size(), n);
   describes_memory("targets", in.targets.problem());
   check_mask(in.mask, n);
-  check_layout(in.layout, n);
   output_row("loss", out.loss, n);
   output_row("d_policy", out.d_policy, n);
   output_row("d_entropy", out.d_entropy, n);

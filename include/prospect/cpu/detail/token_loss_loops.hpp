@@ -134,7 +134,8 @@ template <std::floating_point R, class Loss>
     store_several(losses + i, value);
     store_several(coefficients + i, coefficient);
     here.add(0, i, value);
-    clipped += select(t.advantage == none, none, select(d == none, one, none));
+    const auto held = kept && d == none;
+    clipped += select(held, select(t.advantage == none, none, one), none);
     probe.look_at(t.policy, t.ratio, t.reference_ratio, t.advantage, weight, entropy, value,
                   coefficient);
   }
