@@ -70,12 +70,12 @@ std::vector<textbook_answer> answers_for(const L& loss, random_source& random) {
 /// Inside of every clip and outside; advantages of either sign.
 std::vector<token_point> tokens_for(random_source& random) {
   std::vector<token_point> tokens;
-  for (const double log_ratio : {0.0, 1e-8, 0.05, 0.3, 1.0, 3.0}) {
+  for (const double log_ratio : {0.0, 1e-8, 0.05, 0.15, 0.3, 0.4, 1.0, 3.0}) {
     for (const double sign : {-1.0, 1.0}) {
       for (const double advantage : {-1.5, 0.75}) {
         const auto n = static_cast<double>(random.integer(1, 40));
-        tokens.push_back({-0.1 - std::abs(random.normal(3)), sign * log_ratio, random.normal(1),
-                          advantage, sign * log_ratio * n, n});
+        tokens.push_back({-std::abs(random.normal(random.chance(0.5) ? 0.2 : 4)), sign * log_ratio,
+                          random.normal(1), advantage, sign * log_ratio * n, n});
       }
     }
   }
