@@ -164,7 +164,9 @@ int main(int argc, char* argv[]) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   for (prospect::thread_pool* const on : pools()) {
-    prospect::for_each_loss([&](const auto& loss) { register_rows(loss, *on); });
+    prospect::for_each_loss([&]<class Loss>(const Loss& loss) {
+      if constexpr (!prospect::token_loss<Loss>) register_rows(loss, *on);
+    });
   }
   benchmark::RunSpecifiedBenchmarks();
 }

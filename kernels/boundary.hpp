@@ -94,6 +94,7 @@ PROSPECT_FIRST_SIZE(prospect_step, d_sequence);
 PROSPECT_FIRST_SIZE(prospect_token_reducer, reserved);
 PROSPECT_FIRST_SIZE(prospect_values, d_value);
 PROSPECT_FIRST_SIZE(prospect_advantages, advantages);
+PROSPECT_FIRST_SIZE(prospect_token_batch, d_entropy);
 #undef PROSPECT_FIRST_SIZE
 
 /// Copies a struct that starts with struct_size. Fields the caller's version lacks read as zero;

@@ -116,7 +116,9 @@ prospect_status prospect_loss_kind(const prospect_loss* loss, prospect_kind* kin
   return pk::guard(error, [&] {
     pk::require(kind, "kind");
     pk::with_loss(loss, [&]<class L>(const L&) {
-      *kind = prospect::paired_loss<L> ? PROSPECT_PAIRED_LOSS : PROSPECT_UNPAIRED_LOSS;
+      *kind = prospect::paired_loss<L>     ? PROSPECT_PAIRED_LOSS
+              : prospect::unpaired_loss<L> ? PROSPECT_UNPAIRED_LOSS
+                                           : PROSPECT_TOKEN_LOSS;
     });
   });
 }

@@ -69,8 +69,10 @@ void with_any_loss(const prospect_loss* pointer, Visitor&& visit) {
       any_paired any{loss};
       any.score = score_of(*pointer);
       visit(std::as_const(any));
-    } else {
+    } else if constexpr (unpaired_loss<L>) {
       visit(any_unpaired{loss});
+    } else {
+      visit(any_token{loss});
     }
   });
 }

@@ -3,6 +3,8 @@
 
 #include "losses.hpp"
 
+#include <prospect/token_batch.hpp>
+
 #include <algorithm>
 #include <cstring>
 
@@ -50,8 +52,10 @@ prospect_status prospect_read_metrics(const prospect_loss* loss,
     pk::with_loss(loss, [&]<class L>(const L&) {
       if constexpr (prospect::paired_loss<L>) {
         read_as<prospect::paired_metrics>(copied, metrics);
-      } else {
+      } else if constexpr (prospect::unpaired_loss<L>) {
         read_as<prospect::unpaired_metrics>(copied, metrics);
+      } else {
+        read_as<prospect::token_metrics>(copied, metrics);
       }
     });
   });

@@ -17,6 +17,7 @@ inline void out_of_place(const char* name, const prospect_row& r, const char* wh
   if (given(r)) fail(PROSPECT_INVALID_ARGUMENT, std::string{name} + " is given, " + why);
 }
 
+/// On the host.
 inline normaliser normaliser_of(std::int32_t kind, double count, const double* count_at) {
   switch (kind) {
     case PROSPECT_OVER_AT:

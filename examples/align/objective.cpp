@@ -271,14 +271,14 @@ objective make(const Loss& loss, const loss_choice& choice) {
   throw std::invalid_argument("the loss " + choice.loss + " has no reference point to choose");
 }
 
-// Those that no target is needed for, which the data do not have.
+// Those of completions that no target is needed for, which the data do not have.
 template <class Visitor>
 void for_each_offered_loss(const Visitor& visit) {
   prospect::for_each_loss([&]<class L>(const L& loss) {
     if constexpr (is_paired<L>) {
       visit(loss);
-    } else if (!prospect::reads_target<double>(loss)) {
-      visit(loss);
+    } else if constexpr (prospect::unpaired_loss<L>) {
+      if (!prospect::reads_target<double>(loss)) visit(loss);
     }
   });
 }

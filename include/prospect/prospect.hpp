@@ -7,6 +7,7 @@
 #include <prospect/cpu/aot.hpp>
 #include <prospect/cpu/rewards.hpp>
 #include <prospect/cpu/sequences.hpp>
+#include <prospect/cpu/token_losses.hpp>
 #include <prospect/cpu/token_reducers.hpp>
 #include <prospect/cpu/tokens.hpp>
 #include <prospect/cpu/values.hpp>

@@ -25,7 +25,9 @@ TEST_CASE("the list of losses is that of the headers, with their kinds and param
     const prospect_loss c = c_loss(L::name);
     prospect_kind kind = 77;
     REQUIRE(prospect_loss_kind(&c, &kind, nullptr) == PROSPECT_OK);
-    CHECK(kind == (prospect::paired_loss<L> ? PROSPECT_PAIRED_LOSS : PROSPECT_UNPAIRED_LOSS));
+    CHECK(kind == (prospect::paired_loss<L>     ? PROSPECT_PAIRED_LOSS
+                   : prospect::unpaired_loss<L> ? PROSPECT_UNPAIRED_LOSS
+                                                : PROSPECT_TOKEN_LOSS));
     std::int32_t k = 0;
     for (const auto& p : L::parameters) {
       REQUIRE(prospect_loss_parameter(&c, k) != nullptr);

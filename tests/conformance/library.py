@@ -5,7 +5,7 @@ import ctypes as c
 import math
 
 F32, F64, I32, U8 = 0, 1, 4, 6
-MEAN, SUM = 0, 1
+MEAN, SUM, OVER = 0, 1, 2
 PAIRED, UNPAIRED = 0, 1
 GIVEN_POINT, CROSS_CLASS = 0, 1
 
@@ -92,6 +92,24 @@ class Reducer(c.Structure):
                 ("log_epsilon_P", c.c_double), ("log_epsilon_R", c.c_double),
                 *rows("public_tokens"), ("ld_alpha", c.c_double), ("count_nonzero", c.c_int32),
                 ("reserved", c.c_int32)]
+
+
+class Layout(c.Structure):
+    _fields_ = [("struct_size", c.c_size_t), ("sequences", c.c_int64), ("length", c.c_int64),
+                *rows("offsets", "begins", "ends")]
+
+
+class TokenBatch(c.Structure):
+    _fields_ = [("struct_size", c.c_size_t), ("normaliser", c.c_int32), ("reserved", c.c_int32),
+                ("count", c.c_double), ("count_at", c.c_void_p), ("entropy_coef", c.c_double),
+                ("layout", c.POINTER(Layout)),
+                *rows("policy", "old_policy", "reference", "advantage", "token_advantage", "weight",
+                      "entropy", "targets", "mask", "loss", "d_policy", "d_entropy")]
+
+
+class Metrics(c.Structure):
+    _fields_ = [("struct_size", c.c_size_t), ("metric", c.c_void_p), ("capacity", c.c_int32),
+                ("size", c.c_int32), ("total", c.c_double), ("first_nonfinite", c.c_int64)]
 
 
 REALS = {"fp64": (F64, c.c_double), "fp32": (F32, c.c_float)}
@@ -192,7 +210,7 @@ class Library:
         self.made(self.api.prospect_running_mean_point, c.byref(mean), c.byref(point))
         return point.z
 
-    def call(self, function, loss, struct, inputs, outputs, n):
+    def call(self, function, loss, struct, inputs, outputs, n, metrics=None):
         """Fills `struct` from `inputs` (name: (dtype, element, values)), runs, returns the outputs."""
         struct.struct_size = c.sizeof(struct)
         kept = []
@@ -208,7 +226,8 @@ class Library:
             setattr(struct, name, row)
         error = Error()
         first = [c.byref(loss)] if loss else []
-        self.check(function(*first, c.byref(struct), None, None, c.byref(error)), error)
+        self.check(function(*first, c.byref(struct), metrics and c.byref(metrics), None,
+                            c.byref(error)), error)
         return [list(written[name]) for name in outputs]
 
     def reals(self, columns):
@@ -244,6 +263,25 @@ class Library:
                                     "desirable": (U8, c.c_uint8, desirable)},
                                    ["loss", "d_policy"], n)))
 
+    def tokens(self, name, parameters, batch, count=None):
+        """A padded batch of `logp`, `old`, `ref` and `mask` [B][T] and `adv` [B] or [B][T]: the loss, and
+        for each token its value and dL/dlogp. Divided by `count`, or the mean of what is there."""
+        size, length = len(batch["logp"]), len(batch["logp"][0])
+        layout = Layout(c.sizeof(Layout), size, length)
+        struct = TokenBatch(normaliser=MEAN if count is None else OVER, count=count or 0,
+                            layout=c.pointer(layout))
+        flat = {key: [x for row in rows for x in row] if isinstance(rows[0], list) else rows
+                for key, rows in batch.items()}
+        by_token = len(flat["adv"]) != size
+        metrics = Metrics(c.sizeof(Metrics))
+        value, d_policy = self.call(
+            self.api.prospect_token_losses_cpu, self.loss(name, parameters), struct,
+            {**self.reals({"policy": flat["logp"], "old_policy": flat["old"], "reference": flat["ref"],
+                           "token_advantage" if by_token else "advantage": flat["adv"]}),
+             "mask": (U8, c.c_uint8, [int(m) for m in flat["mask"]])},
+            ["loss", "d_policy"], size * length, metrics)
+        rows_of = lambda flat: [flat[i * length:(i + 1) * length] for i in range(size)]
+        return {"loss": metrics.total, "value": rows_of(value), "d_logp": rows_of(d_policy)}
 
 class Sequences:
     """Sequences of tokens, all of them scored, one behind the other; `library` is a Library."""

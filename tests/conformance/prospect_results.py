@@ -78,6 +78,33 @@ UNPAIRED = {
 
 
 TOKEN_EXAMPLES = {"humanline_kto": ("kto", KTO)}
+CLIP = {"epsilon": "epsilon", "epsilon_high": "epsilon_high"}
+GRPO = {**CLIP, "delta": "delta", "beta": "beta",
+        "use_bias_correction_kl": "use_bias_correction_kl"}
+# By what a case's name begins with; a loss that the library does not have is left out.
+TOKEN = {
+    "sft": ("sft", {}),
+    "dft": ("dft", {}),
+    "grpo": ("grpo", GRPO),
+    "bnpo": ("bnpo", GRPO),
+    "dapo": ("dapo", GRPO),
+    "dr_grpo": ("dr_grpo", {**GRPO, "max_completion_length": "max_completion_length"}),
+    "gspo": ("gspo", GRPO),
+    "gspo_token": ("gspo_token", GRPO),
+    "luspo": ("luspo", GRPO),
+    "cispo": ("cispo", {"epsilon_high": "epsilon_high"}),
+    "sapo": ("sapo", {"temperature_pos": "sapo_temperature_pos",
+                      "temperature_neg": "sapo_temperature_neg"}),
+    "vespo": ("vespo", {name: name for name in ("k_pos", "lambda_pos", "k_neg", "lambda_neg")}),
+    "gmpo": ("gmpo", CLIP),
+    "dppo": ("dppo", {**CLIP, "clip_ratio_c": "clip_ratio_c"}),
+    "dro": ("dro", {"beta": "beta"}),
+    "rloo": ("rloo", CLIP),
+    "ppo": ("ppo", {"cliprange": "cliprange", "dual_clip": "dual_clip"}),
+    "k1": ("kl_k1", {}),
+    "k2": ("kl_k2", {}),
+    "k3": ("kl_k3", {}),
+}
 
 
 def entry(table, case):
@@ -299,8 +326,7 @@ def value(library, inputs, given):
             "d_value": [d[i:i + width] for i in range(0, len(d), width)]}
 
 
-def batch(library, vectors):
-    def mixture(library, inputs, given):
+def mixture(library, inputs, given):
     """Its next-token term is one mean over all tokens of the batch."""
     loss, mapping = PAIRED["mpo"]
     rows = library.pairs(
@@ -318,11 +344,25 @@ def batch(library, vectors):
             for case in vectors["cases"] if case["family"] in families}
 
 
+def tokens(library, vectors):
+    results = {}
+    names = library.names()
+    for case in vectors["cases"]:
+        found, given = entry(TOKEN, case["name"].split("@")[0]), case["params"]
+        if not found or found[0] not in names:
+            continue
+        loss, mapping = found
+        results[case["name"]] = library.tokens(loss, parameters(mapping, given),
+                                               vectors["batches"][case["batch"]],
+                                               given.get("num_items_in_batch"))
+    return results
+
+
 def main():
     path, folder, output, *type_ = sys.argv[1:]
     library = Library(path, *type_)
     cases = {}
-    for name, run in (("paired", paired), ("unpaired", unpaired), ("batch", batch)):
+    for name, run in (("paired", paired), ("unpaired", unpaired), ("token", tokens), ("batch", batch)):
         file = Path(folder) / f"{name}.json"
         if file.exists():
             cases.update(run(library, json.loads(file.read_text())))

@@ -164,7 +164,7 @@ def samples_of(vectors):
 
 def name_of(case, rows, vectors):
     """The name of the wrong formula that gives the losses of these rows, or None."""
-    if case.get("inputs") not in ("pairs", None):
+    if case.get("inputs") not in ("pairs", None) or "batches" in vectors:
         return None
     table = PAIRED if case.get("inputs") == "pairs" else UNPAIRED
     stems = [s for s in table if case["name"] == s or case["name"].startswith(s + "_")]

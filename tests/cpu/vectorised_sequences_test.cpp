@@ -28,6 +28,7 @@ using prospect::differentiate;
 using prospect::dual;
 using prospect::pair;
 using prospect::strided_span;
+using prospect::token;
 using prospect::unpaired;
 using prospect::cpu::evaluate;
 using prospect::cpu::detail::lanes;
@@ -137,6 +138,9 @@ TEST_CASE("a loss gives to several examples what it gives to each", "[sequences]
           if constexpr (prospect::paired_loss<L>) {
             CHECK(alike(together.d_chosen, want.d_chosen));
             CHECK(alike(together.d_rejected, want.d_rejected));
+          } else if constexpr (prospect::token_loss<L>) {
+            CHECK(alike(together.d_policy, want.d_policy));
+            CHECK(alike(together.d_sum, want.d_sum));
           } else {
             CHECK(alike(together.d_policy, want.d_policy));
             CHECK(alike(together.d_z, want.d_z));
@@ -150,6 +154,21 @@ TEST_CASE("a loss gives to several examples what it gives to each", "[sequences]
         check(
             differentiate(loss, pair<several<float>>{.chosen = one, .rejected = other}),
             [&](int k) { return pair<float>{.chosen = lane(one, k), .rejected = lane(other, k)}; });
+      } else if constexpr (prospect::token_loss<L>) {
+        check(differentiate(loss, token<several<float>>{.policy = one.policy,
+                                                        .ratio = one.ratio,
+                                                        .reference_ratio = other.ratio,
+                                                        .advantage = other.policy + 30,
+                                                        .sum = one.ratio,
+                                                        .tokens = one.tokens}),
+              [&](int k) {
+                return token<float>{.policy = one.policy.lane[k],
+                                    .ratio = one.ratio.lane[k],
+                                    .reference_ratio = other.ratio.lane[k],
+                                    .advantage = other.policy.lane[k] + 30,
+                                    .sum = one.ratio.lane[k],
+                                    .tokens = one.tokens.lane[k]};
+              });
       } else {
         const several<float> zero = 0;
         check(differentiate(loss,

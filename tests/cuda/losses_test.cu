@@ -215,6 +215,23 @@ void check_loss(const L& loss) {
       CHECK(agree(got[i].d_chosen, host.d_chosen, slopes));
       CHECK(agree(got[i].d_rejected, host.d_rejected));
     }
+  } else if constexpr (prospect::token_loss<L, R>) {
+    std::vector<prospect::token<R>> samples;
+    for (const R a : u) {
+      for (const R advantage : {R(-1.5), R(0), R(2)}) {
+        samples.push_back({R(-30) + a, a, -a, advantage, R(3) * a, R(3)});
+      }
+    }
+    const auto got =
+        on_device<prospect::token_value<R>>(samples, differentiated<prospect::any_token, R>{loss});
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      const auto host = prospect::differentiate(loss, samples[i]);
+      CAPTURE(samples[i].ratio, samples[i].advantage, got[i].loss, host.loss, got[i].d_policy,
+              host.d_policy, got[i].d_sum, host.d_sum);
+      CHECK(agree(got[i].loss, host.loss));
+      CHECK(agree(got[i].d_policy, host.d_policy));
+      CHECK(agree(got[i].d_sum, host.d_sum));
+    }
   } else {
     std::vector<prospect::unpaired<R>> samples;
     for (const R a : u) {

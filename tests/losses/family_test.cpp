@@ -107,11 +107,13 @@ TEST_CASE("a constant of the prompt is noticed by what is absolute or averaged",
 
 TEST_CASE("losses without a reference read none, scores and means what they say", "[losses]") {
   prospect::for_each_loss([]<class L>(const L& loss) {
+    if constexpr (prospect::token_loss<L>) return;  // a matter of parameters
     const std::string name{L::name};
     CAPTURE(name);
     bool without = false;
-    for (const char* free : {"cpo", "cpo_hinge", "cpo_ipo", "simpo", "alphapo", "orpo", "slic",
-                             "bradley_terry", "kto_surprisal", "tpo", "tpo_hinge", "tpo_ipo", "tpo_l"}) {
+    for (const char* free :
+         {"cpo", "cpo_hinge", "cpo_ipo", "simpo", "alphapo", "orpo", "slic", "bradley_terry",
+          "kto_surprisal", "tpo", "tpo_hinge", "tpo_ipo", "tpo_l"}) {
       without = without || name == free;
     }
     CHECK(prospect::reads_reference<double>(loss) == !without);
@@ -182,6 +184,12 @@ TEST_CASE("any loss is the one it was made of", "[losses]") {
   const prospect::pair<double> p{.chosen = {.policy = -3, .ratio = 0.5, .tokens = 4},
                                  .rejected = {.policy = -5, .ratio = -1.25, .tokens = 7}};
   const prospect::unpaired<double> e{.answer = p.chosen, .z = 0.25, .desirable = true};
+  const prospect::token<double> t{.policy = -3,
+                                  .ratio = 0.5,
+                                  .reference_ratio = -0.25,
+                                  .advantage = 2,
+                                  .sum = 1.5,
+                                  .tokens = 4};
   prospect::for_each_loss([&]<class L>(L loss) {
     CAPTURE(std::string{L::name});
     // Members stand in the order of the table.
@@ -201,12 +209,26 @@ TEST_CASE("any loss is the one it was made of", "[losses]") {
       const auto got = differentiate(any, sample), want = differentiate(loss, sample);
       CHECK(testing::numbers(got) == testing::numbers(want));
       CHECK(prospect::reads_reference<double>(any) == prospect::reads_reference<double>(loss));
-      CHECK(prospect::reads_tokens<double>(any) == prospect::reads_tokens<double>(loss));
+      if constexpr (prospect::sums_tokens<std::remove_cvref_t<decltype(any)>>) {
+        const auto part = contribution(any, sample);
+        auto wanted = decltype(part){};
+        if constexpr (prospect::sums_tokens<L>) wanted = contribution(loss, sample);
+        CHECK(part.value == wanted.value);
+        CHECK(part.slope == wanted.slope);
+      }
+      if constexpr (prospect::token_loss<L>) {
+        CHECK(prospect::reads_advantage<double>(any) == prospect::reads_advantage<double>(loss));
+        CHECK(any.average == loss.average);
+      } else {
+        CHECK(prospect::reads_tokens<double>(any) == prospect::reads_tokens<double>(loss));
+      }
     };
     if constexpr (prospect::paired_loss<L>) {
       check(prospect::any_paired{loss}, p);
-    } else {
+    } else if constexpr (prospect::unpaired_loss<L>) {
       check(prospect::any_unpaired{loss}, e);
+    } else {
+      check(prospect::any_token{loss}, t);
     }
   });
 }

@@ -63,4 +63,33 @@ bool gradient_matches_differences(const L& loss, const prospect::unpaired<double
              value.d_z, [&](long double by) { return at(0, by); }, step);
 }
 
+template <class L>
+bool gradient_matches_differences(const L& loss, const prospect::token<double>& t) {
+  const auto value = prospect::differentiate(loss, t);
+  const long double step = 1e-6L;
+  const auto moved = [&](long double by, long double sum) {
+    return prospect::token<long double>{.policy = t.policy + by,
+                                        .ratio = t.ratio + by,
+                                        .reference_ratio = t.reference_ratio + by,
+                                        .advantage = t.advantage,
+                                        .sum = t.sum + sum,
+                                        .tokens = t.tokens};
+  };
+  const auto at = [&](long double by, long double sum) -> long double {
+    return loss(moved(by, sum));
+  };
+  bool matches = near(value.loss, at(0, 0), 1e-12L, 1e-15L) &&
+                 is_slope_of(
+                     value.d_policy, [&](long double by) { return at(by, 0); }, step) &&
+                 is_slope_of(
+                     value.d_sum, [&](long double by) { return at(0, by); }, step);
+  if constexpr (prospect::sums_tokens<L>) {
+    const auto part = prospect::contribution(loss, t);
+    const auto by = [&](long double x) -> long double { return loss.contribution(moved(x, 0)); };
+    matches =
+        matches && near(part.value, by(0), 1e-12L, 1e-15L) && is_slope_of(part.slope, by, step);
+  }
+  return matches;
+}
+
 }  // namespace testing

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "catch.hpp"
@@ -21,6 +22,7 @@ using testing::random_source;
 using testing::sample;
 using testing::textbook_answer;
 using testing::textbook_pair;
+using testing::token_point;
 
 /// The loss with its defaults, and with each parameter moved in turn.
 template <class L>
@@ -65,14 +67,40 @@ std::vector<textbook_answer> answers_for(const L& loss, random_source& random) {
   return answers;
 }
 
-/// Points for a loss of either kind.
+/// Inside of every clip and outside; advantages of either sign.
+std::vector<token_point> tokens_for(random_source& random) {
+  std::vector<token_point> tokens;
+  for (const double log_ratio : {0.0, 1e-8, 0.05, 0.15, 0.3, 0.4, 1.0, 3.0}) {
+    for (const double sign : {-1.0, 1.0}) {
+      for (const double advantage : {-1.5, 0.75}) {
+        const auto n = static_cast<double>(random.integer(1, 40));
+        tokens.push_back({-std::abs(random.normal(random.chance(0.5) ? 0.2 : 4)), sign * log_ratio,
+                          random.normal(1), advantage, sign * log_ratio * n, n});
+      }
+    }
+  }
+  return tokens;
+}
+
+/// Points for a loss of any kind.
 template <class L>
 auto points_for(const L& loss, random_source& random) {
   if constexpr (prospect::paired_loss<L>) {
     return pairs_for(loss, random);
-  } else {
+  } else if constexpr (prospect::unpaired_loss<L>) {
     return answers_for(loss, random);
+  } else {
+    return tokens_for(random);
   }
+}
+
+/// Whether two of a kind make another number of a sample, or of what it adds to its sequence.
+template <class L, class Sample>
+bool differ(const L& a, const L& b, const Sample& at) {
+  if constexpr (prospect::sums_tokens<L>) {
+    if (prospect::contribution(a, at).value != prospect::contribution(b, at).value) return true;
+  }
+  return prospect::differentiate(a, at).loss != prospect::differentiate(b, at).loss;
 }
 
 template <class R>
@@ -102,8 +130,11 @@ TEMPLATE_LIST_TEST_CASE("gradients agree with finite differences", "[losses]",
       if constexpr (prospect::paired_loss<TestType>) {
         CAPTURE(at.chosen.ratio, at.rejected.ratio, value.d_chosen, value.d_rejected);
         CHECK(testing::gradient_matches_differences(loss, at));
-      } else {
+      } else if constexpr (prospect::unpaired_loss<TestType>) {
         CAPTURE(at.answer.ratio, at.z, at.desirable, value.d_policy, value.d_z);
+        CHECK(testing::gradient_matches_differences(loss, at));
+      } else if constexpr (!testing::holds_a_part<TestType>()) {
+        CAPTURE(at.ratio, at.reference_ratio, at.advantage, value.d_policy, value.d_sum);
         CHECK(testing::gradient_matches_differences(loss, at));
       }
     }
@@ -155,15 +186,18 @@ TEST_CASE("the list and its visitor name every loss once", "[losses]") {
 
 TEMPLATE_LIST_TEST_CASE("a loss is of one kind, in fp32 and fp64", "[losses]",
                         testing::every_loss) {
-  STATIC_REQUIRE(prospect::paired_loss<TestType, float> !=
-                 prospect::unpaired_loss<TestType, float>);
+  STATIC_REQUIRE(prospect::paired_loss<TestType, float> + prospect::unpaired_loss<TestType, float> +
+                     prospect::token_loss<TestType, float> ==
+                 1);
   STATIC_REQUIRE(prospect::paired_loss<TestType, float> == prospect::paired_loss<TestType, double>);
+  STATIC_REQUIRE(prospect::token_loss<TestType, float> == prospect::token_loss<TestType, double>);
 }
 
 TEMPLATE_LIST_TEST_CASE("the parameter table is complete, and each entry matters", "[losses]",
                         testing::every_loss) {
   // Hyper-parameters are doubles and nothing else, so that a table of doubles can be complete.
-  STATIC_REQUIRE(sizeof(TestType) == TestType::parameters.size() * sizeof(double));
+  STATIC_REQUIRE((std::is_empty_v<TestType> ||
+                  sizeof(TestType) == TestType::parameters.size() * sizeof(double)));
   random_source random{23};
   CAPTURE(random.seed());
   const auto points = points_for(TestType{}, random);
@@ -174,12 +208,18 @@ TEMPLATE_LIST_TEST_CASE("the parameter table is complete, and each entry matters
     const double other = 1.5 * moved.*parameter.member + 0.05;
     CHECK(prospect::set_parameter(moved, name, other));
     CHECK(moved.*parameter.member == other);
+    // By itself, or beside the others, which may switch it on.
+    TestType without, with;
+    for (const auto& each : TestType::parameters) {
+      with.*each.member = 1.5 * with.*each.member + 0.05;
+      if (each.name != parameter.name) without.*each.member = with.*each.member;
+    }
     // What weighs a next-token term is no part of the formula.
     bool matters =
         prospect::next_token_of(moved).weight != prospect::next_token_of(TestType{}).weight;
     for (const auto& point : points) {
-      matters = matters || prospect::differentiate(TestType{}, sample<double>(point)).loss !=
-                               prospect::differentiate(moved, sample<double>(point)).loss;
+      const auto at = sample<double>(point);
+      matters = matters || differ(TestType{}, moved, at) || differ(without, with, at);
     }
     CHECK(matters);
   }
@@ -214,6 +254,9 @@ TEMPLATE_LIST_TEST_CASE("NaN in, NaN out", "[losses]", testing::every_loss) {
         std::isnan(prospect::differentiate(TestType{}, sample<float>(textbook_pair{nan, 1})).loss));
     CHECK(
         std::isnan(prospect::differentiate(TestType{}, sample<float>(textbook_pair{1, nan})).loss));
+  } else if constexpr (prospect::token_loss<TestType>) {
+    const auto at = sample<float>(token_point{nan, nan, nan, 1, nan, 2});
+    CHECK(std::isnan(prospect::differentiate(TestType{}, at).loss));
   } else {
     for (const bool desirable : {true, false}) {
       const auto at = sample<float>(textbook_answer{nan, desirable});

@@ -32,6 +32,11 @@ struct textbook_answer {
   real z = 0;
 };
 
+/// What a loss of tokens is asked about; none of them has an oracle here.
+struct token_point {
+  real policy, ratio, reference_ratio, advantage, sum, tokens;
+};
+
 inline oracle::paired_value textbook(const prospect::dpo& l, const textbook_pair& p) {
   return oracle::dpo(p.chosen, p.rejected, l.beta, l.label_smoothing);
 }
@@ -63,6 +68,15 @@ concept in_unpaired_textbook =
     requires(const L& loss, const textbook_answer& a) { textbook(loss, a); };
 
 using every_loss = prospect::detail::builtin_losses;
+/// Losses of tokens that hold a part of themselves as a constant: their gradient is not that of
+/// their value.
+template <class L>
+constexpr bool holds_a_part() {
+  for (const char* name : {"dft", "cispo", "vespo", "gspo_token", "dppo"}) {
+    if (L::name == name) return true;
+  }
+  return false;
+}
 /// Those that have an oracle above.
 using textbook_paired = std::tuple<prospect::dpo, prospect::robust_dpo, prospect::ipo,
                                    prospect::ipo_sum, prospect::hinge>;
@@ -89,6 +103,17 @@ prospect::unpaired<R> sample(const textbook_answer& a) {
                      .tokens = R(1)},
           .z = static_cast<R>(a.z),
           .desirable = a.desirable};
+}
+
+template <class R>
+prospect::token<R> sample(const token_point& t) {
+  const auto as = [](real x) { return static_cast<R>(x); };
+  return {.policy = as(t.policy),
+          .ratio = as(t.ratio),
+          .reference_ratio = as(t.reference_ratio),
+          .advantage = as(t.advantage),
+          .sum = as(t.sum),
+          .tokens = as(t.tokens)};
 }
 
 /// The same point with its margin higher: each log-ratio moved by `by` nats.
@@ -119,6 +144,11 @@ std::array<real, 3> numbers(const prospect::paired_value<R>& v) {
 template <class R>
 std::array<real, 3> numbers(const prospect::unpaired_value<R>& v) {
   return {v.loss, v.d_policy, v.d_z};
+}
+
+template <class R>
+std::array<real, 3> numbers(const prospect::token_value<R>& v) {
+  return {v.loss, v.d_policy, v.d_sum};
 }
 
 /// Loss and gradient by the oracle, and how far a computation in R may be off.

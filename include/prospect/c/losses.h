@@ -11,8 +11,9 @@ extern "C" {
 /* What a loss takes. A kind that you do not know is one of a later version. */
 typedef int32_t prospect_kind;
 enum {
-  PROSPECT_PAIRED_LOSS = 0,  /* prospect_pairs */
-  PROSPECT_UNPAIRED_LOSS = 1 /* prospect_completions */
+  PROSPECT_PAIRED_LOSS = 0,   /* prospect_pairs */
+  PROSPECT_UNPAIRED_LOSS = 1, /* prospect_completions */
+  PROSPECT_TOKEN_LOSS = 2     /* prospect_token_batch */
 };
 
 /* A loss and its hyper-parameters. Plain data, 1 KiB for ever: copy it freely within a process, but
@@ -46,12 +47,13 @@ PROSPECT_API prospect_status prospect_loss_get(const prospect_loss* loss, const 
  *   "js_divergence"     log 2 - log(1 + exp(-u))
  *   "alpha_divergence"  (exp((alpha-1) u) - 1) / (alpha-1)   reverse KL at alpha 1, forward at 0
  *
- * Scores are of sums; ipo and sigmoid_norm divide them by tokens. `alpha` (-1e30 to 1e30) is read for
- * alpha_divergence alone. Rewards and metrics stay those of the log-ratios. PROSPECT_UNSUPPORTED for
- * a loss that is no function of a difference of log-ratios; the message names those that are.
+ * Scores are of sums; ipo and sigmoid_norm divide them by tokens. `alpha` (-1e30 to 1e30) is read
+ * for alpha_divergence alone. Rewards and metrics stay those of the log-ratios.
+ * PROSPECT_UNSUPPORTED for a loss that is no function of a difference of log-ratios; the message
+ * names those that are.
  *
- * Where (alpha-1) u is far out: in fp32 it is held at 80, with slope 0 beyond, so that no pair makes
- * a step infinite; in fp64 what is too large is infinite, with the right sign. Never NaN. */
+ * Where (alpha-1) u is far out: in fp32 it is held at 80, with slope 0 beyond, so that no pair
+ * makes a step infinite; in fp64 what is too large is infinite, with the right sign. Never NaN. */
 PROSPECT_API prospect_status prospect_loss_set_score(prospect_loss* loss, const char* score,
                                                      double alpha, prospect_error* error);
 

@@ -23,6 +23,7 @@
 #include <prospect/c/rewards.h>
 #include <prospect/c/sequences.h>
 #include <prospect/c/step.h>
+#include <prospect/c/token_losses.h>
 #include <prospect/c/tokens.h>
 #include <prospect/c/values.h>
 

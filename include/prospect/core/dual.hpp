@@ -168,6 +168,16 @@ struct scalar_of<dual<R, N>> {
 template <class T>
 using scalar_of_t = typename scalar_of<T>::type;
 
+/// x as a constant, through which no gradient passes: what papers write as sg(x).
+template <number R>
+PROSPECT_HD constexpr R detached(const R& x) noexcept {
+  return x;
+}
+template <class R, int N>
+PROSPECT_HD constexpr dual<R, N> detached(const dual<R, N>& x) noexcept {
+  return dual<R, N>{x.value};
+}
+
 /// weight x, where a weight of 0 switches the term off, infinite or not: for the hyper-parameters
 /// of a formula. 0 times an infinity is NaN, and so a loss would be that needs no term at all.
 template <class T>

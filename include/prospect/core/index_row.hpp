@@ -44,6 +44,12 @@ class index_row {
   PROSPECT_HD constexpr std::int64_t size() const noexcept { return narrow_.size() + wide_.size(); }
   PROSPECT_HD constexpr bool empty() const noexcept { return size() == 0; }
 
+  /// f of the row as it is stored.
+  template <class F>
+  auto visit(const F& f) const {
+    return wide_.empty() ? f(narrow_) : f(wide_);
+  }
+
   /// What makes it no description of memory ("<name> ..."), or nullptr; nothing is read.
   PROSPECT_INLINE const char* problem() const noexcept {
     const char* const narrow = detail::view_problem(narrow_);

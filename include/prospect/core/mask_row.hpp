@@ -53,6 +53,29 @@ class mask_row {
         return (element<std::uint32_t>(i) & 0x7fffffffU) != 0;
     }
   }
+  /// f of a function of i that tells whether row i is scored: another one for each kind of row, and
+  /// so nothing that a loop has to ask.
+  template <class F>
+  void visit(const F& f) const {
+    const auto as = [&]<class T>(T bits) {
+      const auto* const data = static_cast<const T*>(data_);
+      const auto is_scored = [data, bits](std::int64_t i) {
+        T x;
+        __builtin_memcpy(&x, data + i, sizeof(T));
+        return (x & bits) != 0;
+      };
+      if (stride_ == 1) return f(is_scored);
+      f([is_scored, stride = stride_](std::int64_t i) { return is_scored(i * stride); });
+    };
+    switch (kind_) {
+      case kind::byte:
+        return as(std::uint8_t{0xff});
+      case kind::whole:
+        return as(std::uint32_t{0xffffffffU});
+      default:
+        return as(std::uint32_t{0x7fffffffU});
+    }
+  }
   PROSPECT_HD constexpr std::int64_t size() const noexcept { return size_; }
   PROSPECT_HD constexpr bool empty() const noexcept { return size_ == 0; }
 

@@ -104,7 +104,7 @@ template <std::floating_point R, class Loss>
   return seen;
 }
 
-inline std::int64_t scored_rows(const mask_row& mask, std::int64_t n) {
+inline std::int64_t count_scored(const mask_row& mask, std::int64_t n) {
   if (mask.empty()) return n;
   std::int64_t scored = 0;
   for (std::int64_t i = 0; i < n; ++i) scored += mask[i] ? 1 : 0;
@@ -128,7 +128,7 @@ value_metrics evaluate_values(const Loss& loss, const value_batch& in, const val
   output_row("loss", out.loss, n);
   output_row("d_value", out.d_value, n);
   if (n == 0) return {};
-  const auto counted = static_cast<double>(scored_rows(in.mask, n));
+  const auto counted = static_cast<double>(count_scored(in.mask, n));
   const double factor = by.factor(counted);
   const auto sums =
       in_pieces(n, on, [&](range piece) { return value_results<R>(loss, in, out, factor, piece); });

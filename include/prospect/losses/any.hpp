@@ -18,6 +18,16 @@ namespace detail {
 template <class L, class Sample>
 concept loss_of = requires(const L& loss, const Sample& sample) { loss(sample); };
 
+/// How a loss of tokens averages; of another kind, whatever.
+template <class L>
+PROSPECT_HD constexpr averaging average_of(const L& loss) noexcept {
+  if constexpr (requires { loss.average; }) {
+    return loss.average;
+  } else {
+    return {};
+  }
+}
+
 }  // namespace detail
 
 /// A value that is one of the losses L..., of which all are of one kind, and is used as they are.
@@ -27,11 +37,13 @@ concept loss_of = requires(const L& loss, const Sample& sample) { loss(sample); 
 template <class... L>
 struct any_loss {
   static constexpr bool branch_free = (... && branch_free_loss<L>);
-  static constexpr std::size_t most_parameters = (std::max)({L::parameters.size()...});
+  static constexpr std::size_t most_parameters =
+      (std::max)({std::size_t{1}, L::parameters.size()...});
 
-  std::int32_t which = 0;  ///< position among L...
-  double beta = 1;         ///< reward_scale of the loss
-  next_token_term term{};  ///< next_token_of the loss
+  std::int32_t which = 0;                           ///< position among L...
+  averaging average = detail::average_of(first{});  ///< of the loss, where it is of tokens
+  double beta = 1;                                  ///< reward_scale of the loss
+  next_token_term term{};                           ///< next_token_of the loss
   double parameter[most_parameters] = {};
   score_transform score{};  ///< other than the log-ratio only where the loss takes scores
 
@@ -39,9 +51,12 @@ struct any_loss {
   template <class One>
     requires(... || std::same_as<One, L>)
   any_loss(const One& loss)
-      : which{position<One>()}, beta{reward_scale(loss)}, term{next_token_of(loss)} {
-    static_assert(sizeof(One) == One::parameters.size() * sizeof(double));
-    __builtin_memcpy(parameter, &loss, sizeof loss);
+      : which{position<One>()},
+        average{detail::average_of(loss)},
+        beta{reward_scale(loss)},
+        term{next_token_of(loss)} {
+    static_assert(std::is_empty_v<One> || sizeof(One) == One::parameters.size() * sizeof(double));
+    if constexpr (!std::is_empty_v<One>) __builtin_memcpy(parameter, &loss, sizeof loss);
   }
 
   template <class One>
@@ -52,7 +67,7 @@ struct any_loss {
   template <class One>
   PROSPECT_HD One as() const {
     One loss;
-    __builtin_memcpy(&loss, parameter, sizeof loss);
+    if constexpr (!std::is_empty_v<One>) __builtin_memcpy(&loss, parameter, sizeof loss);
     return loss;
   }
 
@@ -95,6 +110,16 @@ struct any_loss {
     }
   }
 
+  /// What a token adds to the sum over its sequence: nothing, where the loss reads none.
+  template <class Sample>
+    requires((... && detail::loss_of<L, Sample>) && (... || sums_tokens<L>))
+  PROSPECT_HD auto contribution(const Sample& sample) const {
+    decltype(first{}(sample)) result{};
+    std::int32_t i = 0;
+    (void)(... || (which == i++ && (result = contribution_of<L>(sample), true)));
+    return result;
+  }
+
   PROSPECT_HD next_token_term next_token() const { return term; }
   std::string_view name() const {
     return visit([](const auto& loss) { return loss.name; });
@@ -133,6 +158,15 @@ struct any_loss {
     }
   }
 
+  template <class One, class Sample>
+  PROSPECT_HD auto contribution_of(const Sample& sample) const {
+    if constexpr (sums_tokens<One>) {
+      return as<One>().contribution(sample);
+    } else {
+      return decltype(first{}(sample)){};
+    }
+  }
+
   template <class One>
   static constexpr std::int32_t position() {
     std::int32_t i = 0;
@@ -155,6 +189,7 @@ struct any_of<std::tuple<L...>> {
 /// Any built-in loss of its kind.
 using any_paired = detail::any_of<detail::paired_losses>::type;
 using any_unpaired = detail::any_of<detail::unpaired_losses>::type;
+using any_token = detail::any_of<detail::token_losses>::type;
 
 inline namespace PROSPECT_ISA {
 
@@ -162,6 +197,10 @@ inline namespace PROSPECT_ISA {
 template <class R, class... L>
 bool reads_reference(const any_loss<L...>& loss) {
   return loss.visit([](const auto& one) { return reads_reference<R>(one); });
+}
+template <class R, class... L>
+bool reads_advantage(const any_loss<L...>& loss) {
+  return loss.visit([](const auto& one) { return reads_advantage<R>(one); });
 }
 template <class R, class... L>
 bool reads_tokens(const any_loss<L...>& loss) {

@@ -10,6 +10,13 @@
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1 {
 
+/// How the losses of tokens become one.
+enum class averaging {
+  tokens,          ///< the mean over all scored tokens of the batch
+  sequence_means,  ///< each sequence's mean over its scored tokens; then the mean over sequences
+  sequences        ///< each sequence's sum over its scored tokens; then the mean over sequences
+};
+
 /// A loss is a small value that can be copied to a kernel.
 template <class L>
 concept loss_value = std::is_trivially_copyable_v<L>;
@@ -33,6 +40,19 @@ concept value_loss =
     loss_value<L> && requires(const L& loss, const value_estimate<dual<R, 1>>& sample) {
       { loss(sample) } -> std::convertible_to<dual<R, 1>>;
     };
+
+/// `loss(token)` is the loss of one scored token; `loss.average` says how tokens are averaged.
+template <class L, class R = float>
+concept token_loss = loss_value<L> && requires(const L& loss, const token<dual<R, 2>>& sample) {
+  { loss(sample) } -> std::convertible_to<dual<R, 2>>;
+  { loss.average } -> std::convertible_to<averaging>;
+};
+
+/// A token loss that reads its sequence: `loss.contribution(token)` is what each of its scored
+/// tokens adds to `token::sum`. It may read everything of a token but the sum.
+template <class L>
+concept sums_tokens =
+    requires(const L& loss, const token<dual<float, 2>>& sample) { loss.contribution(sample); };
 
 /// A loss that promises, by `static constexpr bool branch_free = true`, to choose with `select`,
 /// `pick` and the primitives and never to branch on what it is given. The CPU then hands it several

@@ -1,5 +1,5 @@
 // A loss and its gradient, from the one formula: the only place where dual numbers are seeded.
-// Every back end calls these two functions per example.
+// Every back end calls these functions per example.
 #pragma once
 
 #include <prospect/losses/concepts.hpp>
@@ -28,6 +28,22 @@ template <class R>
 struct value_gradient {
   R loss;
   R d_value;
+};
+
+/// The loss of one token, its derivative in the token's own log-probability, and that in the sum
+/// over its sequence.
+template <class R>
+struct token_value {
+  R loss;
+  R d_policy;
+  R d_sum;
+};
+
+/// What one token adds to the sum over its sequence, and how that changes with its log-probability.
+template <class R>
+struct token_contribution {
+  R value;
+  R slope;
 };
 
 namespace detail {
@@ -69,6 +85,37 @@ PROSPECT_HD constexpr value_gradient<R> differentiate(const L& loss,
                                       .old_value = sample.old_value,
                                       .returns = sample.returns});
   return {.loss = result.value, .d_value = result.partial[0]};
+}
+
+/// The loss of a token and its gradient. Neither the old policy nor the reference carries gradient.
+///
+/// Of a loss that sums tokens, the gradient of a whole sequence is
+///   d loss / d policy_t = d_policy_t + slope_t sum_s d_sum_s
+/// with the slope of what token t contributes.
+template <number R, token_loss<R> L>
+PROSPECT_HD constexpr token_value<R> differentiate(const L& loss, const token<R>& sample) {
+  using D = dual<R, 2>;
+  const D result = loss(token<D>{.policy = D::variable(sample.policy, 0),
+                                 .ratio = D::variable(sample.ratio, 0),
+                                 .reference_ratio = D::variable(sample.reference_ratio, 0),
+                                 .advantage = sample.advantage,
+                                 .sum = D::variable(sample.sum, 1),
+                                 .tokens = sample.tokens});
+  return {.loss = result.value, .d_policy = result.partial[0], .d_sum = result.partial[1]};
+}
+
+/// What `sample` adds to the sum over its sequence, for a loss that reads it.
+template <number R, token_loss<R> L>
+  requires sums_tokens<L>
+PROSPECT_HD constexpr token_contribution<R> contribution(const L& loss, const token<R>& sample) {
+  using D = dual<R, 2>;
+  const D result =
+      loss.contribution(token<D>{.policy = D::variable(sample.policy, 0),
+                                 .ratio = D::variable(sample.ratio, 0),
+                                 .reference_ratio = D::variable(sample.reference_ratio, 0),
+                                 .advantage = sample.advantage,
+                                 .tokens = sample.tokens});
+  return {.value = result.value, .slope = result.partial[0]};
 }
 
 }  // namespace prospect::inline v1

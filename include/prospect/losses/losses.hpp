@@ -32,6 +32,7 @@
 #include <prospect/losses/paired/tpo_ipo.hpp>
 #include <prospect/losses/paired/tpo_l.hpp>
 #include <prospect/losses/parts/mixture.hpp>
+#include <prospect/losses/token/sft.hpp>
 #include <prospect/losses/unpaired/a2po.hpp>
 #include <prospect/losses/unpaired/bco.hpp>
 #include <prospect/losses/unpaired/kto.hpp>
@@ -55,7 +56,11 @@ using unpaired_losses = decltype(std::tuple_cat(
 #define PROSPECT_UNPAIRED(name) std::tuple<name>{},
 #include <prospect/losses/losses.def>
     std::tuple<>{}));
-using builtin_losses = decltype(std::tuple_cat(paired_losses{}, unpaired_losses{}));
+using token_losses = decltype(std::tuple_cat(
+#define PROSPECT_TOKEN(name) std::tuple<name>{},
+#include <prospect/losses/losses.def>
+    std::tuple<>{}));
+using builtin_losses = decltype(std::tuple_cat(paired_losses{}, unpaired_losses{}, token_losses{}));
 
 }  // namespace detail
 

@@ -29,6 +29,15 @@ PROSPECT_INLINE bool same(const unpaired_value<R>& a, const unpaired_value<R>& b
   return same(a.loss, b.loss) && same(a.d_policy, b.d_policy);
 }
 
+template <class R>
+PROSPECT_INLINE bool same(const token_value<R>& a, const token_value<R>& b) {
+  return same(a.loss, b.loss) && same(a.d_policy, b.d_policy) && same(a.d_sum, b.d_sum);
+}
+template <class R>
+PROSPECT_INLINE bool same(const token_contribution<R>& a, const token_contribution<R>& b) {
+  return same(a.value, b.value) && same(a.slope, b.slope);
+}
+
 template <class R, class L>
 PROSPECT_INLINE bool tells_apart(const L& loss, const pair<R>& a, const pair<R>& b) {
   return !same(differentiate(loss, a), differentiate(loss, b));
@@ -41,6 +50,14 @@ PROSPECT_INLINE bool tells_apart(const L& loss, const unpaired<R>& a, const unpa
     return differentiate(loss, sample);
   };
   return !same(value(a, true), value(b, true)) || !same(value(a, false), value(b, false));
+}
+/// By itself, or in what it adds to its sequence.
+template <class R, class L>
+PROSPECT_INLINE bool tells_apart(const L& loss, const token<R>& a, const token<R>& b) {
+  if constexpr (sums_tokens<L>) {
+    if (!same(contribution(loss, a), contribution(loss, b))) return true;
+  }
+  return !same(differentiate(loss, a), differentiate(loss, b));
 }
 /// On either side of a pair.
 template <class R, class L>
@@ -66,6 +83,46 @@ bool reads_reference(const L& loss) {
     const completion<R> here{.policy = R(-2), .ratio = R(0.5), .tokens = R(2)};
     if (detail::tells_apart(loss, here, {.policy = R(-2), .ratio = ratio, .tokens = R(2)}))
       return true;
+  }
+  return false;
+}
+
+/// The same of a loss of tokens.
+template <class R, class L>
+  requires token_loss<L, R>
+bool reads_reference(const L& loss) {
+  const auto of = [](R ratio, R advantage) __attribute__((always_inline)) {
+    return token<R>{.policy = R(-2),
+                    .ratio = R(0.125),
+                    .reference_ratio = ratio,
+                    .advantage = advantage,
+                    .sum = R(0.25),
+                    .tokens = R(2)};
+  };
+  for (const R ratio : {R(-1000), R(-30), R(-0.5), R(0), R(3), R(30), R(1000)}) {
+    for (const R advantage : {R(1), R(-1)}) {
+      if (detail::tells_apart(loss, of(R(0.5), advantage), of(ratio, advantage))) return true;
+    }
+  }
+  return false;
+}
+
+/// Whether a loss of tokens depends on the advantage.
+template <class R, class L>
+  requires token_loss<L, R>
+bool reads_advantage(const L& loss) {
+  const auto of = [](R ratio, R advantage) __attribute__((always_inline)) {
+    return token<R>{.policy = R(-2),
+                    .ratio = ratio,
+                    .reference_ratio = R(0.5),
+                    .advantage = advantage,
+                    .sum = ratio,
+                    .tokens = R(2)};
+  };
+  for (const R ratio : {R(0), R(0.125), R(-30), R(30)}) {
+    for (const R advantage : {R(2), R(-1), R(0)}) {
+      if (detail::tells_apart(loss, of(ratio, R(1)), of(ratio, advantage))) return true;
+    }
   }
   return false;
 }

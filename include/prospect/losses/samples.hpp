@@ -1,5 +1,6 @@
-// What a loss is given: one pair, or one completion with a thumb up or down. The scalar `T` is a
-// plain number or a dual; the sign conventions of the whole library stand here.
+// What a loss is given: one pair, one completion with a thumb up or down, or one token and what it
+// was worth. The scalar `T` is a plain number or a dual; the sign conventions of the whole library
+// stand here.
 #pragma once
 
 #include <prospect/core/dual.hpp>
@@ -73,6 +74,24 @@ struct value_estimate {
   T value{};
   scalar_of_t<T> old_value{};
   scalar_of_t<T> returns{};
+};
+
+/// One scored token of a sequence that was sampled from an older policy, and what it was worth. All
+/// log-probabilities are natural (nats).
+template <class T>
+struct token {
+  T policy{};                  ///< log pi(y_t)
+  T ratio{};                   ///< log pi(y_t) - log pi_old(y_t): the importance ratio's logarithm
+  T reference_ratio{};         ///< log pi(y_t) - log pi_ref(y_t)
+  scalar_of_t<T> advantage{};  ///< of the token, or of its sequence
+  T sum{};                     ///< of what the loss has each token of the sequence add, attached
+  scalar_of_t<T> tokens{1};    ///< number of scored tokens of the sequence, at least 1
+
+  /// log (pi / pi_old), and that of the policy and the reference.
+  PROSPECT_HD constexpr T log_ratio() const noexcept { return ratio; }
+  PROSPECT_HD constexpr T log_reference_ratio() const noexcept { return reference_ratio; }
+  /// The mean over the sequence's scored tokens of what each adds.
+  PROSPECT_HD constexpr T mean() const noexcept { return sum / tokens; }
 };
 
 }  // namespace prospect::inline v1

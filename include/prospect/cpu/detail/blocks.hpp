@@ -57,6 +57,7 @@ struct pieces_of {
   std::int64_t rows;
   std::int64_t size = (rows / (least_rows * most) + 1) * least_rows;
   std::int64_t count = (rows + size - 1) / size;
+  bool alone = rows < worth_threads;
 
   range piece(std::int64_t i) const {
     const std::int64_t left = rows - i * size;
@@ -64,7 +65,7 @@ struct pieces_of {
   }
   template <executor E, class Work>
   void run(E& on, const Work& work) const {
-    if (rows < worth_threads) {
+    if (alone) {
       serial_executor::run(count, work);
     } else {
       on.run(count, work);
@@ -90,17 +91,22 @@ class piece_sums {
   alignas(Tally) std::byte room_[pieces_of::most * sizeof(Tally)];
 };
 
-/// What f(piece) gives for all pieces of n rows, added up in order.
+/// What f(piece) gives for all pieces, added up in order.
 template <class F, executor E>
-auto in_pieces(std::int64_t n, E& on, const F& f) {
+auto in_pieces(const pieces_of& pieces, E& on, const F& f) {
   using tally_type = decltype(f(range{}));
-  const pieces_of pieces{n};
-  if (pieces.count < 2) return f(range{0, n});
+  if (pieces.count < 2) return f(range{0, pieces.rows});
   piece_sums<tally_type> parts;
   pieces.run(on, [&](std::int64_t i) { parts.set(i, f(pieces.piece(i))); });
   tally_type all = parts[0];
   for (std::int64_t i = 1; i < pieces.count; ++i) all += parts[i];
   return all;
+}
+
+/// The same for n rows.
+template <class F, executor E>
+auto in_pieces(std::int64_t n, E& on, const F& f) {
+  return in_pieces(pieces_of{.rows = n}, on, f);
 }
 
 /// Enough to make little of what a block costs beside its rows.
@@ -187,7 +193,7 @@ class finite_probe {
   template <class... Values>
   PROSPECT_INLINE void look_at(Values... values) {
     // 0 times a number is 0, and 0 times anything else is NaN.
-    ((seen_ += R(0) * values), ...);
+    seen_ += (... + (R(0) * values));
   }
   PROSPECT_INLINE bool finite() const {
     // Starting from +0, no sum is -0.

@@ -88,28 +88,30 @@ template <std::floating_point R>
 class row_reader {
  public:
   explicit row_reader(const const_any_row& row, indices_at through = nullptr)
-      : row_{row},
-        through_{through},
-        as_it_lies_{row.type() == dtype_of<R> && row.stride() == 1 && through == nullptr} {}
+      : row_{row}, through_{through}, as_it_lies_{row.type() == dtype_of<R> && row.stride() == 1} {}
 
   /// The rows `at`, and 0 in what is left of the last vector; null where no row is given. Good
   /// until the next call.
-  const R* read(range at) {
+  const R* read(range at) { return read(at, through_); }
+  /// The same through other indices.
+  const R* read(range at, indices_at through) {
     if (row_.empty()) return nullptr;
     const int n = whole_vectors(at);
-    if (as_it_lies_ && at.count == n) return static_cast<const R*>(row_.data()) + at.first;
+    if (as_it_lies_ && through == nullptr && at.count == n) {
+      return static_cast<const R*>(row_.data()) + at.first;
+    }
     switch (row_.type()) {
       case dtype::f64:
-        load_rows(row_.as<double>(), through_, at, copy_.row);
+        load_rows(row_.as<double>(), through, at, copy_.row);
         break;
       case dtype::f16:
-        load_rows(row_.as<float16>(), through_, at, copy_.row);
+        load_rows(row_.as<float16>(), through, at, copy_.row);
         break;
       case dtype::bf16:
-        load_rows(row_.as<bfloat16>(), through_, at, copy_.row);
+        load_rows(row_.as<bfloat16>(), through, at, copy_.row);
         break;
       default:
-        load_rows(row_.as<float>(), through_, at, copy_.row);
+        load_rows(row_.as<float>(), through, at, copy_.row);
     }
     std::fill(copy_.row + at.count, copy_.row + n, R{});
     return copy_.row;
@@ -150,35 +152,44 @@ class row_writer {
       : row_{row},
         through_{through},
         limit_{row.empty() ? std::numeric_limits<R>::infinity() : infinite_from<R>(row.type())},
-        as_it_lies_{!row.empty() && row.type() == dtype_of<R> && row.stride() == 1 &&
-                    through == nullptr} {}
+        as_it_lies_{!row.empty() && row.type() == dtype_of<R> && row.stride() == 1} {}
 
   /// From which magnitude on a result is infinite once it is written.
   R limit() const { return limit_; }
 
   /// Where the results of the rows `at` go, until `write` hands them out.
-  R* begin(range at) { return lies(at) ? static_cast<R*>(row_.data()) + at.first : copy_.row; }
-
+  R* begin(range at) { return begin(at, through_); }
   /// False if a number became infinite, or was none, on its way to another type.
-  bool write(range at) { return lies(at) || write_from(copy_.row, at); }
+  bool write(range at) { return write(at, through_); }
+
+  /// The same through other indices.
+  R* begin(range at, indices_at through) {
+    return lies(at, through) ? static_cast<R*>(row_.data()) + at.first : copy_.row;
+  }
+  bool write(range at, indices_at through) {
+    return lies(at, through) || write_from(copy_.row, at, through);
+  }
 
   /// The same from elsewhere.
-  bool write_from(const R* from, range at) {
+  bool write_from(const R* from, range at) { return write_from(from, at, through_); }
+
+ private:
+  bool lies(range at, indices_at through) const {
+    return as_it_lies_ && through == nullptr && at.count == whole_vectors(at);
+  }
+  bool write_from(const R* from, range at, indices_at through) {
     if (row_.empty()) return true;
     switch (row_.type()) {
       case dtype::f64:
-        return store_rows(row_.as<double>(), through_, at, from, limit_);
+        return store_rows(row_.as<double>(), through, at, from, limit_);
       case dtype::f16:
-        return store_rows(row_.as<float16>(), through_, at, from, limit_);
+        return store_rows(row_.as<float16>(), through, at, from, limit_);
       case dtype::bf16:
-        return store_rows(row_.as<bfloat16>(), through_, at, from, limit_);
+        return store_rows(row_.as<bfloat16>(), through, at, from, limit_);
       default:
-        return store_rows(row_.as<float>(), through_, at, from, limit_);
+        return store_rows(row_.as<float>(), through, at, from, limit_);
     }
   }
-
- private:
-  bool lies(range at) const { return as_it_lies_ && at.count == whole_vectors(at); }
 
   const any_row& row_;
   indices_at through_;

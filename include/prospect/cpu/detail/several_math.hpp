@@ -24,6 +24,16 @@ PROSPECT_INLINE several<float> fused(several<float> a, several<float> b, several
 /// What numbers that are raised, lest a subnormal one lose its digits, are in units of.
 inline constexpr float raised_unit = exp_constants<float>::underneath;
 
+/// e^(x - n log 2) - 1, where n is the integer next to x / log 2.
+PROSPECT_INLINE several<float> rest_of_exp(several<float> x, several<float> n) {
+  using c = exp_constants<float>;
+  // (e^r - 1 - r) / r^2 for |r| <= log(2) / 2; its error is 3.2e-9 of e^r.
+  constexpr float beyond_linear[] = {0.49999994F, 0.16666521F, 0.041668255F, 0.008368663F,
+                                     0.0013821468F};
+  const several<float> r = fused(n, -c::log2_low, fused(n, -c::log2_high, x));
+  return fused(r * r, polynomial<4>(r.lane, beyond_linear), r);
+}
+
 /// e^-|x|, raised: high + low.
 struct raised_exponential {
   several<float> high, low;
@@ -35,17 +45,11 @@ struct raised_exponential {
     const several<float> d = larger(several<float>(-104), minus);  // keeps NaN
     const several<float> shifted = fused(d, float(log2_e), magic);
     const several<float> n = shifted - magic;
-    const several<float> r = fused(n, -c::log2_low, fused(n, -c::log2_high, d));
     const several<float> power = power_of_two<float>(shifted.lane);
-    const several<float> minus_1 = fused(r * r, polynomial<4>(r.lane, beyond_linear), r);
+    const several<float> minus_1 = rest_of_exp(d, n);
     high = fused(power, minus_1, power);
     low = fused(power, minus_1, power - high);
   }
-
- private:
-  /// (e^r - 1 - r) / r^2 for |r| <= log(2) / 2; its error is 3.2e-9 of e^r.
-  static constexpr float beyond_linear[] = {0.49999994F, 0.16666521F, 0.041668255F, 0.008368663F,
-                                            0.0013821468F};
 };
 
 /// 1 / (1 + e^-|x|) = quotient + rest, for sigmoids on either side of 0.
@@ -65,6 +69,20 @@ struct sigmoid_parts {
     return fused(e.high, quotient, fused(e.high, rest, e.low * quotient));
   }
 };
+
+PROSPECT_APART several<float> exp(several<float> x) {
+  using c = exp_constants<float>;
+  constexpr float headroom{c::headroom};
+  const several<float> d = larger(several<float>(-104), smaller(several<float>(89), x));
+  // In units of a power of two from which neither end of the range leaves the type.
+  const auto left = x < 0;
+  const several<float> magic =
+      select(left, several<float>(c::magic + headroom), several<float>(c::magic - headroom));
+  const several<float> shifted = fused(d, float(log2_e), magic);
+  const several<float> power = power_of_two<float>(shifted.lane);
+  const several<float> raised = fused(power, rest_of_exp(d, shifted - magic), power);
+  return raised * select(left, several<float>(raised_unit), several<float>(1 / raised_unit));
+}
 
 PROSPECT_APART several<float> sigmoid(several<float> x) {
   const sigmoid_parts s{x};

@@ -1,0 +1,130 @@
+// The scored rows of a sequence in blocks, whatever stands between them: so that a token is worked
+// on beside the same others, and added up with them, however its batch is laid out.
+#pragma once
+
+#include <prospect/core/index_row.hpp>
+#include <prospect/core/mask_row.hpp>
+#include <prospect/cpu/detail/rows.hpp>
+#include <prospect/layout.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
+
+/// Rows `at`, or where they do not lie side by side those that `through` names.
+struct scored_block {
+  range at;
+  indices_at through = nullptr;
+
+  std::int64_t row(std::int64_t i) const {
+    return through == nullptr ? at.first + i : (*through)[i];
+  }
+};
+
+/// Which rows of a batch are scored: those whose target is not -100 and whose mask is not 0.
+class scored_rows {
+ public:
+  scored_rows(const index_row& targets, const mask_row& mask) : targets_{targets}, mask_{mask} {}
+
+  /// How many of the rows [first, last).
+  std::int64_t count(std::int64_t first, std::int64_t last) const {
+    if (all()) return last - first;
+    std::uint8_t scored[block_size];
+    std::int64_t n = 0;
+    for_each_block({first, last - first}, [&](range at) { n += look(at, scored); });
+    return n;
+  }
+
+  /// f(block) for the scored rows of [first, last), `block_size` of them at a time.
+  template <class F>
+  void for_each_block_of(std::int64_t first, std::int64_t last, const F& f) const {
+    if (all()) {
+      for_each_block({first, last - first}, [&](range at) { f(scored_block{at}); });
+    } else {
+      for_each_gathered_block(first, last, f);
+    }
+  }
+
+ private:
+  bool all() const { return targets_.empty() && mask_.empty(); }
+
+  /// Writes 1 for each of the rows `at` that is scored, else 0, and counts them.
+  int look(range at, std::uint8_t* scored) const {
+    const auto n = static_cast<int>(at.count);
+    std::memset(scored, 1, static_cast<std::size_t>(n));
+    const auto keep = [&](const auto& is_scored) { leave_out(at, scored, is_scored); };
+    if (!targets_.empty()) {
+      targets_.visit([&]<class T>(strided_span<const T> row) {
+        const auto is_scored = [first = row.data()](std::int64_t i) {
+          return first[i] != static_cast<T>(ignored_target);
+        };
+        if (row.stride() == 1) return keep(is_scored);
+        keep([is_scored, stride = row.stride()](std::int64_t i) { return is_scored(i * stride); });
+      });
+    }
+    if (!mask_.empty()) mask_.visit(keep);
+    int sum = 0;
+    for (int i = 0; i < n; ++i) sum += scored[i];
+    return sum;
+  }
+
+  template <class Scored>
+  static void leave_out(range at, std::uint8_t* __restrict scored, const Scored& is_scored) {
+    const auto look_at = [&](int i) __attribute__((always_inline)) {
+      scored[i] = static_cast<std::uint8_t>(scored[i] & (is_scored(at.first + i) ? 1 : 0));
+    };
+    if (at.count == block_size) {  // a number of times that a compiler likes
+      for (int i = 0; i < block_size; ++i) look_at(i);
+    } else {
+      for (int i = 0; i < static_cast<int>(at.count); ++i) look_at(i);
+    }
+  }
+
+  template <class F>
+  void for_each_gathered_block(std::int64_t first, std::int64_t last, const F& f) const {
+    std::uint8_t scored[block_size];
+    std::int64_t place[2 * block_size];  // of rows that wait for their block to become full
+    int waiting = 0;
+    const auto hand_out = [&](int n) {
+      const range at{place[0], n};
+      if (place[n - 1] - place[0] + 1 == n) return f(scored_block{at});
+      const index_row through{place, n};
+      f(scored_block{{0, n}, &through});
+    };
+    for (std::int64_t t = first; t < last;) {
+      range at{t, (std::min)(last - t, std::int64_t{block_size})};
+      int n = look(at, scored);
+      t += at.count;
+      if (n == 0) continue;
+      if (waiting == 0 && scored[0] == 0) {  // a prompt ends here
+        const void* const begin = std::memchr(scored, 1, static_cast<std::size_t>(at.count));
+        t = at.first + (static_cast<const std::uint8_t*>(begin) - scored);
+        continue;
+      }
+      if (waiting == 0 && n == at.count) {
+        f(scored_block{at});
+        continue;
+      }
+      for (int i = 0; i < at.count; ++i) {
+        place[waiting] = at.first + i;
+        waiting += scored[i];
+      }
+      if (waiting < block_size) continue;
+      hand_out(block_size);
+      waiting -= block_size;
+      std::copy_n(place + block_size, waiting, place);
+    }
+    if (waiting > 0) hand_out(waiting);
+  }
+
+  const index_row& targets_;
+  const mask_row& mask_;
+};
+
+}  // namespace PROSPECT_CPU_ISA
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END

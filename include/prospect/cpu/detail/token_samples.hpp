@@ -1,0 +1,145 @@
+// Tokens as a loss takes them, several at once or one by one, and what it makes of them.
+#pragma once
+
+#include <prospect/cpu/detail/samples.hpp>
+#include <prospect/cpu/detail/scored_rows.hpp>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1::cpu::detail {
+
+/// What the tokens of one sequence have in common, once its tokens were added up.
+struct sequence_terms {
+  double advantage = 0;
+  double tokens = 1;
+  double sum = 0;     ///< of what each contributes
+  double d_sum = 0;   ///< dL/dsum over all tokens, before the factor
+  double factor = 1;  ///< between a token's derivative and its coefficient
+};
+
+inline namespace PROSPECT_CPU_ISA {
+
+/// Several tokens. Not token<several<R>>, whose functions nvcc would want for the device.
+template <std::floating_point R>
+struct tokens {
+  several<R> policy, ratio, reference_ratio, advantage;
+
+  token<R> lane(int k, const sequence_terms& of) const {
+    return {.policy = policy.lane[k],
+            .ratio = ratio.lane[k],
+            .reference_ratio = reference_ratio.lane[k],
+            .advantage = advantage.lane[k],
+            .sum = static_cast<R>(of.sum),
+            .tokens = static_cast<R>(of.tokens)};
+  }
+};
+
+/// Where a block of tokens is. In place of a row that is not given stand numbers that change
+/// nothing, so that no loop has to ask.
+template <std::floating_point R>
+struct tokens_at {
+  const R* scored;  ///< 1 for each token, and 0 in what is left of the last vector
+  const R* policy;
+  const R* old;
+  const R* reference;
+  const R* advantage;
+  const R* weight;
+  const R* entropy;  ///< of the bonus: 0 where there is none
+  bool has_old, has_reference;
+
+  PROSPECT_INLINE flag_of<several<R>> kept(int i) const {
+    return several<R>(0) < load_several<R>(scored + i);
+  }
+  /// Those from i on. Without an old policy pi / pi_old = 1, whatever pi is; a reference that is
+  /// not given was found unread.
+  PROSPECT_INLINE tokens<R> several_of(int i) const {
+    const several<R> p = load_several<R>(policy + i);
+    const auto ratio = [&](const R* row, bool given) __attribute__((always_inline)) {
+      const several<R> none = 0;
+      return select(several<R>(given ? 1 : 0) == none, none, p - load_several<R>(row + i));
+    };
+    return {.policy = p,
+            .ratio = ratio(old, has_old),
+            .reference_ratio = ratio(reference, has_reference),
+            .advantage = load_several<R>(advantage + i)};
+  }
+  bool finite(std::int64_t i) const {
+    for (const R* row : {policy, old, reference, advantage, weight, entropy}) {
+      if (!prospect::detail::is_finite(row[i])) return false;
+    }
+    return true;
+  }
+};
+
+/// The losses of several tokens and their derivatives; those that are not kept are not asked for.
+template <std::floating_point R, class Loss>
+token_value<several<R>> values_of(const Loss& loss, const tokens<R>& t, const sequence_terms& of,
+                                  flag_of<several<R>> kept) {
+  if constexpr (lanewise<Loss, R>) {
+    return differentiate(loss, token<several<R>>{.policy = t.policy,
+                                                 .ratio = t.ratio,
+                                                 .reference_ratio = t.reference_ratio,
+                                                 .advantage = t.advantage,
+                                                 .sum = of.sum,
+                                                 .tokens = of.tokens});
+  } else {
+    token_value<several<R>> values{};
+    for (int k = 0; k < lanes<R>; ++k) {
+      if (!kept[k]) continue;
+      const auto value = differentiate(loss, t.lane(k, of));
+      values.loss.lane[k] = value.loss;
+      values.d_policy.lane[k] = value.d_policy;
+      values.d_sum.lane[k] = value.d_sum;
+    }
+    return values;
+  }
+}
+
+/// What several tokens add to the sum over their sequence.
+template <std::floating_point R, class Loss>
+token_contribution<several<R>> contributions_of(const Loss& loss, const tokens<R>& t,
+                                                const sequence_terms& of,
+                                                flag_of<several<R>> kept) {
+  if constexpr (lanewise<Loss, R>) {
+    return contribution(loss, token<several<R>>{.policy = t.policy,
+                                                .ratio = t.ratio,
+                                                .reference_ratio = t.reference_ratio,
+                                                .advantage = t.advantage,
+                                                .tokens = of.tokens});
+  } else {
+    token_contribution<several<R>> values{};
+    for (int k = 0; k < lanes<R>; ++k) {
+      if (!kept[k]) continue;
+      const auto value = contribution(loss, t.lane(k, of));
+      values.value.lane[k] = value.value;
+      values.slope.lane[k] = value.slope;
+    }
+    return values;
+  }
+}
+
+/// f of each lane: for what is no vector code.
+template <class F>
+several<double> in_lanes(several<double> x, const F& f) {
+  for (int k = 0; k < lanes<double>; ++k) x.lane[k] = f(double{x.lane[k]});
+  return x;
+}
+
+/// pi / pi_old.
+PROSPECT_INLINE several<float> ratios(several<float> log_ratio) { return exp(log_ratio); }
+PROSPECT_INLINE several<double> ratios(several<double> log_ratio) {
+  return in_lanes(log_ratio, [](double x) { return prospect::exp(x); });
+}
+
+/// The estimates e^x - 1 - x >= 0, x = log (reference / policy), of their divergence.
+PROSPECT_INLINE several<float> divergences(several<float> log_ratio) {
+  return in_double(
+      -log_ratio,
+      [](auto x) __attribute__((always_inline)) { return prospect::detail::wide::expm1(x) - x; });
+}
+PROSPECT_INLINE several<double> divergences(several<double> log_ratio) {
+  return in_lanes(-log_ratio, [](double x) { return prospect::expm1(x) - x; });
+}
+
+}  // namespace PROSPECT_CPU_ISA
+}  // namespace prospect::inline v1::cpu::detail
+PROSPECT_STRICT_END
