@@ -167,7 +167,7 @@ TEST_CASE("what the C surface refuses of a batch of tokens") {
   refused("entropy_coef", invalid,
           [](auto& b) { b.entropy_coef = std::numeric_limits<double>::infinity(); });
 
-  const prospect_loss sft = c_loss("sft"), dpo = c_loss("dpo");
+  const prospect_loss sft = c_loss("sft");
   prospect_error error{};
   testing::refused(prospect_token_losses_cpu(&sft, nullptr, nullptr, nullptr, &error), invalid,
                    error, "batch is NULL");

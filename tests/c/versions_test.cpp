@@ -119,8 +119,8 @@ TEST_CASE("structs of other versions, one for each struct of the surface") {
   auto batch = sized<prospect_token_batch>();
   batch.policy = c_row(a);
   batch.layout = &layout;
-  check_versions<prospect_token_batch>("batch", batch, [&](auto* b, auto* error) {
-    return prospect_token_losses_cpu(&sft, b, nullptr, nullptr, error);
+  check_versions<prospect_token_batch>("batch", batch, [&](auto* t, auto* error) {
+    return prospect_token_losses_cpu(&sft, t, nullptr, nullptr, error);
   });
   auto coefficients = sized<prospect_token_coefficients>();
   coefficients.log_prob = coefficients.d_token = c_row(log_prob);
