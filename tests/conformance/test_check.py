@@ -39,6 +39,23 @@ def numbers(x):
     return None if x is None else float(x)
 
 
+def tokens_are_held():
+    vectors = json.loads((HERE / "vectors" / "token.json").read_text())
+    right = {case["name"]: {key: numbers(case[key]) for key in ("loss", "value", "d_logp")}
+             for case in vectors["cases"]}
+    status, text = check({"type": "fp64", "cases": right})
+    expect(status == 0 and "FAIL" not in text, f"the vectors of tokens themselves fail:\n{text}")
+    name = next(iter(right))
+    for key, change in (("loss", lambda x: x * (1 + 1e-10)),
+                        ("value", lambda rows: [[rows[0][0] * (1 + 1e-10), *rows[0][1:]], *rows[1:]]),
+                        ("d_logp", lambda rows: [[rows[0][0] * (1 + 1e-10), *rows[0][1:]], *rows[1:]]),
+                        ("d_logp", lambda rows: rows[:-1]),
+                        ("value", lambda rows: [rows[0][:-1], *rows[1:]])):
+        status, text = check({"type": "fp64",
+                              "cases": {name: {**right[name], key: change(right[name][key])}}})
+        expect(status == 1 and f"FAIL     {name}" in text and key in text, f"{key}: {text}")
+
+
 def main():
     caught = set()
     for file, table in (("paired", wrong.PAIRED), ("unpaired", wrong.UNPAIRED)):
@@ -99,9 +116,10 @@ def main():
                         named = True
                 expect(named, f"{wrong_name} is never named")
                 caught.add(wrong_name)
+    tokens_are_held()
+
     # Batches: the vectors themselves, one digit of one gradient, and a number that is missing.
     cases = json.loads((HERE / "vectors" / "batch.json").read_text())["cases"]
-
     right = {case["name"]: numbers(case["expected"]) for case in cases}
     status, text = check({"type": "fp64", "cases": right})
     expect(status == 0 and "FAIL" not in text, f"the vectors themselves fail:\n{text}")
