@@ -178,6 +178,16 @@ PROSPECT_HD constexpr dual<R, N> detached(const dual<R, N>& x) noexcept {
   return dual<R, N>{x.value};
 }
 
+/// The value alone, as a plain number.
+template <number R>
+PROSPECT_HD constexpr R value_of(const R& x) noexcept {
+  return x;
+}
+template <class R, int N>
+PROSPECT_HD constexpr R value_of(const dual<R, N>& x) noexcept {
+  return x.value;
+}
+
 /// weight x, where a weight of 0 switches the term off, infinite or not: for the hyper-parameters
 /// of a formula. 0 times an infinity is NaN, and so a loss would be that needs no term at all.
 template <class T>

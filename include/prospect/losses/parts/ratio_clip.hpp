@@ -1,34 +1,65 @@
-// What the policy-gradient losses share: the clipped surrogate of a probability ratio, and the
-// estimators of a KL divergence from one sample.
+// What policy-gradient losses make of a probability ratio: PPO's clipped surrogate, and the bounds
+// that its relatives give it.
 #pragma once
 
 #include <prospect/losses/parts/along.hpp>
 
+#include <algorithm>
+#include <limits>
+
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1 {
 
-/// PPO's clipped surrogate (Schulman et al. 2017, arXiv:1707.06347, eq. 7), to be minimised:
+/// How far a ratio may lead its loss: down to `low` where the advantage is negative, up to `high`
+/// where it is positive, and up to `most` where it is negative.
+struct ratio_bounds {
+  double low, high;
+  double most = std::numeric_limits<double>::infinity();
+};
+
+/// GRPO's: a positive `delta` bounds the unclipped ratio, whatever the advantage (TRL's two-sided
+/// clipping, INTELLECT-2, arXiv:2505.07291).
+PROSPECT_HD constexpr ratio_bounds two_sided(double epsilon, double epsilon_high, double delta) {
+  const double high = 1 + epsilon_high;
+  if (!(delta > 0)) return {.low = 1 - epsilon, .high = high};
+  return {
+      .low = 1 - epsilon, .high = delta < high ? delta : high, .most = delta < high ? high : delta};
+}
+
+/// The clipped surrogate (Schulman et al. 2017, arXiv:1707.06347, eq. 7), to be minimised:
 ///
-///   -min(A r, A clip(r, 1 - low, 1 + high)),  r = exp(log_ratio)
+///   -min(A r, A clip(r, low, high)),  r = exp(log_ratio)
 ///
-/// A positive `delta` bounds the unclipped r from above, where A < 0 has no other bound (two-sided
-/// clipping; Ye et al. 2020's dual clip for delta >= 1 + high). Gradients are whole on a bound.
+/// On a bound the gradient is whole, beyond it 0.
 template <class T>
 PROSPECT_HD constexpr T clipped_surrogate(const T& log_ratio, const scalar_of_t<T>& advantage,
-                                          double low, double high, double delta) {
+                                          const ratio_bounds& bounds) {
   using R = scalar_of_t<T>;
   const R a = advantage;
   return along(log_ratio, [&](const R& x) {
     const R r = exp(x);
-    const auto above = a > R(0) && r > R(1 + high);
-    const auto below = a < R(0) && r < R(1 - low);
-    const auto beyond = a < R(0) && R(delta) > R(0) && r > R(delta);
-    const R held = select(above, R(1 + high), select(below, R(1 - low), r));
-    const R value = select(beyond, R(delta), held);
-    return value_and_slope<R>{.value = -a * value,
-                              .slope = select(above || below || beyond, R(0), -a * r)};
+    const auto rises = a > R(0);
+    const R least = select(rises, R(0), R(bounds.low));
+    const R most = select(rises, R(bounds.high), R(bounds.most));
+    const auto outside = r < least || r > most || a == R(0);
+    const R held = -a * clamp(r, least, most);
+    // A ratio that is no number any more is of no matter where nothing is gained.
+    const R none = 0;
+    return value_and_slope<R>{.value = select(a == none, none, held),
+                              .slope = select(outside, none, held)};
   });
 }
+
+namespace detail {
+
+/// Why such bounds make no sense, or nullptr.
+PROSPECT_INLINE constexpr const char* problem_of_clipping(double epsilon, double epsilon_high) {
+  if (!(epsilon >= 0 && epsilon <= 1)) return "epsilon must lie in [0, 1]";
+  if (!not_negative(epsilon_high)) return "epsilon_high must not be negative (0 to 1e30)";
+  return nullptr;
+}
+
+}  // namespace detail
 
 }  // namespace prospect::inline v1
 PROSPECT_STRICT_END

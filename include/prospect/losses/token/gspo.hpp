@@ -1,0 +1,62 @@
+// Group sequence policy optimisation: one ratio for a whole sequence.
+#pragma once
+
+#include <prospect/losses/concepts.hpp>
+#include <prospect/losses/parts/kl.hpp>
+#include <prospect/losses/parts/ratio_clip.hpp>
+
+#include <array>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
+
+/// GSPO (Zheng et al. 2025, arXiv:2507.18071, eq. 5). TRL: importance_sampling_level "sequence".
+///
+///   loss = -min(A r, A clip(r, 1 - epsilon, 1 + epsilon_high)) + beta k3,
+///   r = exp(mean over the sequence of log pi - log pi_old), attached,
+///   averaged over each sequence's tokens, then over sequences
+///
+/// The paper's bounds are 3e-4 and 4e-4. k3 is that of the token.
+struct gspo {
+  double epsilon = 0.2;               ///< r is not led below 1 - epsilon
+  double epsilon_high = 0.2;          ///< nor above 1 + epsilon_high
+  double delta = 0;                   ///< the largest r unclipped; 0: none
+  double beta = 0;                    ///< of the KL estimate
+  double use_bias_correction_kl = 0;  ///< not 0: r k3 instead of k3
+
+  static constexpr std::string_view name = "gspo";
+  static constexpr bool branch_free = true;
+  static constexpr averaging average = averaging::sequence_means;
+  static constexpr std::array<parameter<gspo>, 5> parameters{
+      {{"epsilon", &gspo::epsilon},
+       {"epsilon_high", &gspo::epsilon_high},
+       {"delta", &gspo::delta},
+       {"beta", &gspo::beta},
+       {"use_bias_correction_kl", &gspo::use_bias_correction_kl}}};
+
+  PROSPECT_INLINE constexpr const char* problem() const {
+    if (const char* why = detail::problem_of_clipping(epsilon, epsilon_high)) return why;
+    if (!detail::not_negative(delta)) return "delta must not be negative (0 to 1e30)";
+    if (!detail::not_negative(beta)) return "beta must not be negative (0 to 1e30)";
+    if (!(use_bias_correction_kl == 0 || use_bias_correction_kl == 1)) {
+      return "use_bias_correction_kl must be 0 or 1";
+    }
+    return nullptr;
+  }
+
+  /// A sequence's log-ratio is the sum of its tokens'.
+  template <class T>
+  PROSPECT_HD constexpr T contribution(const token<T>& t) const {
+    return t.log_ratio();
+  }
+
+  template <class T>
+  PROSPECT_HD constexpr T operator()(const token<T>& t) const {
+    const T clipped =
+        clipped_surrogate(t.mean(), t.advantage, two_sided(epsilon, epsilon_high, delta));
+    return clipped + kl_penalty(t, beta, use_bias_correction_kl);
+  }
+};
+
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END
