@@ -346,6 +346,10 @@ TEST_CASE("a third completion that is no number spoils its own pair", "[next_tok
         0);
   CHECK(spoilt.d_third[3] == 0);
   spoilt.third_tokens[3] = 5;
+  spoilt.chosen_tokens[3] = 0;
+  CHECK(evaluate(prospect::tpo{}, spoilt.in(0, 6, true), spoilt.out(0, 6, true)).nonfinite.sum ==
+        0);
+  spoilt.chosen_tokens[3] = 5;
   CHECK(evaluate(prospect::tpo{.tpo_alpha = 0}, spoilt.in(0, 6, true), spoilt.out(0, 6, true))
             .nonfinite.sum == 0);
   for (const float d : spoilt.d_third) CHECK(same_bits(d, 0.0F));
