@@ -3,6 +3,7 @@
 
 #include <prospect/cpu/sequences.hpp>
 #include <prospect/losses/losses.hpp>
+#include <prospect/losses/parts/scores.hpp>
 
 #include <cmath>
 #include <cstddef>
@@ -233,6 +234,8 @@ TEST_CASE("a mixture is the sum of its losses, weight by weight", "[next_token]"
   STATIC_REQUIRE(prospect::branch_free_loss<decltype(mpo)>);
   STATIC_REQUIRE(prospect::problem(mpo) == nullptr);
   CHECK(prospect::reward_scale(sft{} + 2 * dpo{.beta = 0.3}) == 0.3);
+  CHECK(prospect::reward_scale(2 * prospect::scored{dpo{.beta = 0.3}, prospect::forward_kl} +
+                               sft{}) == 0.3);
   CHECK(prospect::reads_reference<double>(mpo));
   CHECK_FALSE(prospect::reads_tokens<double>(mpo));
   CHECK(prospect::reads_tokens<double>(0.5 * dpo{} + prospect::ipo{}));
