@@ -349,7 +349,7 @@ TEST_CASE("third completions: coefficients, and what is refused by name") {
   auto p = sized<prospect_pairs>();
   p.policy_chosen = c_row(a);
   p.policy_rejected = c_row(b);
-  p.chosen_tokens = c_row(tokens);
+  p.chosen_tokens = p.rejected_tokens = c_row(tokens);
   p.loss = c_row(loss);
   prospect_error error{};
   const auto refused = [&](const char* name, const char* words) {

@@ -3,6 +3,7 @@
 
 #include <prospect/cpu/sequences.hpp>
 #include <prospect/losses/losses.hpp>
+#include <prospect/losses/parts/scores.hpp>
 
 #include <cmath>
 #include <cstddef>
@@ -233,6 +234,8 @@ TEST_CASE("a mixture is the sum of its losses, weight by weight", "[next_token]"
   STATIC_REQUIRE(prospect::branch_free_loss<decltype(mpo)>);
   STATIC_REQUIRE(prospect::problem(mpo) == nullptr);
   CHECK(prospect::reward_scale(sft{} + 2 * dpo{.beta = 0.3}) == 0.3);
+  CHECK(prospect::reward_scale(2 * prospect::scored{dpo{.beta = 0.3}, prospect::forward_kl} +
+                               sft{}) == 0.3);
   CHECK(prospect::reads_reference<double>(mpo));
   CHECK_FALSE(prospect::reads_tokens<double>(mpo));
   CHECK(prospect::reads_tokens<double>(0.5 * dpo{} + prospect::ipo{}));
@@ -346,6 +349,10 @@ TEST_CASE("a third completion that is no number spoils its own pair", "[next_tok
         0);
   CHECK(spoilt.d_third[3] == 0);
   spoilt.third_tokens[3] = 5;
+  spoilt.chosen_tokens[3] = 0;
+  CHECK(evaluate(prospect::tpo{}, spoilt.in(0, 6, true), spoilt.out(0, 6, true)).nonfinite.sum ==
+        0);
+  spoilt.chosen_tokens[3] = 5;
   CHECK(evaluate(prospect::tpo{.tpo_alpha = 0}, spoilt.in(0, 6, true), spoilt.out(0, 6, true))
             .nonfinite.sum == 0);
   for (const float d : spoilt.d_third) CHECK(same_bits(d, 0.0F));

@@ -189,13 +189,13 @@ struct paired_job {
   }
 
  private:
-  /// How many tokens the next-token term of a counted pair is over.
+  /// How many tokens the next-token term of a counted pair is over; 1 of a sequence that there is
+  /// not, so that it shows.
   __device__ double scored(std::int64_t i, const sample& s) const {
     double n = next_token_of(loss).chosen ? s.chosen_tokens : 0;
     if (in.policy_third.empty()) return n;
     const std::int64_t at = third_of(i);
-    if (!third_in_batch(at)) return n;
-    const std::int32_t more = third_tokens(at);
+    const std::int32_t more = third_in_batch(at) ? third_tokens(at) : 1;
     return more > 0 ? n + more : n;
   }
   /// Adds the next-token term of a counted pair, and gives its coefficient of the third completion.

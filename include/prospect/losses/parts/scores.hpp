@@ -162,6 +162,7 @@ struct scored {
     const char* const why = score.problem();
     return why != nullptr ? why : prospect::problem(loss);
   }
+  PROSPECT_HD constexpr double reward_scale() const { return prospect::reward_scale(loss); }
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const pair<T>& p) const {
@@ -180,11 +181,6 @@ template <class L>
 inline constexpr bool is_scored<scored<L>> = true;
 
 }  // namespace detail
-
-template <class L>
-PROSPECT_HD constexpr double reward_scale(const scored<L>& of) {
-  return reward_scale(of.loss);
-}
 
 }  // namespace prospect::inline v1
 PROSPECT_STRICT_END
