@@ -9,6 +9,7 @@
 
 #include "c/surface.hpp"
 #include "catch.hpp"
+#include "closeness.hpp"
 
 namespace {
 
@@ -145,4 +146,80 @@ TEST_CASE("metrics by name: the mean, absence, and names that are none") {
   CHECK(prospect_metric_get(&m, "kl", &mean) == PROSPECT_UNKNOWN_NAME);
   m.metrics.struct_size = 16;
   CHECK(prospect_metric_get(&m, "loss", &mean) == PROSPECT_INVALID_ARGUMENT);
+}
+
+TEST_CASE("scores by name: what they do to losses and not to rewards, and who takes them") {
+  const std::vector<double> policy_chosen{-3, -5, -9.5}, policy_rejected{-4, -4.5, -2};
+  const std::vector<double> reference_chosen{-2, -7, -9.5}, reference_rejected{-4.25, -3, -2.5};
+  const std::vector<std::int32_t> tokens{3, 7, 4};
+  std::vector<double> loss(3), d(3), reward(3);
+  auto args = testing::sized<prospect_pairs>();
+  args.policy_chosen = testing::c_row(policy_chosen);
+  args.policy_rejected = testing::c_row(policy_rejected);
+  args.reference_chosen = testing::c_row(reference_chosen);
+  args.reference_rejected = testing::c_row(reference_rejected);
+  args.chosen_tokens = args.rejected_tokens = testing::c_row(tokens);
+  args.loss = testing::c_row(loss);
+  args.d_policy_chosen = testing::c_row(d);
+  args.reward_chosen = testing::c_row(reward);
+  args.normaliser = PROSPECT_SUM;
+
+  prospect_loss dpo = c_loss("dpo");
+  const auto set = [&](const char* score, double alpha) {
+    REQUIRE(prospect_loss_set_score(&dpo, score, alpha, nullptr) == PROSPECT_OK);
+    REQUIRE(prospect_loss_set(&dpo, "beta", 0.25, nullptr) == PROSPECT_OK);
+    REQUIRE(prospect_pairs_cpu(&dpo, &args, nullptr, nullptr, nullptr) == PROSPECT_OK);
+    return loss;
+  };
+  const auto logistic = [&](auto score) {
+    std::vector<double> want;
+    for (std::size_t i = 0; i < 3; ++i) {
+      const double chosen = policy_chosen[i] - reference_chosen[i];
+      want.push_back(std::log1p(
+          std::exp(-0.25 * (score(chosen) - score(policy_rejected[i] - reference_rejected[i])))));
+      CHECK(reward[i] == 0.25 * chosen);
+    }
+    return want;
+  };
+  const auto check = [&](const std::vector<double>& got, const std::vector<double>& want) {
+    for (std::size_t i = 0; i < 3; ++i) CHECK(testing::near(got[i], want[i], 1e-14L));
+  };
+  check(set("forward_kl", std::nan("")), logistic([](double u) { return -std::exp(-u); }));
+  check(set("js_divergence", 7), logistic([](double u) { return -std::log1p(std::exp(-u)); }));
+  check(set("alpha_divergence", 1.5), logistic([](double u) { return std::exp(u / 2) / 0.5; }));
+  check(set("alpha_divergence", 1), logistic([](double u) { return u; }));
+  check(set("alpha_divergence", 0), logistic([](double u) { return -std::exp(-u); }));
+  check(set("reverse_kl", 0), logistic([](double u) { return u; }));
+  CHECK(testing::same_bits(dpo, [] {
+    prospect_loss fresh = c_loss("dpo");
+    REQUIRE(prospect_loss_set(&fresh, "beta", 0.25, nullptr) == PROSPECT_OK);
+    return fresh;
+  }()));
+
+  prospect_error error{};
+  const prospect_loss before = dpo;
+  refused(prospect_loss_set_score(&dpo, "forward", 0, &error), PROSPECT_UNKNOWN_NAME, error,
+          "no score \"forward\"; there are reverse_kl, forward_kl");
+  refused(prospect_loss_set_score(&dpo, nullptr, 0, &error), PROSPECT_INVALID_ARGUMENT, error,
+          "score is NULL");
+  refused(prospect_loss_set_score(nullptr, "forward_kl", 0, &error), PROSPECT_INVALID_ARGUMENT,
+          error, "loss is NULL");
+  for (const double bad : {std::nan(""), std::numeric_limits<double>::infinity(), 1e31}) {
+    refused(prospect_loss_set_score(&dpo, "alpha_divergence", bad, &error),
+            PROSPECT_INVALID_ARGUMENT, error, "alpha");
+  }
+  CHECK(testing::same_bits(dpo, before));
+  prospect::for_each_loss([&]<class L>(const L&) {
+    prospect_loss one = c_loss(L::name);
+    CHECK(prospect_loss_set_score(&one, "reverse_kl", 0, nullptr) == PROSPECT_OK);
+    const prospect_status status = prospect_loss_set_score(&one, "js_divergence", 0, &error);
+    if (prospect::score_taking_loss<L>) {
+      CHECK(status == PROSPECT_OK);
+    } else {
+      refused(status, PROSPECT_UNSUPPORTED, error,
+              "scores are taken by dpo, robust_dpo, ipo, ipo_sum, hinge, sigmoid_norm, exo, "
+              "discopop");
+      CHECK(testing::same_bits(one, c_loss(L::name)));
+    }
+  });
 }

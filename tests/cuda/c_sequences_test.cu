@@ -79,9 +79,21 @@ TEST_CASE("every paired loss through C, on the device as on the host, rows alike
   const std::vector<double> count{11};
   const device_array<double> device_count{count};
   const device_array<prospect_device_metrics> metrics(1);
-  for (const char* name : {"dpo", "robust_dpo", "ipo", "ipo_sum", "hinge"}) {
-    CAPTURE(name);
-    const prospect_loss loss = c_loss(name);
+  struct named_loss {
+    const char* name;
+    const char* score = "reverse_kl";
+  };
+  for (const auto& [name, score] : std::vector<named_loss>{{"dpo"},
+                                                           {"robust_dpo"},
+                                                           {"ipo"},
+                                                           {"ipo_sum"},
+                                                           {"hinge"},
+                                                           {"dpo", "forward_kl"},
+                                                           {"dpo", "js_divergence"},
+                                                           {"sigmoid_norm", "alpha_divergence"}}) {
+    CAPTURE(name, score);
+    prospect_loss loss = c_loss(name);
+    REQUIRE(prospect_loss_set_score(&loss, score, 0.5, nullptr) == PROSPECT_OK);
     for (const bool mixed : {false, true}) {
       CAPTURE(mixed);
       results r;

@@ -3,7 +3,6 @@
 
 #include <prospect/core/isa.hpp>
 #include <prospect/losses/differentiate.hpp>
-#include <prospect/losses/losses.def>
 #include <prospect/losses/paired/alphapo.hpp>
 #include <prospect/losses/paired/apo_down.hpp>
 #include <prospect/losses/paired/apo_zero.hpp>
@@ -59,33 +58,51 @@
 #include <prospect/losses/unpaired/kto_logsigmoid.hpp>
 #include <prospect/losses/unpaired/kto_surprisal.hpp>
 #include <prospect/losses/unpaired/kto_zero.hpp>
+
+#include <tuple>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v1 {
+
+namespace detail {
+
+// Each line of the list becomes a one-element tuple; tuple_cat needs no trailing-comma trick.
+using paired_losses = decltype(std::tuple_cat(
+#define PROSPECT_PAIRED(name) std::tuple<name>{},
+#include <prospect/losses/losses.def>
     std::tuple<>{}));
-    using builtin_losses =
-        decltype(std::tuple_cat(paired_losses{}, unpaired_losses{}, token_losses{}));
+using unpaired_losses = decltype(std::tuple_cat(
+#define PROSPECT_UNPAIRED(name) std::tuple<name>{},
+#include <prospect/losses/losses.def>
+    std::tuple<>{}));
+using token_losses = decltype(std::tuple_cat(
+#define PROSPECT_TOKEN(name) std::tuple<name>{},
+#include <prospect/losses/losses.def>
+    std::tuple<>{}));
+using builtin_losses = decltype(std::tuple_cat(paired_losses{}, unpaired_losses{}, token_losses{}));
 
-    }  // namespace detail
+}  // namespace detail
 
-    inline namespace PROSPECT_ISA {
+inline namespace PROSPECT_ISA {
 
-    /// Calls `visit(loss)` with a default-constructed value of every loss in losses.def, in order.
-    template <class Visitor>
-    constexpr void for_each_loss(Visitor&& visit) {
-      std::apply([&](const auto&... loss) { (visit(loss), ...); }, detail::builtin_losses{});
+/// Calls `visit(loss)` with a default-constructed value of every loss in losses.def, in order.
+template <class Visitor>
+constexpr void for_each_loss(Visitor&& visit) {
+  std::apply([&](const auto&... loss) { (visit(loss), ...); }, detail::builtin_losses{});
+}
+
+/// The defaults of one hyper-parameter table entry, read and set by name. False if there is none.
+template <class L>
+constexpr bool set_parameter(L& loss, std::string_view name, double value) {
+  for (const auto& p : L::parameters) {
+    if (p.name == name) {
+      loss.*p.member = value;
+      return true;
     }
+  }
+  return false;
+}
 
-    /// The defaults of one hyper-parameter table entry, read and set by name. False if there is
-    /// none.
-    template <class L>
-    constexpr bool set_parameter(L& loss, std::string_view name, double value) {
-      for (const auto& p : L::parameters) {
-        if (p.name == name) {
-          loss.*p.member = value;
-          return true;
-        }
-      }
-      return false;
-    }
-
-    }  // namespace PROSPECT_ISA
-    }  // namespace prospect::inline v1
-    PROSPECT_STRICT_END
+}  // namespace PROSPECT_ISA
+}  // namespace prospect::inline v1
+PROSPECT_STRICT_END
