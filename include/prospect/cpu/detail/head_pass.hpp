@@ -27,16 +27,12 @@ enum class head_source {
   gradients  ///< of the log-probs, whole rows
 };
 
-/// Whether the gradient of a token's log-prob is a share of what is asked for.
-template <std::floating_point R>
-bool scales_log_prob(const row_coefficients<R>& by) {
-  return by.softmax == by.onehot && by.d_entropy == 0;
-}
-/// Whether a token's gradient is made from such a source; one of other coefficients is not made
-/// from what was kept, but anew.
+/// Whether a token's gradient is made from that. One that was kept, of a log-prob, serves where it
+/// has to be scaled alone.
 template <std::floating_point R>
 bool takes_part(const row_coefficients<R>& by, head_source from) {
-  return !by.none() && (from != head_source::gradients || scales_log_prob(by));
+  const bool scales = by.softmax == by.onehot && by.d_entropy == 0;
+  return !by.none() && (scales || from != head_source::gradients);
 }
 
 template <storage S, gemm<compute_t<S>> Gemm, executor E>
