@@ -120,6 +120,28 @@ objective unpaired_objective(const prospect::any_unpaired& loss, const Point& po
   return {.score = score, .evaluate = evaluate, .backpropagate = backpropagate};
 }
 
+// Fine-tuning on what was liked, averaged over its tokens; the rest is left alone. The formula is
+// one of tokens and linear in their log-probabilities, and so takes their sum.
+template <class Loss>
+objective imitation_objective(const Loss& loss) {
+  const auto evaluate = [loss](const scored_batch& batch, point_memory&, std::span<double> d) {
+    double tokens = 0;
+    for (std::size_t i = 0; i < d.size(); ++i) tokens += batch.desirable[i] ? batch.tokens[i] : 0;
+    step_record record;
+    record.loss = 0;
+    for (std::size_t i = 0; i < d.size(); ++i) {
+      d[i] = 0;
+      if (!batch.desirable[i] || tokens == 0) continue;
+      const auto value =
+          prospect::differentiate(loss, prospect::token<double>{.policy = batch.policy[i]});
+      record.loss += value.loss / tokens;
+      d[i] = value.d_policy / tokens;
+    }
+    return record;
+  };
+  return {.score = score, .evaluate = evaluate, .backpropagate = backpropagate};
+}
+
 // ---- reference points ---------------------------------------------------------------------------
 
 // A batch of one has no mismatched rows, and observes nothing.
@@ -261,6 +283,8 @@ objective make(const Loss& loss, const loss_choice& choice) {
                                   "one");
     }
     if (choice.reference_point.empty()) return paired_objective(loss);
+  } else if constexpr (prospect::token_loss<Loss, double>) {
+    if (choice.reference_point.empty()) return imitation_objective(loss);
   } else {
     if (reads_reference_point(loss)) {
       const std::string usual = std::same_as<Loss, prospect::bco> ? "running" : "kl";
@@ -271,14 +295,15 @@ objective make(const Loss& loss, const loss_choice& choice) {
   throw std::invalid_argument("the loss " + choice.loss + " has no reference point to choose");
 }
 
-// Those of completions that no target is needed for, which the data do not have.
+// Those that the data suffice for: there are no targets in it, and no samples of the policy with
+// the advantages that policy gradients want.
 template <class Visitor>
 void for_each_offered_loss(const Visitor& visit) {
-  prospect::for_each_loss([&]<class L>(const L& loss) {
-    if constexpr (is_paired<L>) {
-      visit(loss);
-    } else if constexpr (prospect::unpaired_loss<L>) {
+  prospect::for_each_loss([&]<class Loss>(const Loss& loss) {
+    if constexpr (prospect::unpaired_loss<Loss>) {
       if (!prospect::reads_target<double>(loss)) visit(loss);
+    } else if constexpr (is_paired<Loss> || std::same_as<Loss, prospect::sft>) {
+      visit(loss);
     }
   });
 }
