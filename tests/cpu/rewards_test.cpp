@@ -88,7 +88,7 @@ TEST_CASE("advantages are what their papers say", "[rewards]") {
   };
   check_near(grpo({}), by_group);
   check_near(grpo({.by = scale_rewards::batch}), by_batch);
-  check_near(grpo(cpu::grpo_scaling::dr_grpo()), by_none);
+  check_near(grpo(cpu::grpo_scaling::unscaled()), by_none);
   check_near(grpo(cpu::grpo_scaling::halos()), halos);
   CHECK(cpu::rloo_advantages(r, groups, got).count == 0);
   check_near(got, rloo);

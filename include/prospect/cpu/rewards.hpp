@@ -44,7 +44,7 @@ struct grpo_scaling {
   double epsilon = 1e-4;  ///< added to the deviation; not negative
   bool unbiased = true;   ///< variance over n - 1, not n
 
-  PROSPECT_INLINE static constexpr grpo_scaling dr_grpo() { return {.by = scale_rewards::none}; }
+  PROSPECT_INLINE static constexpr grpo_scaling unscaled() { return {.by = scale_rewards::none}; }
   PROSPECT_INLINE static constexpr grpo_scaling halos() {
     return {.epsilon = 1e-2, .unbiased = false};
   }

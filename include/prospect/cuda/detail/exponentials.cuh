@@ -95,8 +95,8 @@ struct unmapped {
     __device__ float operator()(float x) const { return (x - mean) - rest; }
   };
   __device__ distance from(double mean) const {
-    const float near = few_digits(mean);
-    return {near, static_cast<float>(mean - near)};
+    const float leading = few_digits(mean);
+    return {leading, static_cast<float>(mean - leading)};
   }
   __device__ softmax relative_to(double lse, float factor) const {
     const float anchor = few_digits(lse);

@@ -16,8 +16,8 @@ PROSPECT_HD constexpr R expm1_minus(const R& y) {
   constexpr int terms = in_fp32<R> ? 7 : 14;
   R series = 1;
   for (int k = terms; k > 2; --k) series = R(1) + y * R(1.0 / k) * series;
-  const auto near = y > R(-0.5) && y < R(0.5);
-  return select(near, R(0.5) * y * y * series, expm1(y) - y);
+  const auto close = y > R(-0.5) && y < R(0.5);
+  return select(close, R(0.5) * y * y * series, expm1(y) - y);
 }
 
 }  // namespace detail

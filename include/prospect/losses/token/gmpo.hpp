@@ -37,9 +37,9 @@ struct gmpo {
   PROSPECT_HD constexpr T contribution(const token<T>& t) const {
     using R = scalar_of_t<T>;
     const auto rises = t.advantage > R(0);
-    const R far = R(1e30);
-    return clamp(t.log_ratio(), select(rises, -far, R(-epsilon)),
-                 select(rises, R(epsilon_high), far));
+    const R unbounded = R(1e30);
+    return clamp(t.log_ratio(), select(rises, -unbounded, R(-epsilon)),
+                 select(rises, R(epsilon_high), unbounded));
   }
 
   template <class T>
