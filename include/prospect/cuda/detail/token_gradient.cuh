@@ -70,11 +70,12 @@ struct tilted_row_terms : row_terms {
   /// The larger coefficient becomes part of the exponential, where a tiny one keeps its digits.
   template <class Map>
   __device__ auto off_target(const Map& map) const {
-    const float factor = fmaxf(fabsf(a), fabsf(c));
+    const float factor = c == 0 ? a : fmaxf(fabsf(a), fabsf(c));
     const auto softmax = map.relative_to(lse, factor);
     const auto from_mean = map.from(lse - entropy);
     return tilted_softmax<decltype(softmax), decltype(from_mean)>{
-        softmax, from_mean, __fdiv_rn(a, factor), __fdiv_rn(c, factor)};
+        softmax, from_mean, c == 0 ? 1.0F : __fdiv_rn(a, factor),
+        c == 0 ? 0.0F : __fdiv_rn(c, factor)};
   }
 };
 
