@@ -133,7 +133,8 @@ inline paired_batch<> aot_batch_of(const prospect_pairs* pointer) {
 inline indexed_pairs aot_indexed_of(const prospect_pairs* pointer) {
   const prospect_pairs p = versioned(pointer, "pairs");
   check_reserved("pairs", p.reserved);
-  if (!by_index(p)) {
+  // Rows of an empty batch may be given or not.
+  if (!by_index(p) && given(p.policy_chosen)) {
     fail(PROSPECT_INVALID_ARGUMENT, "pairs.chosen and pairs.rejected are missing");
   }
   return indexed_batch_of(p);

@@ -143,6 +143,20 @@ TEST_CASE("structs of other versions, one for each struct of the surface") {
   check_versions<prospect_token_reducer>("reducer", reducer, [&](auto* by, auto* error) {
     return prospect_reduced_sums_cpu(&tokens, by, c_row(sums), prospect_row{}, nullptr, error);
   });
+  auto values = sized<prospect_values>();
+  values.value = values.old_value = values.returns = c_row(a);
+  check_versions<prospect_values>("values", values, [&](auto* v, auto* error) {
+    return prospect_value_loss_cpu(v, nullptr, nullptr, error);
+  });
+  const prospect_row rewards = c_row(a);
+  auto advantages = sized<prospect_advantages>();
+  advantages.groups = &layout;
+  advantages.rewards = &rewards;
+  advantages.components = 1;
+  advantages.advantages = c_row(log_prob);
+  check_versions<prospect_advantages>("advantages", advantages, [&](auto* of, auto* error) {
+    return prospect_advantages_cpu(of, nullptr, nullptr, error);
+  });
   std::vector<double> memory(500);
   auto context = sized<prospect_context>();
   context.scratch = memory.data();
