@@ -70,7 +70,7 @@ TEST_CASE("structs of other versions, one for each struct of the surface") {
   std::vector<double> lse{0, 0}, sums{0};
   const std::vector<std::int32_t> target{0, 1};
   const std::vector<std::uint8_t> desirable{1, 0};
-  const prospect_loss dpo = c_loss("dpo"), kto = c_loss("kto");
+  const prospect_loss dpo = c_loss("dpo"), kto = c_loss("kto"), sft = c_loss("sft");
 
   auto pairs = sized<prospect_pairs>();
   pairs.policy_chosen = c_row(a);
@@ -115,6 +115,12 @@ TEST_CASE("structs of other versions, one for each struct of the surface") {
                                                               prospect_row{}, nullptr, error);
     tokens.layout = &layout;
     return status;
+  });
+  auto batch = sized<prospect_token_batch>();
+  batch.policy = c_row(a);
+  batch.layout = &layout;
+  check_versions<prospect_token_batch>("batch", batch, [&](auto* t, auto* error) {
+    return prospect_token_losses_cpu(&sft, t, nullptr, nullptr, error);
   });
   auto coefficients = sized<prospect_token_coefficients>();
   coefficients.log_prob = coefficients.d_token = c_row(log_prob);

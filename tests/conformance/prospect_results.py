@@ -148,17 +148,37 @@ def unpaired(library, vectors):
     return results
 
 
+MEANS_OF_TOKENS = {"sft", "dft", "bnpo", "dapo", "cispo", "vespo", "dppo", "dro", "ppo", "kl_k1",
+                   "kl_k2", "kl_k3"}
+
+
+def denominator(loss, case, batch):
+    """None where it is the number of scored tokens. Empty sequences count, as they do for trainers."""
+    given, rows = case["params"], len(batch["logp"])
+    if given.get("normaliser") == "mean over rows of the sum":
+        return rows
+    if "num_items_in_batch" in given:
+        return given["num_items_in_batch"] / given.get("num_processes", 1)
+    return None if loss in MEANS_OF_TOKENS else rows
+
+
 def tokens(library, vectors):
     results = {}
     names = library.names()
     for case in vectors["cases"]:
-        found, given = entry(TOKEN, case["name"].split("@")[0]), case["params"]
-        if not found or found[0] not in names:
+        given, batch = case["params"], vectors["batches"][case["batch"]]
+        found = entry(TOKEN, case["name"].split("@")[0])
+        if found and given.get("level") == "token" and given.get("loss_type") in TOKEN:
+            found = TOKEN[given["loss_type"]]
+        if not found or found[0] not in names or case["name"].startswith("gspo_kl_bnpo"):
             continue
         loss, mapping = found
-        results[case["name"]] = library.tokens(loss, parameters(mapping, given),
-                                               vectors["batches"][case["batch"]],
-                                               given.get("num_items_in_batch"))
+        answer = library.tokens(loss, parameters(mapping, given), batch,
+                                denominator(loss, case, batch))
+        # A part of the loss here, of the average there.
+        length = given.get("max_completion_length", 1)
+        answer["value"] = [[x * length for x in row] for row in answer["value"]]
+        results[case["name"]] = answer
     return results
 
 

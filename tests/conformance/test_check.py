@@ -29,6 +29,24 @@ def expect(fine, what):
         sys.exit(f"wrong: {what}")
 
 
+def tokens_are_held():
+    vectors = json.loads((HERE / "vectors" / "token.json").read_text())
+    numbers = lambda rows: [[x and float(x) for x in row] for row in rows]
+    right = {case["name"]: {"loss": float(case["loss"]), "value": numbers(case["value"]),
+                            "d_logp": numbers(case["d_logp"])} for case in vectors["cases"]}
+    status, text = check({"type": "fp64", "cases": right})
+    expect(status == 0 and "FAIL" not in text, f"the vectors of tokens themselves fail:\n{text}")
+    name = next(iter(right))
+    for key, change in (("loss", lambda x: x * (1 + 1e-10)),
+                        ("value", lambda rows: [[rows[0][0] * (1 + 1e-10), *rows[0][1:]], *rows[1:]]),
+                        ("d_logp", lambda rows: [[rows[0][0] * (1 + 1e-10), *rows[0][1:]], *rows[1:]]),
+                        ("d_logp", lambda rows: rows[:-1]),
+                        ("value", lambda rows: [rows[0][:-1], *rows[1:]])):
+        status, text = check({"type": "fp64",
+                              "cases": {name: {**right[name], key: change(right[name][key])}}})
+        expect(status == 1 and f"FAIL     {name}" in text and key in text, f"{key}: {text}")
+
+
 def main():
     caught = set()
     for file, table in (("paired", wrong.PAIRED), ("unpaired", wrong.UNPAIRED)):
@@ -63,6 +81,7 @@ def main():
                         named = True
                 expect(named, f"{wrong_name} is never named")
                 caught.add(wrong_name)
+    tokens_are_held()
     print(f"{len(caught)} wrong formulas are caught by name")
 
 

@@ -24,7 +24,7 @@ struct token_sums {
   double nonfinite = 0;
   std::int64_t first_nonfinite = -1;
 
-  token_sums& operator+=(const token_sums& later) {
+  PROSPECT_INLINE token_sums& operator+=(const token_sums& later) {
     for (int k = 0; k < token_sum::size; ++k) sum[k] += later.sum[k];
     tokens += later.tokens;
     sequences += later.sequences;

@@ -1,0 +1,107 @@
+// Losses of tokens on the CPU: every one of losses.def on a batch of sequences, with loss,
+// coefficients and metrics, timed in turn with a copy of as many bytes. Rows are fp32, as phase 1
+// writes them, with an old policy, a mask, and a reference where the loss reads one.
+#include "limits.hpp"
+#include "logits.hpp"
+#include "memory.hpp"
+
+#include <prospect/losses/any.hpp>
+#include <prospect/prospect.hpp>
+
+#include <string>
+
+namespace {
+
+using namespace bench;
+
+constexpr std::size_t length = 1024;
+
+template <class S>
+struct batch {
+  explicit batch(std::size_t n)
+      : policy(n), old(n), reference(n), loss(n), d_policy(n), advantage(n / length), mask(n) {
+    random_numbers random{1};
+    for (std::size_t i = 0; i < n; ++i) {
+      policy[i] = static_cast<S>(-1 - std::abs(random.normal()));
+      old[i] = policy[i] + static_cast<S>(0.1 * random.normal());
+      reference[i] = policy[i] + static_cast<S>(0.1 * random.normal());
+      mask[i] = i % length >= length / 8;  // a prompt
+    }
+    for (S& a : advantage) a = static_cast<S>(random.normal());
+  }
+
+  double evaluate(const prospect::any_token& f, prospect::thread_pool& on) {
+    const bool reads = prospect::reads_reference<float>(f);
+    return prospect::cpu::evaluate(
+               f,
+               {.policy = policy,
+                .old = old,
+                .reference = reads ? prospect::const_any_row{reference} : prospect::const_any_row{},
+                .advantage = advantage,
+                .mask = mask,
+                .layout = prospect::sequence_layout::padded(
+                    static_cast<std::int64_t>(advantage.size()), std::int64_t{length})},
+               {.loss = loss, .d_policy = d_policy}, prospect::normaliser::mean(), on)
+        .total;
+  }
+
+  /// Bytes that one evaluation has to read and write, each once.
+  std::size_t bytes(const prospect::any_token& f) const {
+    return (prospect::reads_reference<float>(f) ? 5 : 4) * policy.size() * sizeof(S) + mask.size();
+  }
+
+  array<S> policy, old, reference, loss, d_policy, advantage;
+  array<std::uint8_t> mask;
+};
+
+/// Coefficients in fp32 against those in fp64, on the numbers of the former.
+void require_right_answer(const prospect::any_token& loss) {
+  batch<float> narrow{4 * length};
+  batch<double> wide{4 * length};
+  std::copy(narrow.policy.begin(), narrow.policy.end(), wide.policy.begin());
+  std::copy(narrow.old.begin(), narrow.old.end(), wide.old.begin());
+  std::copy(narrow.reference.begin(), narrow.reference.end(), wide.reference.begin());
+  std::copy(narrow.advantage.begin(), narrow.advantage.end(), wide.advantage.begin());
+  narrow.evaluate(loss, all_cores());
+  wide.evaluate(loss, all_cores());
+  for (std::size_t i = 0; i < wide.d_policy.size(); ++i) {
+    require_close(std::string{loss.name()} + " coefficient", narrow.d_policy[i], wide.d_policy[i],
+                  1e-4 * std::max(1e-5, std::abs(wide.d_policy[i])));
+  }
+}
+
+void evaluate_against_copy(benchmark::State& state, const prospect::any_token& loss, std::size_t n,
+                           prospect::thread_pool& on) {
+  require_right_answer(loss);
+  batch<float> data{n};
+  const array<std::byte> memory{data.bytes(loss)};
+  std::fill(memory.begin(), memory.end(), std::byte{1});
+  const memory_limit& limit = limit_of(traffic::copy, on, memory.bytes());
+  time_against(
+      state, [&] { return limit.rate(memory.bytes()); }, [] {},
+      [&] {
+        benchmark::DoNotOptimize(data.evaluate(loss, on));
+        return static_cast<double>(data.bytes(loss));
+      });
+}
+
+}  // namespace
+
+int main(int argc, char* argv[]) {
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  for (prospect::thread_pool* const on : pools()) {
+    prospect::for_each_loss([&]<class Loss>(const Loss& loss) {
+      if constexpr (prospect::token_loss<Loss>) {
+        const std::size_t n = std::size_t{1} << 20;
+        const std::string row = "token_losses/" + std::string{loss.name} +
+                                "/n:" + std::to_string(n) +
+                                "/threads:" + std::to_string(on->threads());
+        benchmark::RegisterBenchmark(row.c_str(), [loss, n, on](benchmark::State& state) {
+          evaluate_against_copy(state, loss, n, *on);
+        })->UseManualTime();
+      }
+    });
+  }
+  benchmark::RunSpecifiedBenchmarks();
+}

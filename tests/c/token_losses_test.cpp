@@ -1,0 +1,188 @@
+// Losses of tokens by name through C: the loops of the archive on the same batch, and each argument
+// that is refused by its name.
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "c/surface.hpp"
+#include "catch.hpp"
+#include "cpu/token_loss_cases.hpp"
+#include "kernels/loops.hpp"
+#include "random.hpp"
+
+namespace {
+
+using testing::c_loss;
+using testing::c_metrics;
+using testing::c_row;
+using testing::random_source;
+using testing::sized;
+using testing::token_case;
+
+prospect_row c_row_of(const prospect::const_any_row& row) {
+  prospect_row r = prospect_row_of(row.data(), row.size(), static_cast<prospect_dtype>(row.type()));
+  r.stride = row.stride();
+  return r;
+}
+prospect_row c_row_of(const prospect::any_row& row) {
+  return c_row_of(prospect::const_any_row{row.data(), row.type(), row.size(), row.stride()});
+}
+
+prospect_layout layout_of(token_case& c) {
+  auto layout = sized<prospect_layout>();
+  layout.begins = c_row(c.begins);
+  layout.ends = c_row(c.ends);
+  return layout;
+}
+
+prospect_token_batch c_batch(token_case& c, const prospect_layout& layout) {
+  auto b = sized<prospect_token_batch>();
+  const prospect::token_batch in = c.in();
+  const prospect::token_batch_outputs out = c.out();
+  b.entropy_coef = c.entropy_coef;
+  b.layout = &layout;
+  b.policy = c_row_of(in.policy);
+  b.old_policy = c_row_of(in.old);
+  b.reference = c_row_of(in.reference);
+  b.advantage = c_row_of(in.advantage);
+  b.token_advantage = c_row_of(in.token_advantage);
+  b.weight = c_row_of(in.weight);
+  b.entropy = c_row_of(in.entropy);
+  if (!c.targets.empty()) b.targets = c_row(c.targets);
+  if (!c.mask.empty()) b.mask = c_row(c.mask);
+  b.loss = c_row_of(out.loss);
+  b.d_policy = c_row_of(out.d_policy);
+  b.d_entropy = c_row_of(out.d_entropy);
+  return b;
+}
+
+template <std::floating_point R>
+prospect::token_metrics evaluate(const prospect::any_token& loss, token_case& c,
+                                 const prospect::normaliser& by) {
+  prospect::serial_executor on;
+  return prospect::cpu::detail::evaluate_tokens(prospect::kernels::loops<R, prospect::any_token>(),
+                                                loss, c.in(), c.out(), by, on);
+}
+
+bool same_rows(const token_case& a, const token_case& b) {
+  const auto same = [](double x, double y) { return x == y || (std::isnan(x) && std::isnan(y)); };
+  for (std::int64_t t = 0; t < a.rows; ++t) {
+    if (!same(a.loss[t], b.loss[t]) || !same(a.d_policy[t], b.d_policy[t]) ||
+        !same(a.d_entropy[t], b.d_entropy[t])) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+TEST_CASE("every loss of tokens by name: the bits of the library, and its metrics") {
+  random_source random{401};
+  CAPTURE(random.seed());
+  prospect::for_each_loss([&]<class L>(const L& loss) {
+    if constexpr (prospect::token_loss<L>) {
+      CAPTURE(std::string{L::name});
+      const prospect_loss by_name = c_loss(L::name);
+      for (int round = 0; round < 6; ++round) {
+        CAPTURE(round);
+        token_case cpp = testing::random_tokens(random, round % 2 == 0, {40, 0, 1, 300, 7});
+        if (!cpp.reference.given()) cpp.reference = cpp.policy;
+        token_case c = cpp;
+        const double count = 11.5;
+        const auto [kind, by] = std::vector<std::pair<std::int32_t, prospect::normaliser>>{
+            {PROSPECT_MEAN, prospect::normaliser::mean()},
+            {PROSPECT_SUM, prospect::normaliser::sum()},
+            {PROSPECT_OVER, prospect::normaliser::over(count)},
+            {PROSPECT_OVER_AT,
+             prospect::normaliser::over(count)}}[static_cast<std::size_t>(round % 4)];
+        const auto want =
+            cpp.in_fp64() ? evaluate<double>(loss, cpp, by) : evaluate<float>(loss, cpp, by);
+        const prospect_layout layout = layout_of(c);
+        prospect_token_batch b = c_batch(c, layout);
+        b.normaliser = kind;
+        if (kind == PROSPECT_OVER) b.count = count;
+        if (kind == PROSPECT_OVER_AT) b.count_at = &count;
+        c_metrics metrics;
+        prospect_error error{};
+        const prospect_status status =
+            prospect_token_losses_cpu(&by_name, &b, &metrics, nullptr, &error);
+        CAPTURE(std::string{error.message});
+        REQUIRE(status == PROSPECT_OK);
+        CHECK(same_rows(c, cpp));
+        const auto named = want.named();
+        REQUIRE(metrics.metrics.size == static_cast<std::int32_t>(named.size()));
+        for (std::size_t i = 0; i < named.size(); ++i) {
+          CHECK(metrics.room[i].name == named[i].name);
+          CHECK(testing::same_bits(metrics.room[i].sum, named[i].value.sum));
+          CHECK(metrics.room[i].count == named[i].value.count);
+        }
+        CHECK(testing::same_bits(metrics.metrics.total, want.total));
+        CHECK(metrics.metrics.first_nonfinite == want.first_nonfinite);
+      }
+    }
+  });
+}
+
+TEST_CASE("what the C surface refuses of a batch of tokens") {
+  random_source random{402};
+  const auto refused = [&](const std::string& words, prospect_status expected,
+                           const std::function<void(prospect_token_batch&)>& change,
+                           const char* name = "sft") {
+    token_case c = testing::random_tokens(random, false, {4, 3});
+    c.loss.put(0, 5);
+    const prospect_layout layout = layout_of(c);
+    prospect_token_batch b = c_batch(c, layout);
+    change(b);
+    prospect_error error{};
+    const prospect_loss loss = c_loss(name);
+    testing::refused(prospect_token_losses_cpu(&loss, &b, nullptr, nullptr, &error), expected,
+                     error, words);
+    CHECK(c.loss[0] == 5);
+  };
+  constexpr auto invalid = PROSPECT_INVALID_ARGUMENT, unsupported = PROSPECT_UNSUPPORTED;
+  refused(
+      "dpo is not a token loss", invalid, [](auto&) {}, "dpo");
+  refused("struct_size", invalid, [](auto& b) { b.struct_size = 64; });
+  refused("batch.reserved", unsupported, [](auto& b) { b.reserved = 1; });
+  refused("normaliser", unsupported, [](auto& b) { b.normaliser = 9; });
+  refused("count must be positive", invalid, [](auto& b) { b.normaliser = PROSPECT_OVER; });
+  refused("count_at", invalid, [](auto& b) { b.normaliser = PROSPECT_OVER_AT; });
+  refused("layout is NULL", invalid, [](auto& b) { b.layout = nullptr; });
+  refused("old_policy.dtype", unsupported, [](auto& b) {
+    b.old_policy = b.policy;
+    b.old_policy.dtype = PROSPECT_I32;
+  });
+  refused("targets.dtype", unsupported, [](auto& b) {
+    b.targets = b.policy;
+    b.targets.dtype = PROSPECT_F32;
+  });
+  refused("weight", invalid, [](auto& b) {
+    b.weight = b.policy;
+    b.weight.size -= 1;
+  });
+  refused("entropy_coef", invalid,
+          [](auto& b) { b.entropy_coef = std::numeric_limits<double>::infinity(); });
+
+  const prospect_loss sft = c_loss("sft");
+  prospect_error error{};
+  testing::refused(prospect_token_losses_cpu(&sft, nullptr, nullptr, nullptr, &error), invalid,
+                   error, "batch is NULL");
+  auto pairs = sized<prospect_pairs>();
+  testing::refused(prospect_pairs_cpu(&sft, &pairs, nullptr, nullptr, &error), invalid, error,
+                   "sft is not a paired loss");
+  auto completions = sized<prospect_completions>();
+  testing::refused(prospect_completions_cpu(&sft, &completions, nullptr, nullptr, &error), invalid,
+                   error, "sft is not an unpaired loss");
+  std::size_t bytes = 77;
+  auto context = sized<prospect_context>();
+  context.query = &bytes;
+  token_case c = testing::random_tokens(random, false, {4});
+  const prospect_layout layout = layout_of(c);
+  const prospect_token_batch b = c_batch(c, layout);
+  CHECK(prospect_token_losses_cpu(&sft, &b, nullptr, &context, nullptr) == PROSPECT_OK);
+  CHECK(bytes == 77);  // it takes none
+}
