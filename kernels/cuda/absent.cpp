@@ -15,6 +15,8 @@ PROSPECT_ON_DEVICE(prospect_completions_cuda, const prospect_loss*, const prospe
                    prospect_device_metrics*)
 PROSPECT_ON_DEVICE(prospect_mismatched_kl_cuda, prospect_row, prospect_row, prospect_row,
                    prospect_observation*)
+PROSPECT_ON_DEVICE(prospect_token_losses_cuda, const prospect_loss*, const prospect_token_batch*,
+                   prospect_device_metrics*)
 PROSPECT_ON_DEVICE(prospect_token_log_probs_cuda, prospect_matrix, const prospect_tokens*,
                    const prospect_token_results*)
 PROSPECT_ON_DEVICE(prospect_token_log_probs_and_gradient_cuda, prospect_matrix,

@@ -3,6 +3,7 @@
 
 #include "../losses.hpp"
 #include "context.hpp"
+#include "denominator.hpp"
 #include "launchers.hpp"
 
 #include <prospect/cuda/checks.hpp>
@@ -18,22 +19,6 @@ using point_source = prospect::cuda::detail::point_source<prospect::mixed>;
 static_assert(sizeof(prospect::paired_metrics) <= sizeof(prospect_device_metrics) &&
               sizeof(prospect::unpaired_metrics) <= sizeof(prospect_device_metrics));
 static_assert(sizeof(prospect_observation) == sizeof(prospect::observation));
-
-denominator denominator_of(std::int32_t kind, double count, const double* count_at) {
-  switch (kind) {
-    case PROSPECT_MEAN:
-      return prospect::normaliser::mean();
-    case PROSPECT_SUM:
-      return prospect::normaliser::sum();
-    case PROSPECT_OVER:
-      if (!(count > 0)) pk::fail(PROSPECT_INVALID_ARGUMENT, "count must be positive");
-      return prospect::normaliser::over(count);
-    case PROSPECT_OVER_AT:
-      return denominator::over(&pk::require(count_at, "count_at"));
-    default:
-      pk::fail(PROSPECT_UNSUPPORTED, "normaliser is unknown");
-  }
-}
 
 /// The same numbers on the device under the library's name; or nullptr.
 prospect::observation* seen_at(prospect_observation* seen) {
@@ -177,7 +162,7 @@ prospect_status prospect_pairs_cuda(const prospect_loss* loss, const prospect_pa
     pk::check_reserved("pairs", p.reserved);
     pk::with_any_loss(loss, [&]<class L>(const L& l) {
       if constexpr (prospect::paired_loss<L>) {
-        const denominator by = denominator_of(p.normaliser, p.count, p.count_at);
+        const denominator by = pk::denominator_of(p.normaliser, p.count, p.count_at);
         const auto evaluate = [&](const auto& in, const auto& out) {
           pk::check(prospect::cuda::problem(l, in, out, by));
           device.run_with_scratch([&](const auto& space, cudaStream_t stream) {
@@ -208,7 +193,7 @@ prospect_status prospect_completions_cuda(const prospect_loss* loss,
       if constexpr (prospect::unpaired_loss<L>) {
         const auto in = pk::batch_of(c);
         const auto out = pk::outputs_of(c);
-        const denominator by = denominator_of(c.normaliser, c.count, c.count_at);
+        const denominator by = pk::denominator_of(c.normaliser, c.count, c.count_at);
         pk::check(prospect::cuda::problem(l, in, out, by));
         const point_source point = point_of(c);
         pk::check(prospect::cuda::detail::in_fp64(in, point)

@@ -12,6 +12,7 @@
 #define PROSPECT_C_CUDA_H
 
 #include <prospect/c/step.h>
+#include <prospect/c/token_losses.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -41,6 +42,13 @@ PROSPECT_API prospect_status prospect_completions_cuda(const prospect_loss* loss
 PROSPECT_API prospect_status prospect_mismatched_kl_cuda(
     prospect_row policy, prospect_row reference, prospect_row tokens,
     prospect_observation* observed, const prospect_context* context, prospect_error* error);
+
+/* `metrics` may be NULL. */
+PROSPECT_API prospect_status prospect_token_losses_cuda(const prospect_loss* loss,
+                                                        const prospect_token_batch* batch,
+                                                        prospect_device_metrics* metrics,
+                                                        const prospect_context* context,
+                                                        prospect_error* error);
 
 PROSPECT_API prospect_status prospect_token_log_probs_cuda(prospect_matrix logits,
                                                            const prospect_tokens* tokens,

@@ -95,7 +95,7 @@ template <class Job>
 concept has_tiles = requires(const Job& job) { job.tiles(); };
 
 template <class Job>
-PROSPECT_HD std::int64_t tiles_of(const Job& job, int pass) {
+PROSPECT_HD constexpr std::int64_t tiles_of(const Job& job, int pass) {
   if constexpr (has_tiles<Job>) {
     return job.tiles();
   } else {

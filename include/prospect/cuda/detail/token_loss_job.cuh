@@ -8,7 +8,6 @@
 
 #include <prospect/cuda/detail/block_rows.cuh>
 #include <prospect/cuda/detail/samples.cuh>
-#include <prospect/losses/any.hpp>
 #include <prospect/token_batch.hpp>
 
 PROSPECT_STRICT_BEGIN
@@ -55,8 +54,9 @@ template <class Loss, class F>
 __device__ void with_the_loss(const Loss& loss, const F& f) {
   f(loss);
 }
-template <class... L, class F>
-__device__ void with_the_loss(const any_loss<L...>& loss, const F& f) {
+template <template <class...> class Any, class... L, class F>
+  requires one_of_several<Any<L...>>
+__device__ void with_the_loss(const Any<L...>& loss, const F& f) {
   std::int32_t i = 0;
   (void)(... || (loss.which == i++ && (f(loss.template as<L>()), true)));
 }
@@ -77,9 +77,9 @@ struct token_loss_job {
   /// What the tokens of a sequence have in common.
   struct sequence {
     R advantage, tokens, sum = 0;
-    double factor;  ///< on coefficients
-    double pull =
-        0;  ///< what the sum is worth: its derivative, summed over the tokens that read it
+    double factor;     ///< between a token's derivative and its coefficient
+    double bonus;      ///< between its weight and the coefficient of its entropy
+    double d_sum = 0;  ///< dL/dsum over all tokens, before the factor
   };
 
   PROSPECT_HD bool wants(int pass) const {
@@ -114,13 +114,14 @@ struct token_loss_job {
     const row_sums& sums = totals.of[results];
     const double n = sums.sum[tokens];
     const double averaged = loss.average == averaging::tokens ? n : sums.sum[sequences];
+    const double judged = in.advantage.empty() && in.token_advantage.empty() ? 0 : n;
     const auto of = [&](int which, double count) {
       return sum_count{.sum = sums.sum[which], .count = count};
     };
     *metrics = {.loss = of(loss_sum, averaged),
-                .advantages = of(advantages, n),
+                .advantages = of(advantages, judged),
                 .ratio = of(ratios, n),
-                .clip_ratio = of(clipped, n),
+                .clip_ratio = of(clipped, judged),
                 .kl = of(kl, in.reference.empty() ? 0 : n),
                 .entropy = of(entropies, in.entropy.empty() ? 0 : n),
                 .tokens = of(tokens, sums.sum[sequences]),
@@ -173,15 +174,22 @@ struct token_loss_job {
             .sum = of.sum,
             .tokens = of.tokens};
   }
+  /// The estimate e^x - 1 - x >= 0, x = log (reference / policy), of their divergence.
+  __device__ static double divergence(R log_ratio) {
+    const auto x = static_cast<double>(log_ratio);
+    return expm1(-x) + x;
+  }
   __device__ R weight_of(std::int64_t t) const { return read_or(in.weight, t, R(1)); }
 
   __device__ void evaluate(std::int64_t i, const scored_span& span, const terms& t,
                            row_sums& sums) const {
     const auto n = static_cast<double>(span.count);
     const bool of_means = loss.average == averaging::sequence_means;
+    const double factor = of_means ? t.factor / n : t.factor;
     sequence of{.advantage = read_or(in.advantage, i, R(0)),
                 .tokens = static_cast<R>(n),
-                .factor = of_means ? t.factor / n : t.factor};
+                .factor = factor,
+                .bonus = in.entropy_coef == 0 ? 0 : -in.entropy_coef * factor};
     double losses = 0;
     with_the_loss(loss, [&]<class One>(const One& one) {
       if constexpr (sums_tokens<One>) {
@@ -190,12 +198,12 @@ struct token_loss_job {
           sum += static_cast<double>(contribution(one, read(row, of)).value);
         });
         of.sum = static_cast<R>(over_block(sum, plus{}));
-        double pull = 0;
+        double d_sum = 0;
         for_each_scored(span, [&](std::int64_t row) {
-          const R d_sum = differentiate(one, read(row, of)).d_sum;
-          pull += static_cast<double>(weighted(weight_of(row), d_sum));
+          const R here = differentiate(one, read(row, of)).d_sum;
+          d_sum += static_cast<double>(weighted(weight_of(row), here));
         });
-        of.pull = over_block(pull, plus{});
+        of.d_sum = over_block(d_sum, plus{});
       }
       for_each_scored(span, [&](std::int64_t row) { losses += add(one, row, of, sums); });
     });
@@ -222,18 +230,17 @@ struct token_loss_job {
     const R loss_out = weighted(weight, bare);
     double d = static_cast<double>(weighted(weight, value.d_policy));
     if constexpr (sums_tokens<One>) {
-      d += static_cast<double>(contribution(one, sample).slope) * of.pull;
+      d += static_cast<double>(contribution(one, sample).slope) * of.d_sum;
     }
     probe.look_at(put(out.loss, t, loss_out));
     probe.look_at(put(out.d_policy, t, static_cast<R>(of.factor * d)));
-    probe.look_at(put(out.d_entropy, t,
-                      static_cast<R>(-in.entropy_coef * of.factor * static_cast<double>(weight))));
+    probe.look_at(put(out.d_entropy, t, static_cast<R>(of.bonus * static_cast<double>(weight))));
     if (!probe.finite()) note_nonfinite(sums, t);
 
     sums.sum[advantages] += static_cast<double>(sample.advantage);
     sums.sum[ratios] += static_cast<double>(exp(sample.ratio));
     sums.sum[clipped] += sample.advantage != 0 && d == 0 ? 1 : 0;
-    sums.sum[kl] += static_cast<double>(expm1(-sample.reference_ratio) + sample.reference_ratio);
+    if (!in.reference.empty()) sums.sum[kl] += divergence(sample.reference_ratio);
     sums.sum[entropies] += static_cast<double>(entropy);
     return static_cast<double>(loss_out);
   }
