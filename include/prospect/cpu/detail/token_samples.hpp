@@ -117,27 +117,38 @@ token_contribution<several<R>> contributions_of(const Loss& loss, const tokens<R
   }
 }
 
-/// f of each lane: for what is no vector code.
-template <class F>
-several<double> in_lanes(several<double> x, const F& f) {
-  for (int k = 0; k < lanes<double>; ++k) x.lane[k] = f(double{x.lane[k]});
+/// f of each lane, in double: for what is no vector code.
+template <std::floating_point R, class F>
+several<R> in_lanes(several<R> x, const F& f) {
+  for (int k = 0; k < lanes<R>; ++k) x.lane[k] = static_cast<R>(f(double{x.lane[k]}));
   return x;
 }
 
+/// What is no loss and takes several at once wherever a loss may.
+struct measure {
+  static constexpr bool branch_free = true;
+};
+
 /// pi / pi_old.
-PROSPECT_INLINE several<float> ratios(several<float> log_ratio) { return exp(log_ratio); }
-PROSPECT_INLINE several<double> ratios(several<double> log_ratio) {
-  return in_lanes(log_ratio, [](double x) { return prospect::exp(x); });
+template <std::floating_point R>
+PROSPECT_INLINE several<R> ratios(several<R> log_ratio) {
+  if constexpr (lanewise<measure, R>) {
+    return exp(log_ratio);
+  } else {
+    return in_lanes<R>(log_ratio, [](double x) { return prospect::exp(x); });
+  }
 }
 
 /// The estimates e^x - 1 - x >= 0, x = log (reference / policy), of their divergence.
-PROSPECT_INLINE several<float> divergences(several<float> log_ratio) {
-  return in_double(
-      -log_ratio,
-      [](auto x) __attribute__((always_inline)) { return prospect::detail::wide::expm1(x) - x; });
-}
-PROSPECT_INLINE several<double> divergences(several<double> log_ratio) {
-  return in_lanes(-log_ratio, [](double x) { return prospect::expm1(x) - x; });
+template <std::floating_point R>
+PROSPECT_INLINE several<R> divergences(several<R> log_ratio) {
+  if constexpr (lanewise<measure, R>) {
+    return in_double(
+        -log_ratio,
+        [](auto x) __attribute__((always_inline)) { return prospect::detail::wide::expm1(x) - x; });
+  } else {
+    return in_lanes<R>(-log_ratio, [](double x) { return prospect::expm1(x) - x; });
+  }
 }
 
 }  // namespace PROSPECT_CPU_ISA
