@@ -19,6 +19,8 @@ PROSPECT_ON_DEVICE(prospect_aot_margins_cuda, const prospect_loss*, const prospe
                    prospect_row)
 PROSPECT_ON_DEVICE(prospect_aot_pairs_cuda, const prospect_pairs*, prospect_row, prospect_row)
 PROSPECT_ON_DEVICE(prospect_value_loss_cuda, const prospect_values*, prospect_device_metrics*)
+PROSPECT_ON_DEVICE(prospect_token_losses_cuda, const prospect_loss*, const prospect_token_batch*,
+                   prospect_device_metrics*)
 PROSPECT_ON_DEVICE(prospect_token_log_probs_cuda, prospect_matrix, const prospect_tokens*,
                    const prospect_token_results*)
 PROSPECT_ON_DEVICE(prospect_token_log_probs_and_gradient_cuda, prospect_matrix,

@@ -9,8 +9,9 @@
 #include <prospect/cuda/batch.hpp>
 #include <prospect/cuda/scratch.hpp>
 #include <prospect/losses/any.hpp>
-#include <prospect/token_reducer.hpp>
 #include <prospect/losses/value/clipped_value.hpp>
+#include <prospect/token_batch.hpp>
+#include <prospect/token_reducer.hpp>
 #include <prospect/tokens.hpp>
 #include <prospect/vocabulary.hpp>
 
@@ -48,6 +49,14 @@ struct mixed_launchers {
                                  cudaStream_t stream);
   static cudaError_t mismatched_kl(const cuda::mismatched_batch<>& batch, cuda::scratch space,
                                    cudaStream_t stream);
+};
+
+/// Any loss of tokens, with arithmetic in R.
+template <std::floating_point R>
+struct token_loss_launcher {
+  static cudaError_t evaluate(const any_token& loss, const token_batch& in,
+                              const token_batch_outputs& out, const cuda::denominator& by,
+                              token_metrics* metrics, cuda::scratch space, cudaStream_t stream);
 };
 
 /// The functions on logits of one storage type; see prospect/cuda/tokens.cuh.

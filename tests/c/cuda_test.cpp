@@ -27,6 +27,7 @@ TEST_CASE("functions on a device are there in every library, and say what it was
   answered(prospect_pairs_cuda(nullptr, nullptr, nullptr, nullptr, &error));
   answered(prospect_completions_cuda(nullptr, nullptr, nullptr, nullptr, &error));
   answered(prospect_mismatched_kl_cuda(row, row, row, nullptr, nullptr, &error));
+  answered(prospect_token_losses_cuda(nullptr, nullptr, nullptr, nullptr, &error));
   answered(prospect_token_log_probs_cuda(x, nullptr, nullptr, nullptr, &error));
   answered(prospect_token_log_probs_and_gradient_cuda(x, nullptr, nullptr, nullptr, &error));
   answered(prospect_logits_gradient_cuda(x, x, nullptr, nullptr, nullptr, &error));

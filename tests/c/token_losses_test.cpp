@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "c/surface.hpp"
+#include "c/token_batches.hpp"
 #include "catch.hpp"
 #include "cpu/token_loss_cases.hpp"
 #include "kernels/loops.hpp"
@@ -15,49 +15,13 @@
 
 namespace {
 
+using testing::c_layout;
 using testing::c_loss;
 using testing::c_metrics;
-using testing::c_row;
+using testing::c_token_batch;
 using testing::random_source;
 using testing::sized;
 using testing::token_case;
-
-prospect_row c_row_of(const prospect::const_any_row& row) {
-  prospect_row r = prospect_row_of(row.data(), row.size(), static_cast<prospect_dtype>(row.type()));
-  r.stride = row.stride();
-  return r;
-}
-prospect_row c_row_of(const prospect::any_row& row) {
-  return c_row_of(prospect::const_any_row{row.data(), row.type(), row.size(), row.stride()});
-}
-
-prospect_layout layout_of(token_case& c) {
-  auto layout = sized<prospect_layout>();
-  layout.begins = c_row(c.begins);
-  layout.ends = c_row(c.ends);
-  return layout;
-}
-
-prospect_token_batch c_batch(token_case& c, const prospect_layout& layout) {
-  auto b = sized<prospect_token_batch>();
-  const prospect::token_batch in = c.in();
-  const prospect::token_batch_outputs out = c.out();
-  b.entropy_coef = c.entropy_coef;
-  b.layout = &layout;
-  b.policy = c_row_of(in.policy);
-  b.old_policy = c_row_of(in.old);
-  b.reference = c_row_of(in.reference);
-  b.advantage = c_row_of(in.advantage);
-  b.token_advantage = c_row_of(in.token_advantage);
-  b.weight = c_row_of(in.weight);
-  b.entropy = c_row_of(in.entropy);
-  if (!c.targets.empty()) b.targets = c_row(c.targets);
-  if (!c.mask.empty()) b.mask = c_row(c.mask);
-  b.loss = c_row_of(out.loss);
-  b.d_policy = c_row_of(out.d_policy);
-  b.d_entropy = c_row_of(out.d_entropy);
-  return b;
-}
 
 template <std::floating_point R>
 prospect::token_metrics evaluate(const prospect::any_token& loss, token_case& c,
@@ -101,8 +65,8 @@ TEST_CASE("every loss of tokens by name: the bits of the library, and its metric
              prospect::normaliser::over(count)}}[static_cast<std::size_t>(round % 4)];
         const auto want =
             cpp.in_fp64() ? evaluate<double>(loss, cpp, by) : evaluate<float>(loss, cpp, by);
-        const prospect_layout layout = layout_of(c);
-        prospect_token_batch b = c_batch(c, layout);
+        const prospect_layout layout = c_layout(c);
+        prospect_token_batch b = c_token_batch(c, layout);
         b.normaliser = kind;
         if (kind == PROSPECT_OVER) b.count = count;
         if (kind == PROSPECT_OVER_AT) b.count_at = &count;
@@ -134,8 +98,8 @@ TEST_CASE("what the C surface refuses of a batch of tokens") {
                            const char* name = "sft") {
     token_case c = testing::random_tokens(random, false, {4, 3});
     c.loss.put(0, 5);
-    const prospect_layout layout = layout_of(c);
-    prospect_token_batch b = c_batch(c, layout);
+    const prospect_layout layout = c_layout(c);
+    prospect_token_batch b = c_token_batch(c, layout);
     change(b);
     prospect_error error{};
     const prospect_loss loss = c_loss(name);
@@ -181,8 +145,8 @@ TEST_CASE("what the C surface refuses of a batch of tokens") {
   auto context = sized<prospect_context>();
   context.query = &bytes;
   token_case c = testing::random_tokens(random, false, {4});
-  const prospect_layout layout = layout_of(c);
-  const prospect_token_batch b = c_batch(c, layout);
+  const prospect_layout layout = c_layout(c);
+  const prospect_token_batch b = c_token_batch(c, layout);
   CHECK(prospect_token_losses_cpu(&sft, &b, nullptr, &context, nullptr) == PROSPECT_OK);
   CHECK(bytes == 77);  // it takes none
 }

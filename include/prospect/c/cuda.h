@@ -12,6 +12,7 @@
 #define PROSPECT_C_CUDA_H
 
 #include <prospect/c/step.h>
+#include <prospect/c/token_losses.h>
 #include <prospect/c/values.h>
 
 #ifdef __cplusplus
@@ -60,6 +61,13 @@ PROSPECT_API prospect_status prospect_value_loss_cuda(const prospect_values* val
                                                       prospect_device_metrics* metrics,
                                                       const prospect_context* context,
                                                       prospect_error* error);
+
+/* `metrics` may be NULL. */
+PROSPECT_API prospect_status prospect_token_losses_cuda(const prospect_loss* loss,
+                                                        const prospect_token_batch* batch,
+                                                        prospect_device_metrics* metrics,
+                                                        const prospect_context* context,
+                                                        prospect_error* error);
 
 PROSPECT_API prospect_status prospect_token_log_probs_cuda(prospect_matrix logits,
                                                            const prospect_tokens* tokens,

@@ -15,6 +15,8 @@
 #include <cooperative_groups.h>
 #include <cuda/atomic>
 
+#include <algorithm>
+
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cuda::detail {
 
@@ -87,6 +89,20 @@ __device__ inline void add_up(const row_sums* sums, std::int64_t count, row_sums
   }
 }
 
+/// A job whose rows are not each for themselves deals out tiles of its own, and sums a stripe of
+/// them as it sees fit.
+template <class Job>
+concept has_tiles = requires(const Job& job) { job.tiles(); };
+
+template <class Job>
+PROSPECT_HD constexpr std::int64_t tiles_of(const Job& job, int pass) {
+  if constexpr (has_tiles<Job>) {
+    return job.tiles();
+  } else {
+    return (job.rows(pass) + rows_per_tile - 1) / rows_per_tile;
+  }
+}
+
 /// A launch: which passes, and where sums go that leave the block.
 struct sequence_launch {
   int first_pass = observe;
@@ -98,8 +114,8 @@ struct sequence_launch {
 
 /// What a thread's rows of a stripe add up to.
 template <class Job>
-__device__ row_sums sum_rows(const Job& job, int pass, const typename Job::terms& terms,
-                             std::int64_t stripe) {
+__device__ row_sums sum_stripe(const Job& job, int pass, const typename Job::terms& terms,
+                               std::int64_t stripe) {
   row_sums mine;
   const std::int64_t rows = job.rows(pass);
   for (std::int64_t first = stripe * rows_per_tile; first < rows;
@@ -117,6 +133,12 @@ __device__ row_sums sum_rows(const Job& job, int pass, const typename Job::terms
     }
   }
   return mine;
+}
+
+template <has_tiles Job>
+__device__ row_sums sum_stripe(const Job& job, int pass, const typename Job::terms& terms,
+                               std::int64_t stripe) {
+  return job.sum_stripe(pass, terms, stripe);
 }
 
 /// Adds up what the threads of a block have, with a barrier at the end.
@@ -155,15 +177,17 @@ static __global__ void __launch_bounds__(sequence_threads, 1)
   const std::int64_t block = blockIdx.x;
   const std::int64_t blocks = one_pass ? gridDim.x : launch.blocks_of_cluster;
 
-  if (threadIdx.x == 0) totals = one_pass ? launch.state->totals : pass_totals{};
+  if (threadIdx.x < passes) {
+    totals.of[threadIdx.x] = one_pass ? launch.state->totals.of[threadIdx.x] : row_sums{};
+  }
   __syncthreads();
   for (int pass = launch.first_pass; pass <= launch.last_pass; ++pass) {
     if (!job.wants(pass)) continue;
     const typename Job::terms terms = job.begin(totals);
-    const std::int64_t tiles = (job.rows(pass) + rows_per_tile - 1) / rows_per_tile;
+    const std::int64_t tiles = tiles_of(job, pass);
     const std::int64_t stripes = tiles < most_stripes ? tiles : most_stripes;
     for (std::int64_t stripe = block; stripe < stripes; stripe += blocks) {
-      add_threads(sum_rows(job, pass, terms, stripe), warp_sums,
+      add_threads(sum_stripe(job, pass, terms, stripe), warp_sums,
                   one_pass ? launch.stripes[stripe] : own[stripe / blocks]);
     }
 
@@ -211,14 +235,19 @@ enum class sequence_scheme { block, cluster, grid };
 /// As much in one launch as can be.
 template <class Job>
 static cudaError_t scheme_for(const Job& job, sequence_scheme& scheme) {
-  std::int64_t rows = 0;
+  std::int64_t rows = 0, tiles = 0;
   for (int pass = observe; pass < passes; ++pass) {
-    if (job.wants(pass) && job.rows(pass) > rows) rows = job.rows(pass);
+    if (!job.wants(pass)) continue;
+    rows = (std::max)(rows, job.rows(pass));
+    tiles = (std::max)(tiles, tiles_of(job, pass));
   }
+  const auto fits = [&](std::int64_t stripes) {
+    return tiles <= stripes && rows <= stripes * rows_per_tile;
+  };
   scheme = sequence_scheme::block;
-  if (rows <= stripes_of_a_block * rows_per_tile) return cudaSuccess;
+  if (fits(stripes_of_a_block)) return cudaSuccess;
   scheme = sequence_scheme::grid;
-  if (rows > stripes_of_a_cluster * rows_per_tile) return cudaSuccess;
+  if (!fits(stripes_of_a_cluster)) return cudaSuccess;
   device_limits device;
   if (const cudaError_t e = device_limits::of_current(device)) return e;
   bool clusters = false;
@@ -249,7 +278,7 @@ static cudaError_t run(const Job& job, sequence_scheme scheme, scratch space, cu
   for (int pass = observe; pass < passes; ++pass) {
     if (!job.wants(pass)) continue;
     launch.first_pass = launch.last_pass = pass;
-    const std::int64_t tiles = (job.rows(pass) + rows_per_tile - 1) / rows_per_tile;
+    const std::int64_t tiles = tiles_of(job, pass);
     const std::int64_t blocks = tiles < 1 ? 1 : tiles < most_stripes ? tiles : most_stripes;
     if (const cudaError_t e =
             detail::launch(kernel, blocks, sequence_threads, 0, 1, stream, job, launch)) {
