@@ -3,6 +3,7 @@
 #include "objective.hpp"
 
 #include <charconv>
+#include <concepts>
 #include <memory>
 #include <optional>
 #include <prospect/adapters/eigen.hpp>
@@ -119,6 +120,28 @@ objective unpaired_objective(const prospect::any_unpaired& loss, const Point& po
   return {.score = score, .evaluate = evaluate, .backpropagate = backpropagate};
 }
 
+// Fine-tuning on what was liked, averaged over its tokens; the rest is left alone. The formula is
+// one of tokens and linear in their log-probabilities, and so takes their sum.
+template <class Loss>
+objective imitation_objective(const Loss& loss) {
+  const auto evaluate = [loss](const scored_batch& batch, point_memory&, std::span<double> d) {
+    double tokens = 0;
+    for (std::size_t i = 0; i < d.size(); ++i) tokens += batch.desirable[i] ? batch.tokens[i] : 0;
+    step_record record;
+    record.loss = 0;
+    for (std::size_t i = 0; i < d.size(); ++i) {
+      d[i] = 0;
+      if (!batch.desirable[i] || tokens == 0) continue;
+      const auto value =
+          prospect::differentiate(loss, prospect::token<double>{.policy = batch.policy[i]});
+      record.loss += value.loss / tokens;
+      d[i] = value.d_policy / tokens;
+    }
+    return record;
+  };
+  return {.score = score, .evaluate = evaluate, .backpropagate = backpropagate};
+}
+
 // ---- reference points ---------------------------------------------------------------------------
 
 // A batch of one has no mismatched rows, and observes nothing.
@@ -209,6 +232,11 @@ constexpr std::string_view simple_kto = "simple_kto";
 template <class Loss>
 constexpr bool is_paired = prospect::paired_loss<Loss, double>;
 
+// Policy gradients want samples of the policy, and their advantages: feedback has neither.
+template <class Loss>
+constexpr bool learns_from_feedback =
+    !prospect::token_loss<Loss, double> || std::same_as<Loss, prospect::sft>;
+
 // Asks the formula: where z has no slope, no mismatched row need be scored.
 template <class Loss>
 bool reads_reference_point(const Loss& loss) {
@@ -238,6 +266,8 @@ template <class Loss>
 objective make(const Loss& loss, const loss_choice& choice) {
   if constexpr (is_paired<Loss>) {
     if (choice.reference_point.empty()) return paired_objective(loss);
+  } else if constexpr (prospect::token_loss<Loss, double>) {
+    if (choice.reference_point.empty()) return imitation_objective(loss);
   } else {
     if (reads_reference_point(loss)) {
       return measured_from(loss, choice.reference_point.empty() ? "kl" : choice.reference_point);
@@ -277,8 +307,10 @@ objective preference_objective(const loss_choice& choice) {
     return measured_from(with_parameters(prospect::kto{}, choice), "cross_class");
   }
   std::optional<objective> made;
-  prospect::for_each_loss([&](const auto& loss) {
-    if (loss.name == choice.loss) made = make(with_parameters(loss, choice), choice);
+  prospect::for_each_loss([&]<class Loss>(const Loss& loss) {
+    if constexpr (learns_from_feedback<Loss>) {
+      if (loss.name == choice.loss) made = make(with_parameters(loss, choice), choice);
+    }
   });
   if (made) return *made;
   std::vector<std::string> names;
@@ -294,7 +326,9 @@ std::vector<loss_description> known_losses() {
     for (const auto& p : loss_type::parameters) one.parameters.emplace_back(p.name, loss.*p.member);
     losses.push_back(one);
   };
-  prospect::for_each_loss([&](const auto& loss) { add(loss.name, loss); });
+  prospect::for_each_loss([&]<class Loss>(const Loss& loss) {
+    if constexpr (learns_from_feedback<Loss>) add(loss.name, loss);
+  });
   add(simple_kto, prospect::kto{});
   return losses;
 }

@@ -3,6 +3,7 @@
 #include "objective.hpp"
 
 #include <cmath>
+#include <span>
 
 #include "catch.hpp"
 #include "random.hpp"
@@ -120,7 +121,7 @@ TEST_CASE("every known loss can be made, with every parameter it lists") {
     CAPTURE(loss.name);
     const objective goal = preference_objective({loss.name, loss.parameters, ""});
     CHECK(goal.paired == loss.paired);
-    CHECK_FALSE(loss.parameters.empty());
+    CHECK(loss.parameters.empty() == (loss.name == "sft"));
   }
 }
 
@@ -189,6 +190,19 @@ TEST_CASE("a step's record and coefficients are those of the formula") {
   CHECK(words.loss == 1);
   CHECK(d == std::vector{-0.125, -0.125});
   CHECK(std::isnan(words.z));
+
+  // Of what was liked alone: -(-3) / 2 tokens; where nothing was, nothing is learnt.
+  const objective sft = preference_objective({.loss = "sft"});
+  CHECK_FALSE(sft.mismatched);
+  const step_record liked = sft.evaluate(
+      {.policy = {-3, -5}, .reference = {-4, -4}, .desirable = {1, 0}, .tokens = {2, 6}}, memory,
+      d);
+  CHECK(liked.loss == 1.5);
+  CHECK(d == std::vector{-0.5, 0.0});
+  CHECK(
+      sft.evaluate({.policy = {-5}, .desirable = {0}, .tokens = {6}}, memory, std::span{d}.first(1))
+          .loss == 0);
+  CHECK(d[0] == 0);
 
   // One pair, log-ratios 2 and -3: DPO's margin is 0.5.
   const scored_batch pair{

@@ -10,14 +10,18 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
-/// Whether a loss is given several samples at once. In fp64 the primitives are the C library's.
-template <class Loss, class R>
-inline constexpr bool lanewise =
+/// Whether the primitives take several numbers at once. In fp64 they are the C library's.
+template <class R>
+inline constexpr bool has_vector_primitives =
 #if defined(__CUDACC__)
     false;
 #else
-    branch_free_loss<Loss> && std::same_as<R, float>;
+    std::same_as<R, float>;
 #endif
+
+/// Whether a loss is given several samples at once.
+template <class Loss, class R>
+inline constexpr bool lanewise = branch_free_loss<Loss> && has_vector_primitives<R>;
 
 /// f of the loss itself, where it is one of several: asked before a loop, and not inside.
 template <class Loss, class F>

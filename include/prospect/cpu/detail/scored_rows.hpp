@@ -84,17 +84,20 @@ class scored_rows {
     }
   }
 
+  /// f(block) of the rows at n places.
+  template <class F>
+  static void hand_out(const std::int64_t* place, int n, const F& f) {
+    const range at{place[0], n};
+    if (place[n - 1] - place[0] + 1 == n) return f(scored_block{at});
+    const index_row through{place, n};
+    f(scored_block{{0, n}, &through});
+  }
+
   template <class F>
   void for_each_gathered_block(std::int64_t first, std::int64_t last, const F& f) const {
     std::uint8_t scored[block_size];
     std::int64_t place[2 * block_size];  // of rows that wait for their block to become full
     int waiting = 0;
-    const auto hand_out = [&](int n) {
-      const range at{place[0], n};
-      if (place[n - 1] - place[0] + 1 == n) return f(scored_block{at});
-      const index_row through{place, n};
-      f(scored_block{{0, n}, &through});
-    };
     for (std::int64_t t = first; t < last;) {
       range at{t, (std::min)(last - t, std::int64_t{block_size})};
       int n = look(at, scored);
@@ -114,11 +117,11 @@ class scored_rows {
         waiting += scored[i];
       }
       if (waiting < block_size) continue;
-      hand_out(block_size);
+      hand_out(place, block_size, f);
       waiting -= block_size;
       std::copy_n(place + block_size, waiting, place);
     }
-    if (waiting > 0) hand_out(waiting);
+    if (waiting > 0) hand_out(place, waiting, f);
   }
 
   const index_row& targets_;

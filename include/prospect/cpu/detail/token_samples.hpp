@@ -4,6 +4,8 @@
 #include <prospect/cpu/detail/samples.hpp>
 #include <prospect/cpu/detail/scored_rows.hpp>
 
+#include <cmath>
+
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
 
@@ -117,37 +119,35 @@ token_contribution<several<R>> contributions_of(const Loss& loss, const tokens<R
   }
 }
 
-/// f of each lane, in double: for what is no vector code.
+/// f of each lane: for what is no vector code.
 template <std::floating_point R, class F>
 several<R> in_lanes(several<R> x, const F& f) {
-  for (int k = 0; k < lanes<R>; ++k) x.lane[k] = static_cast<R>(f(double{x.lane[k]}));
+  for (int k = 0; k < lanes<R>; ++k) x.lane[k] = f(R{x.lane[k]});
   return x;
 }
-
-/// What is no loss and takes several at once wherever a loss may.
-struct measure {
-  static constexpr bool branch_free = true;
-};
 
 /// pi / pi_old.
 template <std::floating_point R>
 PROSPECT_INLINE several<R> ratios(several<R> log_ratio) {
-  if constexpr (lanewise<measure, R>) {
+  if constexpr (has_vector_primitives<R>) {
     return exp(log_ratio);
   } else {
-    return in_lanes<R>(log_ratio, [](double x) { return prospect::exp(x); });
+    return in_lanes(log_ratio, [](R x) { return prospect::exp(x); });
   }
 }
 
 /// The estimates e^x - 1 - x >= 0, x = log (reference / policy), of their divergence.
 template <std::floating_point R>
 PROSPECT_INLINE several<R> divergences(several<R> log_ratio) {
-  if constexpr (lanewise<measure, R>) {
+  if constexpr (has_vector_primitives<R>) {
     return in_double(
         -log_ratio,
         [](auto x) __attribute__((always_inline)) { return prospect::detail::wide::expm1(x) - x; });
   } else {
-    return in_lanes<R>(-log_ratio, [](double x) { return prospect::expm1(x) - x; });
+    return in_lanes(-log_ratio, [](R x) {
+      const double y = x;
+      return static_cast<R>(std::expm1(y) - y);
+    });
   }
 }
 
