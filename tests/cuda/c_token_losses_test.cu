@@ -1,5 +1,7 @@
 // The C surface on losses of tokens, on the device as on the host: every loss by name, batches on
 // both sides of what one launch takes, and what is refused.
+#include <prospect/losses/losses.hpp>
+
 #include <cmath>
 #include <cstdint>
 #include <string>

@@ -287,9 +287,9 @@ class token_run {
       return prospect::detail::is_finite(sum);
     };
     if (rows.has_old)
-      add(token_sum::ratio, [&](int i) { return ratios<R>(rows.several_of(i).ratio); });
+      add(token_sum::ratio, [&](int i) { return ratios(rows.several_of(i).ratio); });
     if (rows.has_reference) {
-      add(token_sum::kl, [&](int i) { return divergences<R>(rows.several_of(i).reference_ratio); });
+      add(token_sum::kl, [&](int i) { return divergences(rows.several_of(i).reference_ratio); });
     }
     if (!in_.token_advantage.empty()) {
       add(token_sum::advantages, [&](int i) { return rows.several_of(i).advantage; });

@@ -126,11 +126,6 @@ several<R> in_lanes(several<R> x, const F& f) {
   return x;
 }
 
-/// What is no loss and takes several at once wherever a loss may.
-struct measure {
-  static constexpr bool branch_free = true;
-};
-
 /// pi / pi_old.
 template <std::floating_point R>
 PROSPECT_INLINE several<R> ratios(several<R> log_ratio) {
