@@ -19,12 +19,12 @@ def near(a, b):
 
 
 class Probe:
-    """One loss at its defaults. A sample is a value for each of some columns; the subclasses have
+    """One loss, at its defaults but for what is `changed`. A sample is a value for each of some columns; the subclasses have
     `defaults` for the others, `sides`, the columns along which there are slopes, and `evaluate`, which
     makes (loss, slope along each side) of each sample."""
 
-    def __init__(self, library, name):
-        self.library, self.name = library, name
+    def __init__(self, library, name, changed={}):
+        self.library, self.name, self.changed = library, name, changed
         self.parameters = dict(self.read_parameters())
         self.demanded = {}
         self.settle()
@@ -80,7 +80,7 @@ class Probe:
         count = {name: column for name, column in columns.items() if name in counts}
         flag = {name: (U8, c.c_uint8, columns[name]) for name in flags}
         return list(zip(*self.library.call(
-            function, self.library.loss(self.name, {}), struct,
+            function, self.library.loss(self.name, self.changed), struct,
             {**self.library.reals(real), **self.library.counts(count), **flag},
             ["loss", *(f"d_{side}" for side in self.sides)], len(samples))))
 
@@ -116,13 +116,12 @@ class PairProbe(Probe):
                 for name, value in self.complete(sample).items() if name.startswith(("policy", "reference"))}
 
     def even(self, level, x=0.0):
-        third = {"policy_third": level, "third_tokens": 1} if self.demanded else {}
         return {"policy_chosen": level + x / 2, "policy_rejected": level - x / 2,
                 "reference_chosen": level, "reference_rejected": level,
-                "chosen_tokens": 1, "rejected_tokens": 1, **third}
+                "chosen_tokens": 1, "rejected_tokens": 1}
 
     def start(self, level):
-        """Where policy and reference, and all completions, are equally likely."""
+        """Where policy and reference, and both completions, are equally likely."""
         return self.at(**self.even(level))
 
     def curve(self, span, level):
@@ -173,7 +172,7 @@ class TokenProbe(Probe):
     defaults = {"policy": -1.7, "old": -1.8, "reference": -1.6, "advantage": 1.0, "other": -1.1}
 
     def tokens(self, logp, old, ref, adv, count=1, mask=None):
-        return self.library.tokens(self.name, {}, {
+        return self.library.tokens(self.name, self.changed, {
             "logp": logp, "old": old, "ref": ref, "adv": adv, "mask": mask or [[1] * len(r) for r in logp]},
             count)
 
@@ -191,7 +190,7 @@ class TokenProbe(Probe):
 
     def samples(self):
         return [{"policy": policy, "advantage": advantage}
-                for policy in (-2.9, -1.7, -0.6) for advantage in (1.3, -0.7)]
+                for policy in (-4.9, -2.9, -1.7, -0.6) for advantage in (1.3, -0.7)]
 
     def reads(self):
         changes = {"old": {"old": -1.4}, "reference": {"reference": -2.4}, "sequence": {"other": -1.35}}
