@@ -24,6 +24,9 @@ struct block_rows {
     tail = i + 1 >= layout.sequences() ? end : count;
   }
 
+  /// Behind the last of them all.
+  __device__ std::int64_t stop() const { return tail == end ? rows : end; }
+
   /// Calls outside(t) for this thread's share of the rows of no sequence.
   template <class F>
   __device__ void for_each_outside(const F& outside) const {

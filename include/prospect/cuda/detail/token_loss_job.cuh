@@ -1,13 +1,14 @@
-// What the sequence kernel does with a batch of tokens. A tile is a sequence, and in the hands of
-// one block: what its tokens add up to is known behind a barrier, and only what the whole batch
-// counts takes another pass.
+// What the sequence kernel does with a batch of tokens. A tile is a sequence, in the hands of one
+// block: what its tokens add up to is known behind a barrier, and only what the whole batch counts
+// takes a pass of its own.
 //
-// Threads deal out the rows of a sequence from its first scored one on. So sums, and with them all
-// results, do not depend on how much padding or prompt stands around a sequence, nor where it lies.
+// A sequence's threads share its rows out from the first scored one on. So sums, and with them all
+// results, do not depend on where it lies, nor on how much prompt or padding stands around it.
 #pragma once
 
 #include <prospect/cuda/detail/block_rows.cuh>
 #include <prospect/cuda/detail/samples.cuh>
+#include <prospect/losses/parts/kl.hpp>
 #include <prospect/token_batch.hpp>
 
 PROSPECT_STRICT_BEGIN
@@ -48,21 +49,26 @@ __device__ T over_block(T x, const Add& add) {
   return x;
 }
 
-/// Calls f(loss), with the loss itself where it is one of several: the choice is made once for all
-/// tokens of a sequence.
-template <class Loss, class F>
-__device__ void with_the_loss(const Loss& loss, const F& f) {
-  f(loss);
+/// Whether a loss, or that one of several which it is, reads the sum over its sequence.
+template <class Loss>
+__device__ bool sums(const Loss&) {
+  return sums_tokens<Loss>;
 }
-template <template <class...> class Any, class... L, class F>
+template <template <class...> class Any, class... L>
   requires one_of_several<Any<L...>>
-__device__ void with_the_loss(const Any<L...>& loss, const F& f) {
+__device__ bool sums(const Any<L...>& loss) {
   std::int32_t i = 0;
-  (void)(... || (loss.which == i++ && (f(loss.template as<L>()), true)));
+  return (... || (loss.which == i++ && sums_tokens<L>));
 }
 
 template <class Loss, std::floating_point R>
 struct token_loss_job {
+  /// As many as there are registers for, without a spill, whatever the loss of losses.def.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 1000
+  static constexpr int resident_blocks = sizeof(R) == 4 ? 2 : 1;
+#else
+  static constexpr int resident_blocks = 1;
+#endif
   enum { loss_sum, advantages, ratios, clipped, kl, entropies, tokens, sequences };
 
   Loss loss;
@@ -76,10 +82,10 @@ struct token_loss_job {
   };
   /// What the tokens of a sequence have in common.
   struct sequence {
-    R advantage, tokens, sum = 0;
-    double factor;     ///< between a token's derivative and its coefficient
-    double bonus;      ///< between its weight and the coefficient of its entropy
-    double d_sum = 0;  ///< dL/dsum over all tokens, before the factor
+    R advantage, tokens, sum;
+    double share;   ///< of a token's loss in what is averaged
+    double factor;  ///< between a token's derivative and its coefficient
+    double d_sum;   ///< dL/dsum over all its tokens, before the factor
   };
 
   PROSPECT_HD bool wants(int pass) const {
@@ -97,37 +103,36 @@ struct token_loss_job {
   }
   __device__ row_sums sum_stripe(int pass, const terms& t, std::int64_t stripe) const {
     row_sums mine;
-    for (std::int64_t i = stripe; i < tiles(); i += most_stripes) {
-      const scored_span span = pass == observe ? look_at(i, [](std::int64_t) {})
-                                               : look_at(i, [&](std::int64_t row) { clear(row); });
+    for (auto i = static_cast<unsigned>(stripe); i < tiles(); i += most_stripes) {
+      const scored_span span = look_at(i, pass == results);
       if (span.count == 0) continue;
       if (threadIdx.x == 0) {
         mine.sum[tokens] += static_cast<double>(span.count);
         mine.sum[sequences] += 1;
       }
-      if (pass == results) evaluate(i, span, t, mine);
+      if (pass == results) evaluate(i, span, t.factor, mine);
     }
     return mine;
   }
   __device__ void finish(const pass_totals& totals, const terms& t) const {
     if (metrics == nullptr) return;
-    const row_sums& sums = totals.of[results];
-    const double n = sums.sum[tokens];
-    const double averaged = loss.average == averaging::tokens ? n : sums.sum[sequences];
-    const double judged = in.advantage.empty() && in.token_advantage.empty() ? 0 : n;
-    const auto of = [&](int which, double count) {
-      return sum_count{.sum = sums.sum[which], .count = count};
+    const row_sums& all = totals.of[results];
+    const double n = all.sum[tokens];
+    const bool of_tokens = loss.average == averaging::tokens;
+    const bool has_advantages = !in.advantage.empty() || !in.token_advantage.empty();
+    const auto of = [&](int which, bool given) {
+      return given ? sum_count{.sum = all.sum[which], .count = n} : sum_count{};
     };
-    *metrics = {.loss = of(loss_sum, averaged),
-                .advantages = of(advantages, judged),
-                .ratio = of(ratios, n),
-                .clip_ratio = of(clipped, judged),
-                .kl = of(kl, in.reference.empty() ? 0 : n),
-                .entropy = of(entropies, in.entropy.empty() ? 0 : n),
-                .tokens = of(tokens, sums.sum[sequences]),
-                .nonfinite = {.sum = sums.nonfinite, .count = n},
-                .first_nonfinite = index_or_none(sums.first_nonfinite),
-                .total = t.factor * sums.sum[loss_sum]};
+    *metrics = {.loss = {.sum = all.sum[loss_sum], .count = of_tokens ? n : all.sum[sequences]},
+                .advantages = of(advantages, has_advantages),
+                .ratio = of(ratios, true),
+                .clip_ratio = of(clipped, has_advantages),
+                .kl = of(kl, !in.reference.empty()),
+                .entropy = of(entropies, !in.entropy.empty()),
+                .tokens = {.sum = n, .count = all.sum[sequences]},
+                .nonfinite = {.sum = all.nonfinite, .count = n},
+                .first_nonfinite = index_or_none(all.first_nonfinite),
+                .total = t.factor * all.sum[loss_sum]};
   }
 
  private:
@@ -135,20 +140,21 @@ struct token_loss_job {
     return (in.mask.empty() || in.mask[t]) &&
            (in.targets.empty() || in.targets[t] != ignored_target);
   }
-  /// Calls unscored(row) for the rows of sequence i that are not scored, and those around it that
-  /// are of none.
-  template <class F>
-  __device__ scored_span look_at(std::int64_t i, const F& unscored) const {
-    const block_rows rows{in.layout, i, in.policy.size()};
+  /// Finds the scored rows of sequence i. The others, and those around it that are of none, have
+  /// results of 0, which are written if that is wanted.
+  __device__ scored_span look_at(std::int64_t i, bool clears) const {
+    const block_rows here{in.layout, i, in.policy.size()};
     scored_span mine;
-    rows.for_each_outside(unscored);
-    rows.for_each_inside([&](std::int64_t t) {
-      if (scored(t)) {
+#pragma unroll 1
+    for (std::int64_t t = here.gap + threadIdx.x; t < here.stop(); t += sequence_threads) {
+      if (t >= here.begin && t < here.end && scored(t)) {
         mine = join_spans{}(mine, {t, t + 1, 1});
-      } else {
-        unscored(t);
+      } else if (clears) {
+        put(out.loss, t, R(0));
+        put(out.d_policy, t, R(0));
+        put(out.d_entropy, t, R(0));
       }
-    });
+    }
     return over_block(mine, join_spans{});
   }
   /// Calls f(row) for this thread's share of the scored rows.
@@ -158,11 +164,6 @@ struct token_loss_job {
     for (std::int64_t t = span.first + threadIdx.x; t < span.end; t += sequence_threads) {
       if (scored(t)) f(t);
     }
-  }
-  __device__ void clear(std::int64_t t) const {
-    put(out.loss, t, R(0));
-    put(out.d_policy, t, R(0));
-    put(out.d_entropy, t, R(0));
   }
 
   __device__ token<R> read(std::int64_t t, const sequence& of) const {
@@ -174,75 +175,63 @@ struct token_loss_job {
             .sum = of.sum,
             .tokens = of.tokens};
   }
-  /// The estimate e^x - 1 - x >= 0, x = log (reference / policy), of their divergence.
-  __device__ static double divergence(R log_ratio) {
-    const auto x = static_cast<double>(log_ratio);
-    return expm1(-x) + x;
-  }
   __device__ R weight_of(std::int64_t t) const { return read_or(in.weight, t, R(1)); }
 
-  __device__ void evaluate(std::int64_t i, const scored_span& span, const terms& t,
-                           row_sums& sums) const {
-    const auto n = static_cast<double>(span.count);
+  __device__ void evaluate(std::int64_t i, const scored_span& span, double factor,
+                           row_sums& mine) const {
     const bool of_means = loss.average == averaging::sequence_means;
-    const double factor = of_means ? t.factor / n : t.factor;
+    const double share = of_means ? 1 / static_cast<double>(span.count) : 1;
     sequence of{.advantage = read_or(in.advantage, i, R(0)),
-                .tokens = static_cast<R>(n),
-                .factor = factor,
-                .bonus = in.entropy_coef == 0 ? 0 : -in.entropy_coef * factor};
-    double losses = 0;
-    with_the_loss(loss, [&]<class One>(const One& one) {
-      if constexpr (sums_tokens<One>) {
-        double sum = 0;
-        for_each_scored(span, [&](std::int64_t row) {
-          sum += static_cast<double>(contribution(one, read(row, of)).value);
-        });
-        of.sum = static_cast<R>(over_block(sum, plus{}));
-        double d_sum = 0;
-        for_each_scored(span, [&](std::int64_t row) {
-          const R here = differentiate(one, read(row, of)).d_sum;
-          d_sum += static_cast<double>(weighted(weight_of(row), here));
-        });
-        of.d_sum = over_block(d_sum, plus{});
-      }
-      for_each_scored(span, [&](std::int64_t row) { losses += add(one, row, of, sums); });
+                .tokens = static_cast<R>(span.count),
+                .share = share,
+                .factor = factor * share};
+    if constexpr (sums_tokens<Loss>) {
+      if (sums(loss)) add_up_sequence(span, of);
+    }
+    for_each_scored(span, [&](std::int64_t t) { add(t, of, mine); });
+  }
+  __device__ void add_up_sequence(const scored_span& span, sequence& of) const {
+    double sum = 0, d_sum = 0;
+    for_each_scored(span, [&](std::int64_t t) {
+      sum += static_cast<double>(contribution(loss, read(t, of)).value);
     });
-    sums.sum[loss_sum] += of_means ? losses / n : losses;
+    of.sum = static_cast<R>(over_block(sum, plus{}));
+    for_each_scored(span, [&](std::int64_t t) {
+      d_sum += static_cast<double>(weighted(weight_of(t), differentiate(loss, read(t, of)).d_sum));
+    });
+    of.d_sum = over_block(d_sum, plus{});
   }
 
-  /// Writes what becomes of a token, and returns its loss.
-  template <class One>
-  __device__ double add(const One& one, std::int64_t t, const sequence& of, row_sums& sums) const {
+  __device__ void add(std::int64_t t, const sequence& of, row_sums& mine) const {
     const token<R> sample = read(t, of);
-    const token_value<R> value = differentiate(one, sample);
+    const token_value<R> value = differentiate(loss, sample);
     const R weight = weight_of(t);
     const R entropy = read_or(in.entropy, t, R(0));
     finite_probe<R> probe;
-    probe.look_at(sample.policy);
-    probe.look_at(sample.ratio);
-    probe.look_at(sample.reference_ratio);
-    probe.look_at(sample.advantage);
-    probe.look_at(weight);
-    probe.look_at(entropy);
-
-    R bare = value.loss;
-    if (in.entropy_coef != 0) bare -= static_cast<R>(in.entropy_coef) * entropy;
-    const R loss_out = weighted(weight, bare);
-    double d = static_cast<double>(weighted(weight, value.d_policy));
-    if constexpr (sums_tokens<One>) {
-      d += static_cast<double>(contribution(one, sample).slope) * of.d_sum;
+    for (const R x :
+         {sample.policy, sample.ratio, sample.reference_ratio, sample.advantage, weight, entropy}) {
+      probe.look_at(x);
     }
+    // A bonus that is not wanted is not there, whatever the entropy holds.
+    const bool bonus = in.entropy_coef != 0;
+    const R without = bonus ? value.loss - static_cast<R>(in.entropy_coef) * entropy : value.loss;
+    const R loss_out = weighted(weight, without);
+    double d = static_cast<double>(weighted(weight, value.d_policy));
+    if constexpr (sums_tokens<Loss>) {
+      if (sums(loss)) d += static_cast<double>(contribution(loss, sample).slope) * of.d_sum;
+    }
+    const double d_bonus = bonus ? -in.entropy_coef * of.factor * static_cast<double>(weight) : 0.0;
     probe.look_at(put(out.loss, t, loss_out));
     probe.look_at(put(out.d_policy, t, static_cast<R>(of.factor * d)));
-    probe.look_at(put(out.d_entropy, t, static_cast<R>(of.bonus * static_cast<double>(weight))));
-    if (!probe.finite()) note_nonfinite(sums, t);
+    probe.look_at(put(out.d_entropy, t, static_cast<R>(d_bonus)));
+    if (!probe.finite()) note_nonfinite(mine, t);
 
-    sums.sum[advantages] += static_cast<double>(sample.advantage);
-    sums.sum[ratios] += static_cast<double>(exp(sample.ratio));
-    sums.sum[clipped] += sample.advantage != 0 && d == 0 ? 1 : 0;
-    if (!in.reference.empty()) sums.sum[kl] += divergence(sample.reference_ratio);
-    sums.sum[entropies] += static_cast<double>(entropy);
-    return static_cast<double>(loss_out);
+    mine.sum[loss_sum] += of.share * static_cast<double>(loss_out);
+    mine.sum[advantages] += static_cast<double>(sample.advantage);
+    mine.sum[ratios] += static_cast<double>(exp(sample.ratio));
+    mine.sum[clipped] += sample.advantage != 0 && d == 0 ? 1 : 0;
+    mine.sum[kl] += static_cast<double>(kl_estimate_3(sample));
+    mine.sum[entropies] += static_cast<double>(entropy);
   }
 };
 
