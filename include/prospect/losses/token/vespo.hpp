@@ -30,9 +30,10 @@ struct vespo {
                                                                {"lambda_neg", &vespo::lambda_neg}}};
 
   PROSPECT_INLINE constexpr const char* problem() const {
-    for (const double x : {k_pos, lambda_pos, k_neg, lambda_neg}) {
-      if (!detail::not_negative(x)) return "k and lambda must not be negative (0 to 1e30)";
-    }
+    if (!detail::not_negative(k_pos)) return "k_pos must not be negative (0 to 1e30)";
+    if (!detail::not_negative(lambda_pos)) return "lambda_pos must not be negative (0 to 1e30)";
+    if (!detail::not_negative(k_neg)) return "k_neg must not be negative (0 to 1e30)";
+    if (!detail::not_negative(lambda_neg)) return "lambda_neg must not be negative (0 to 1e30)";
     return nullptr;
   }
 
