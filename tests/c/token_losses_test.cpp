@@ -21,17 +21,17 @@ using testing::c_metrics;
 using testing::c_token_batch;
 using testing::random_source;
 using testing::sized;
-using testing::token_case;
+using testing::token_loss_case;
 
 template <std::floating_point R>
-prospect::token_metrics evaluate(const prospect::any_token& loss, token_case& c,
+prospect::token_metrics evaluate(const prospect::any_token& loss, token_loss_case& c,
                                  const prospect::normaliser& by) {
   prospect::serial_executor on;
   return prospect::cpu::detail::evaluate_tokens(prospect::kernels::loops<R, prospect::any_token>(),
                                                 loss, c.in(), c.out(), by, on);
 }
 
-bool same_rows(const token_case& a, const token_case& b) {
+bool same_rows(const token_loss_case& a, const token_loss_case& b) {
   const auto same = [](double x, double y) { return x == y || (std::isnan(x) && std::isnan(y)); };
   for (std::int64_t t = 0; t < a.rows; ++t) {
     if (!same(a.loss[t], b.loss[t]) || !same(a.d_policy[t], b.d_policy[t]) ||
@@ -53,9 +53,9 @@ TEST_CASE("every loss of tokens by name: the bits of the library, and its metric
       const prospect_loss by_name = c_loss(L::name);
       for (int round = 0; round < 6; ++round) {
         CAPTURE(round);
-        token_case cpp = testing::random_tokens(random, round % 2 == 0, {40, 0, 1, 300, 7});
+        token_loss_case cpp = testing::random_tokens(random, round % 2 == 0, {40, 0, 1, 300, 7});
         if (!cpp.reference.given()) cpp.reference = cpp.policy;
-        token_case c = cpp;
+        token_loss_case c = cpp;
         const double count = 11.5;
         const auto [kind, by] = std::vector<std::pair<std::int32_t, prospect::normaliser>>{
             {PROSPECT_MEAN, prospect::normaliser::mean()},
@@ -96,7 +96,7 @@ TEST_CASE("what the C surface refuses of a batch of tokens") {
   const auto refused = [&](const std::string& words, prospect_status expected,
                            const std::function<void(prospect_token_batch&)>& change,
                            const char* name = "sft") {
-    token_case c = testing::random_tokens(random, false, {4, 3});
+    token_loss_case c = testing::random_tokens(random, false, {4, 3});
     c.loss.put(0, 5);
     const prospect_layout layout = c_layout(c);
     prospect_token_batch b = c_token_batch(c, layout);
@@ -144,7 +144,7 @@ TEST_CASE("what the C surface refuses of a batch of tokens") {
   std::size_t bytes = 77;
   auto context = sized<prospect_context>();
   context.query = &bytes;
-  token_case c = testing::random_tokens(random, false, {4});
+  token_loss_case c = testing::random_tokens(random, false, {4});
   const prospect_layout layout = c_layout(c);
   const prospect_token_batch b = c_token_batch(c, layout);
   CHECK(prospect_token_losses_cpu(&sft, &b, nullptr, &context, nullptr) == PROSPECT_OK);

@@ -12,16 +12,17 @@
 #include "closeness.hpp"
 #include "random.hpp"
 #include "refusals.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
 namespace cpu = prospect::cpu;
 using prospect::const_any_row;
 using prospect::sequence_layout;
+using testing::infinity;
 using testing::near;
 
 constexpr double no_reward = std::numeric_limits<double>::quiet_NaN();
-constexpr double infinite = std::numeric_limits<double>::infinity();
 
 using rewards = std::vector<double>;
 
@@ -147,7 +148,7 @@ TEST_CASE("a reward that is no number stays with its completion", "[rewards]") {
   const sequence_layout groups = sequence_layout::padded(2, 3);
   const rewards without{1, 2, 4, 6, 8};
   const std::vector<std::int64_t> fewer{0, 2, 5};
-  for (const double bad : {no_reward, infinite, -infinite}) {
+  for (const double bad : {no_reward, infinity, -infinity}) {
     const rewards with{1, bad, 2, 4, 6, 8};
     rewards want(5), got(6);
     const auto agrees = [&](const cpu::unrewarded& seen) {
@@ -183,7 +184,7 @@ TEST_CASE("the best and the worst of a group become a pair", "[rewards]") {
                   5,
                   /**/ no_reward,
                   4,
-                  -infinite, /**/
+                  -infinity, /**/
                   7,
                   9,
                   9,
@@ -213,7 +214,7 @@ TEST_CASE("the optimal value is a soft maximum", "[rewards]") {
   CAPTURE(random.seed());
   for (const double beta1 : {0.5, 1e-3, 1e4}) {
     const rewards r = random.normals(9, 2);
-    long double sum = 0, highest = -infinite;
+    long double sum = 0, highest = -infinity;
     for (const double x : r) highest = std::max(highest, static_cast<long double>(x));
     for (const double x : r) sum += std::exp((x - highest) / beta1);
     CAPTURE(beta1);

@@ -45,7 +45,7 @@ struct reference_free_odds {
   }
 };
 
-struct averaging {
+struct mean_reading {
   template <class T>
   T operator()(const prospect::unpaired<T>& e) const {
     return prospect::square(e.answer.mean_policy() + 1);
@@ -64,11 +64,12 @@ TEST_CASE("a user's loss is asked for the rows it reads, and no others", "[seque
                           {.d_policy_chosen = d});
   CHECK(near(m.loss.sum, oracle::softplus(-1) + oracle::softplus(0.5L), 1e-6L));
   CHECK(near(d[0], -0.5L * oracle::sigmoid(-1) / 2, 1e-6L));
-  evaluate(averaging{}, unpaired_batch<float>{.policy = chosen, .desirable = up, .tokens = tokens},
+  evaluate(mean_reading{},
+           unpaired_batch<float>{.policy = chosen, .desirable = up, .tokens = tokens},
            prospect::zero_point(), {.d_policy = d});
   CHECK(near(d[1], 2 * (-0.5L + 1) / 4 / 2, 1e-6L));
   CHECK(refuses("tokens", [&] {
-    evaluate(averaging{}, unpaired_batch<float>{.policy = chosen, .desirable = up},
+    evaluate(mean_reading{}, unpaired_batch<float>{.policy = chosen, .desirable = up},
              prospect::zero_point(), {});
   }));
 }

@@ -109,7 +109,7 @@ class run_time_row {
   std::vector<double> room_;  // aligned for any type
 };
 
-struct token_case {
+struct token_loss_case {
   std::int64_t rows = 0;
   std::vector<std::int64_t> begins, ends, targets;
   std::vector<std::uint8_t> mask;
@@ -158,7 +158,8 @@ struct token_expectation {
 };
 
 template <class Loss>
-token_expectation by_hand(const Loss& loss, const token_case& c, const prospect::normaliser& by) {
+token_expectation by_hand(const Loss& loss, const token_loss_case& c,
+                          const prospect::normaliser& by) {
   const auto n = static_cast<std::size_t>(c.rows);
   token_expectation want{.loss = std::vector<double>(n),
                          .d_policy = std::vector<double>(n),
@@ -216,9 +217,9 @@ token_expectation by_hand(const Loss& loss, const token_case& c, const prospect:
 
 /// Rows that differ in type and stride, gaps between sequences, empty ones, and NaN wherever
 /// nothing is scored.
-inline token_case random_tokens(random_source& random, bool fp64,
-                                const std::vector<std::int64_t>& lengths) {
-  token_case c;
+inline token_loss_case random_tokens(random_source& random, bool fp64,
+                                     const std::vector<std::int64_t>& lengths) {
+  token_loss_case c;
   std::int64_t rows = random.integer(0, 3);
   for (const std::int64_t length : lengths) {
     c.begins.push_back(rows);

@@ -26,7 +26,7 @@ inline double rounding_of(prospect::dtype type) {
   }
 }
 
-inline void check_token_results(const token_case& c, const prospect::token_metrics& m,
+inline void check_token_results(const token_loss_case& c, const prospect::token_metrics& m,
                                 averaging average, const token_expectation& want) {
   const double relative = c.in_fp64() ? 1e-12 : 2e-5;
   const auto agrees = [&](const run_time_row& got, const std::vector<double>& wanted) {

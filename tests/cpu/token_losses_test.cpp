@@ -17,6 +17,7 @@
 #include "executors.hpp"
 #include "random.hpp"
 #include "refusals.hpp"
+#include "special_numbers.hpp"
 
 namespace {
 
@@ -27,24 +28,23 @@ using prospect::token_metrics;
 using prospect::cpu::evaluate;
 using testing::clipped_loss;
 using testing::detaching_loss;
+using testing::infinity;
 using testing::near;
+using testing::not_a_number;
 using testing::random_source;
 using testing::same_bits;
 using testing::summing_loss;
-using testing::token_case;
-
-constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
-constexpr double infinity = std::numeric_limits<double>::infinity();
+using testing::token_loss_case;
 
 template <class Loss>
-void check_by_hand(const Loss& loss, token_case c, const normaliser& by) {
+void check_by_hand(const Loss& loss, token_loss_case c, const normaliser& by) {
   const token_metrics m = evaluate(loss, c.in(), c.out(), by);
   check_token_results(c, m, loss.average, by_hand(loss, c, by));
 }
 
 /// A plain batch of fp32 rows, sequences of these lengths side by side.
-token_case plain_tokens(random_source& random, const std::vector<std::int64_t>& lengths) {
-  token_case c;
+token_loss_case plain_tokens(random_source& random, const std::vector<std::int64_t>& lengths) {
+  token_loss_case c;
   for (const std::int64_t length : lengths) {
     c.begins.push_back(c.rows);
     c.ends.push_back(c.rows += length);
@@ -88,7 +88,7 @@ TEST_CASE("tokens, their coefficients and every metric by hand", "[tokens]") {
     for (auto n = random.integer(1, 7); n > 0; --n) {
       lengths.push_back(random.chance(0.2) ? random.integer(0, 1) : random.integer(2, 700));
     }
-    const token_case c = testing::random_tokens(random, fp64, lengths);
+    const token_loss_case c = testing::random_tokens(random, fp64, lengths);
     const auto average = static_cast<averaging>(random.integer(0, 2));
     const normaliser by = random.chance(0.4)   ? normaliser::mean()
                           : random.chance(0.5) ? normaliser::sum()
@@ -104,14 +104,14 @@ TEST_CASE("tokens, their coefficients and every metric by hand", "[tokens]") {
 TEST_CASE("the gradient of a loss that sums is that of its total", "[tokens]") {
   random_source random{302};
   CAPTURE(random.seed());
-  token_case c = testing::random_tokens(random, true, {9, 1, 0, 300});
+  token_loss_case c = testing::random_tokens(random, true, {9, 1, 0, 300});
   c.d_policy = {prospect::dtype::f64, c.rows};
   const summing_loss loss{};
   evaluate(loss, c.in(), c.out());
   for (const std::int64_t t : {c.begins[0] + 3, c.begins[1], c.begins[3] + 270}) {
     const double step = 1e-5;
     const auto total = [&](double by) {
-      token_case moved = c;
+      token_loss_case moved = c;
       moved.policy.put(t, c.policy[t] + by);
       return evaluate(loss, moved.in(), {}).total;
     };
@@ -127,7 +127,7 @@ TEST_CASE("however sequences are laid out and whoever runs the loops: the same b
   for (int i = 0; i < 150; ++i) lengths.push_back(random.integer(0, 400));
   lengths[0] = 400;
   constexpr std::int64_t longest = 420;
-  token_case packed = plain_tokens(random, lengths);
+  token_loss_case packed = plain_tokens(random, lengths);
   REQUIRE(packed.rows > 1 << 14);  // worth threads
 
   const auto check = [&](const auto& loss) {
@@ -138,14 +138,14 @@ TEST_CASE("however sequences are laid out and whoever runs the loops: the same b
     const auto coefficients = numbers_of(packed.d_policy, packed.rows);
     testing::with_each_executor([&](const std::string& name, testing::any_executor& on) {
       CAPTURE(name);
-      token_case again = packed;
+      token_loss_case again = packed;
       CHECK(same_metrics(evaluate(loss, again.in(), again.out(), normaliser::mean(), on), want));
       CHECK(same_bits(numbers_of(again.d_policy, packed.rows), coefficients));
     });
 
     // Where row j of a sequence goes: padded right or left, rows in between, at the end of gaps.
     const auto elsewhere = [&](const auto& place, bool padded) {
-      token_case c;
+      token_loss_case c;
       const std::int64_t n = packed.sequences();
       c.rows = n * longest;
       for (auto* row : {&c.policy, &c.old, &c.loss, &c.d_policy, &c.d_entropy}) {
@@ -205,7 +205,7 @@ TEST_CASE("micro-batches of a step add up to one batch", "[tokens]") {
   for (const averaging average :
        {averaging::tokens, averaging::sequence_means, averaging::sequences}) {
     const std::vector<std::int64_t> lengths{30, 7, 290, 64, 1};
-    token_case c = plain_tokens(random, lengths);
+    token_loss_case c = plain_tokens(random, lengths);
     const summing_loss loss{average};
     const token_metrics whole = evaluate(loss, c.in(), c.out());
     const auto want = numbers_of(c.d_policy, c.rows);
@@ -213,7 +213,7 @@ TEST_CASE("micro-batches of a step add up to one batch", "[tokens]") {
     std::vector<double> got;
     for (const auto& [first, last] : {std::pair{0, 2}, {2, 5}}) {
       const auto begin = static_cast<std::size_t>(first), end = static_cast<std::size_t>(last);
-      token_case part = c;
+      token_loss_case part = c;
       part.begins = {c.begins.begin() + first, c.begins.begin() + last};
       part.ends = {c.ends.begin() + first, c.ends.begin() + last};
       part.advantage = {prospect::dtype::f32, last - first};
@@ -231,14 +231,14 @@ TEST_CASE("micro-batches of a step add up to one batch", "[tokens]") {
 TEST_CASE("what is no number stays in its token, or its sequence, and is reported", "[tokens]") {
   random_source random{305};
   CAPTURE(random.seed());
-  const token_case clean = plain_tokens(random, {40, 300, 25});
+  const token_loss_case clean = plain_tokens(random, {40, 300, 25});
   const auto check = [&](const auto& loss, std::int64_t first, std::int64_t last) {
-    token_case good = clean;
+    token_loss_case good = clean;
     evaluate(loss, good.in(), good.out());
     for (const double bad : {not_a_number, infinity, -infinity}) {
       for (const bool in_policy : {true, false}) {
         CAPTURE(bad, in_policy);
-        token_case c = clean;
+        token_loss_case c = clean;
         (in_policy ? c.policy : c.old).put(310, bad);
         const token_metrics m = evaluate(loss, c.in(), c.out());
         CHECK(m.nonfinite.sum == static_cast<double>(last - first));
@@ -260,7 +260,7 @@ TEST_CASE("what is no number stays in its token, or its sequence, and is reporte
   check(detaching_loss{}, 310, 311);
   check(summing_loss{}, 40, 340);
 
-  token_case c = clean;
+  token_loss_case c = clean;
   c.advantage.put(2, not_a_number);
   CHECK(evaluate(clipped_loss<>{}, c.in(), c.out()).nonfinite.sum == 25);
   c = clean;
@@ -281,7 +281,7 @@ TEST_CASE("what is no number stays in its token, or its sequence, and is reporte
 
 TEST_CASE("without an old policy the ratio is 1, whatever the policy", "[tokens]") {
   random_source random{306};
-  token_case c = plain_tokens(random, {5, 3});
+  token_loss_case c = plain_tokens(random, {5, 3});
   c.old = {};
   c.policy.put(2, -infinity);
   const token_metrics m = evaluate(clipped_loss<>{}, c.in(), c.out());
@@ -296,14 +296,14 @@ TEST_CASE("without an old policy the ratio is 1, whatever the policy", "[tokens]
 
 TEST_CASE("nothing scored, nothing at all", "[tokens]") {
   random_source random{307};
-  token_case c = plain_tokens(random, {6, 0, 2});
+  token_loss_case c = plain_tokens(random, {6, 0, 2});
   c.targets.assign(8, -100);
   token_metrics m = evaluate(clipped_loss<>{}, c.in(), c.out());
   CHECK(m.total == 0);
   CHECK_FALSE(m.loss.present());
   CHECK_FALSE(m.tokens.present());
   for (std::int64_t t = 0; t < 8; ++t) CHECK(c.d_policy[t] == 0);
-  m = evaluate(clipped_loss<>{}, {}, {});
+  m = evaluate(clipped_loss<>{}, prospect::token_batch{}, prospect::token_batch_outputs{});
   CHECK(m.total == 0);
   CHECK_FALSE(m.loss.present());
   // Rows of no sequence.
@@ -317,7 +317,7 @@ TEST_CASE("nothing scored, nothing at all", "[tokens]") {
 
 TEST_CASE("one of several losses of tokens is that loss", "[tokens]") {
   random_source random{308};
-  token_case c = plain_tokens(random, {70, 13});
+  token_loss_case c = plain_tokens(random, {70, 13});
   const token_metrics one = evaluate(prospect::sft{}, c.in(), c.out());
   const auto want = numbers_of(c.d_policy, c.rows);
   const token_metrics any = evaluate(prospect::any_token{prospect::sft{}}, c.in(), c.out());
@@ -329,9 +329,9 @@ TEST_CASE("one of several losses of tokens is that loss", "[tokens]") {
 
 TEST_CASE("what makes no sense is refused by name, before any work", "[tokens]") {
   random_source random{309};
-  const token_case good = plain_tokens(random, {6, 2});
+  const token_loss_case good = plain_tokens(random, {6, 2});
   const auto refused = [&](const std::string& argument, const auto& change) {
-    token_case c = good;
+    token_loss_case c = good;
     c.loss.put(0, 5);
     auto in = c.in();
     auto out = c.out();
@@ -361,7 +361,7 @@ TEST_CASE("what makes no sense is refused by name, before any work", "[tokens]")
   refused("d_policy has stride 0", [&](auto&, auto& out) {
     out.d_policy = {written.data(), prospect::dtype::f32, 8, 0};
   });
-  token_case c = good;
+  token_loss_case c = good;
   CHECK(testing::refuses(
       "normaliser", [&] { evaluate(clipped_loss<>{}, c.in(), c.out(), normaliser::over(-1)); }));
   c.advantage = {};

@@ -30,14 +30,13 @@ using prospect::cpu::public_tokens;
 using prospect::cpu::sequence_sums;
 using prospect::cpu::spread;
 using prospect::cpu::wpo_weights;
+using testing::infinity;
 using testing::laid_out_row;
 using testing::near;
 using testing::not_a_number;
 using testing::random_source;
 using testing::refuses;
 using testing::same_bits;
-
-constexpr double infinite = std::numeric_limits<double>::infinity();
 
 /// Ranges of any length with rows of no sequence around them. Rows that are not scored, by target
 /// or by mask, hold NaN; scored ones multiples of 2^-6, so that bounds are met and differences
@@ -195,9 +194,9 @@ TEMPLATE_TEST_CASE("reducers: sums, counts and coefficients as their formulas ha
 
 TEST_CASE("a reducer's bounds let the gradient pass, and hold what is infinite", "[tokens]") {
   const double above = std::nextafter(1.5, 2.0), below = std::nextafter(-1.0, -2.0);
-  const std::vector<double> policy{-1, 1.5,       below, above,       -infinite,
-                                   0,  -infinite, -2,    not_a_number};
-  const std::vector<double> reference{0, 0, 0, 0, -3, -infinite, -infinite, -2, 0};
+  const std::vector<double> policy{-1, 1.5,       below, above,       -infinity,
+                                   0,  -infinity, -2,    not_a_number};
+  const std::vector<double> reference{0, 0, 0, 0, -3, -infinity, -infinity, -2, 0};
   const std::vector<std::int32_t> targets(9, 0);
   const auto each = sequence_layout::padded(9, 1);
   const auto by = token_reducer::humanline(policy, reference);
@@ -216,7 +215,7 @@ TEST_CASE("a reducer's bounds let the gradient pass, and hold what is infinite",
 
 TEST_CASE("a token that is cut off may hold anything, and others spoil their sequence alone",
           "[tokens]") {
-  const std::vector<double> log_prob{-1, not_a_number, -infinite, -2, not_a_number, -4};
+  const std::vector<double> log_prob{-1, not_a_number, -infinity, -2, not_a_number, -4};
   const std::vector<std::int32_t> targets(6, 0), in_common{1, 2};
   const auto layout = sequence_layout::padded(2, 3);
   token_reducer by{.log_prob = log_prob};

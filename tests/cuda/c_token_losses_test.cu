@@ -20,7 +20,7 @@ using testing::c_metrics;
 using testing::device_array;
 using testing::on_device_tokens;
 using testing::random_source;
-using testing::token_case;
+using testing::token_loss_case;
 
 }  // namespace
 
@@ -36,9 +36,9 @@ TEST_CASE("every loss of tokens through C, on the device as on the host") {
       const prospect_loss loss = c_loss(L::name);
       for (std::size_t round = 0; round < 2 * shapes.size(); ++round) {
         CAPTURE(round);
-        token_case want = testing::random_tokens(random, round % 2 == 0, shapes[round / 2]);
+        token_loss_case want = testing::random_tokens(random, round % 2 == 0, shapes[round / 2]);
         if (!want.reference.given()) want.reference = want.policy;
-        token_case got = want;
+        token_loss_case got = want;
         const on_device_tokens d{got};
         const prospect_layout host_layout = c_layout(want), layout = c_layout(d);
         const prospect_token_batch host = testing::c_token_batch(want, host_layout),
@@ -70,7 +70,7 @@ TEST_CASE("every loss of tokens through C, on the device as on the host") {
 
 TEST_CASE("what the C surface refuses of a batch of tokens on the device") {
   random_source random{602};
-  token_case c = testing::random_tokens(random, false, {4, 3});
+  token_loss_case c = testing::random_tokens(random, false, {4, 3});
   const on_device_tokens d{c};
   const prospect_layout layout = c_layout(d);
   const prospect_loss sft = c_loss("sft"), dpo = c_loss("dpo");

@@ -54,7 +54,7 @@ struct on_device_tokens {
   device_run_time_row loss, d_policy, d_entropy;
   double entropy_coef;
 
-  explicit on_device_tokens(token_case& c)
+  explicit on_device_tokens(token_loss_case& c)
       : begins{c.begins},
         ends{c.ends},
         targets{c.targets},

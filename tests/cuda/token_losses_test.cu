@@ -19,10 +19,10 @@ using prospect::token_metrics;
 using testing::on_device_tokens;
 using testing::random_source;
 using testing::same_bits;
-using testing::token_case;
+using testing::token_loss_case;
 
 template <class Loss>
-token_metrics evaluate_tokens(const Loss& loss, token_case& c, const gpu::denominator& by) {
+token_metrics evaluate_tokens(const Loss& loss, token_loss_case& c, const gpu::denominator& by) {
   const on_device_tokens d{c};
   const testing::device_metrics<token_metrics> metrics;
   testing::require_success(testing::with_scratch([&](gpu::scratch space) {
@@ -33,12 +33,12 @@ token_metrics evaluate_tokens(const Loss& loss, token_case& c, const gpu::denomi
 }
 
 template <class Loss>
-void check_tokens_by_hand(const Loss& loss, token_case c, const normaliser& by) {
+void check_tokens_by_hand(const Loss& loss, token_loss_case c, const normaliser& by) {
   const token_metrics m = evaluate_tokens(loss, c, by);
   check_token_results(c, m, loss.average, by_hand(loss, c, by));
 }
 
-std::vector<double> token_results(const token_case& c) {
+std::vector<double> token_results(const token_loss_case& c) {
   std::vector<double> all;
   for (const auto* row : {&c.loss, &c.d_policy, &c.d_entropy}) {
     for (std::int64_t t = 0; t < c.rows; ++t) all.push_back((*row)[t]);
@@ -58,7 +58,7 @@ bool same_token_metrics(const token_metrics& a, const token_metrics& b) {
 
 /// By schemes that this program has on this device.
 template <class Loss>
-void check_schemes(const Loss& loss, token_case c) {
+void check_schemes(const Loss& loss, token_loss_case c) {
   std::vector<double> first;
   token_metrics first_metrics;
   for (const auto scheme : testing::schemes) {
@@ -94,7 +94,7 @@ TEST_CASE("tokens on the device, their coefficients and every metric by hand") {
     for (auto n = random.integer(1, 7); n > 0; --n) {
       lengths.push_back(random.chance(0.2) ? random.integer(0, 1) : random.integer(2, 600));
     }
-    const token_case c = testing::random_tokens(random, round % 2 == 0, lengths);
+    const token_loss_case c = testing::random_tokens(random, round % 2 == 0, lengths);
     const auto average = static_cast<averaging>(round / 2 % 3);
     const normaliser by = random.chance(0.5)   ? normaliser::mean()
                           : random.chance(0.5) ? normaliser::sum()
@@ -110,7 +110,7 @@ TEST_CASE("tokens in every scheme: the same bits, on both sides of what one laun
   random_source random{502};
   const std::vector<std::int64_t> longer{700, 0, 2100, 1}, more{3, 0, 600, 1, 513};
   for (const auto& lengths : {longer, more}) {
-    const token_case c = testing::random_tokens(random, false, lengths);
+    const token_loss_case c = testing::random_tokens(random, false, lengths);
     check_schemes(testing::summing_loss{averaging::sequence_means}, c);
   }
 }
@@ -120,14 +120,14 @@ TEST_CASE("more sequences of tokens than there are stripes: a block has two of s
   random_source random{507};
   std::vector<std::int64_t> many(1030, 1);
   many[1] = many[1025] = 40;
-  const token_case c = testing::random_tokens(random, false, many);
+  const token_loss_case c = testing::random_tokens(random, false, many);
   check_tokens_by_hand(testing::summing_loss{averaging::tokens}, c, normaliser::mean());
 }
 
 TEST_CASE("the same sequences elsewhere in a batch of tokens: the same bits") {
   random_source random{503};
   const testing::summing_loss loss{averaging::sequence_means};
-  token_case packed = testing::random_tokens(random, false, {300, 20, 0, 700});
+  token_loss_case packed = testing::random_tokens(random, false, {300, 20, 0, 700});
   packed.targets.clear();
   packed.mask.clear();
   for (std::int64_t i = 0; i < packed.sequences(); ++i) {
@@ -140,7 +140,7 @@ TEST_CASE("the same sequences elsewhere in a batch of tokens: the same bits") {
       }
     }
   }
-  token_case moved = packed;
+  token_loss_case moved = packed;
   const std::int64_t width = 1000;
   moved.rows = width * packed.sequences();
   for (auto* row :
@@ -185,7 +185,7 @@ TEST_CASE("the same sequences elsewhere in a batch of tokens: the same bits") {
 TEST_CASE("what is no number stays in its token, or its sequence, on the device") {
   constexpr double nan = std::numeric_limits<double>::quiet_NaN();
   random_source random{504};
-  token_case c = testing::random_tokens(random, true, {30, 20, 10});
+  token_loss_case c = testing::random_tokens(random, true, {30, 20, 10});
   c.targets.clear();
   c.mask.clear();
   c.weight = c.entropy = c.reference = {};
@@ -221,15 +221,15 @@ TEST_CASE("batches of tokens without any, a count on the device, and one that is
   const std::vector<double> counts{8, 0};
   const testing::device_array<double> count{counts};
   random_source random{505};
-  token_case c = testing::random_tokens(random, false, {9, 30});
+  token_loss_case c = testing::random_tokens(random, false, {9, 30});
   const token_metrics m = evaluate_tokens(loss, c, gpu::denominator::over(count.data()));
   check_token_results(c, m, loss.average, by_hand(loss, c, normaliser::over(8)));
   const token_metrics none = evaluate_tokens(loss, c, gpu::denominator::over(count.data() + 1));
   CHECK(std::isnan(none.total));
 
-  token_case empty = testing::random_tokens(random, false, {0, 0});
+  token_loss_case empty = testing::random_tokens(random, false, {0, 0});
   CHECK(evaluate_tokens(loss, empty, normaliser::mean()).tokens.count == 0);
-  token_case masked = testing::random_tokens(random, false, {5, 3});
+  token_loss_case masked = testing::random_tokens(random, false, {5, 3});
   masked.mask.assign(static_cast<std::size_t>(masked.rows), 0);
   const token_metrics nothing = evaluate_tokens(loss, masked, normaliser::mean());
   CHECK(nothing.total == 0);
@@ -239,7 +239,7 @@ TEST_CASE("batches of tokens without any, a count on the device, and one that is
 
 TEST_CASE("what is refused of a batch of tokens on the device, by name") {
   random_source random{506};
-  token_case c = testing::random_tokens(random, false, {4, 3});
+  token_loss_case c = testing::random_tokens(random, false, {4, 3});
   c.advantage = {prospect::dtype::f32, 2};
   c.token_advantage = {};
   const on_device_tokens d{c};

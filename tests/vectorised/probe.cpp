@@ -27,5 +27,5 @@ using namespace prospect::cpu::detail;
 extern const pair_blocks<float> pairs{.plain = differentiate_block<false, float, of_pairs>,
                                       .with_options = differentiate_block<true, float, of_pairs>};
 extern const answer_blocks<float> answers{
-    .without_weights = differentiate_block<false, float, of_completions>,
-    .with_weights = differentiate_block<true, float, of_completions>};
+    .plain = differentiate_block<false, float, of_completions>,
+    .with_options = differentiate_block<true, float, of_completions>};

@@ -105,10 +105,10 @@ PROSPECT_HD constexpr std::int64_t tiles_of(const Job& job, int pass) {
 
 /// How many blocks of a job a multiprocessor holds at a time, at least.
 template <class Job>
-inline constexpr int resident_blocks = 1;
+inline constexpr int blocks_resident = 1;
 template <class Job>
   requires requires { Job::resident_blocks; }
-inline constexpr int resident_blocks<Job> = Job::resident_blocks;
+inline constexpr int blocks_resident<Job> = Job::resident_blocks;
 
 /// A launch: which passes, and where sums go that leave the block.
 struct sequence_launch {
@@ -169,7 +169,7 @@ __device__ inline void add_threads(const row_sums& mine, row_sums* warp_sums, ro
 }
 
 template <class Job>
-static __global__ void __launch_bounds__(sequence_threads, resident_blocks<Job>)
+static __global__ void __launch_bounds__(sequence_threads, blocks_resident<Job>)
     sequence_kernel(const Job job, const sequence_launch launch) {
   // Raw, because row_sums are not born empty in shared memory.
   __shared__ __align__(16) std::byte warp_memory[sizeof(row_sums) * sequence_threads / 32];

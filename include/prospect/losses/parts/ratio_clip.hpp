@@ -2,6 +2,7 @@
 // that its relatives give it.
 #pragma once
 
+#include <prospect/losses/concepts.hpp>
 #include <prospect/losses/parts/along.hpp>
 
 #include <algorithm>
