@@ -75,11 +75,6 @@ class Point(c.Structure):
     _fields_ = [("z", c.c_double), ("raw", c.c_double)]
 
 
-class Layout(c.Structure):
-    _fields_ = [("struct_size", c.c_size_t), ("sequences", c.c_int64), ("length", c.c_int64),
-                *rows("offsets", "begins", "ends")]
-
-
 class Tokens(c.Structure):
     _fields_ = [("struct_size", c.c_size_t), *rows("targets", "mask", "inverse_temperatures"),
                 ("layout", c.c_void_p), ("temperature", c.c_double), ("soft_cap", c.c_double),
@@ -92,11 +87,6 @@ class Reducer(c.Structure):
                 ("log_epsilon_P", c.c_double), ("log_epsilon_R", c.c_double),
                 *rows("public_tokens"), ("ld_alpha", c.c_double), ("count_nonzero", c.c_int32),
                 ("reserved", c.c_int32)]
-
-
-class Layout(c.Structure):
-    _fields_ = [("struct_size", c.c_size_t), ("sequences", c.c_int64), ("length", c.c_int64),
-                *rows("offsets", "begins", "ends")]
 
 
 class TokenBatch(c.Structure):
