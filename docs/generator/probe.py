@@ -46,6 +46,13 @@ class Probe:
             return False
         return True
 
+    def takes_scores(self):
+        try:
+            self.library.loss(self.name, {}, ("js_divergence", 0.0))
+        except ValueError:
+            return False
+        return True
+
     def scale(self):
         """Between a log-ratio and a reward."""
         return self.parameters.get("beta") or self.parameters.get("tau") or 1.0

@@ -74,16 +74,15 @@ def header(include, kind, name):
     return found
 
 
-def elsewhere(path, names, refuse_unlisted):
-    """The entries of losses.json. An entry for a loss that is not listed is one for a loss to come,
-    and an error only where asked for."""
+def elsewhere(path, names):
+    """The entries of losses.json, one for each loss that is listed."""
     entries = json.loads(path.read_text())
     missing = [name for name in names if name not in entries]
     if missing:
         raise Stale(f"{path} has no entry for {', '.join(missing)}: say what other projects name it "
                     "and where they differ, or {} if that is not known")
     unlisted = [name for name in entries if name not in names]
-    if unlisted and refuse_unlisted:
+    if unlisted:
         raise Stale(f"{path} has entries for losses that are not in losses.def: {', '.join(unlisted)}")
     for name, entry in entries.items():
         for key, value in entry.items():
