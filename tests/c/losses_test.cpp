@@ -181,15 +181,16 @@ TEST_CASE("scores by name: what they do to losses and not to rewards, and who ta
     }
     return want;
   };
-  const auto check = [&](const std::vector<double>& got, const std::vector<double>& want) {
+  const auto check = [&](const char* name, double alpha, auto score) {
+    const std::vector<double> got = set(name, alpha), want = logistic(score);
     for (std::size_t i = 0; i < 3; ++i) CHECK(testing::near(got[i], want[i], 1e-14L));
   };
-  check(set("forward_kl", std::nan("")), logistic([](double u) { return -std::exp(-u); }));
-  check(set("js_divergence", 7), logistic([](double u) { return -std::log1p(std::exp(-u)); }));
-  check(set("alpha_divergence", 1.5), logistic([](double u) { return std::exp(u / 2) / 0.5; }));
-  check(set("alpha_divergence", 1), logistic([](double u) { return u; }));
-  check(set("alpha_divergence", 0), logistic([](double u) { return -std::exp(-u); }));
-  check(set("reverse_kl", 0), logistic([](double u) { return u; }));
+  check("forward_kl", std::nan(""), [](double u) { return -std::exp(-u); });
+  check("js_divergence", 7, [](double u) { return -std::log1p(std::exp(-u)); });
+  check("alpha_divergence", 1.5, [](double u) { return std::exp(u / 2) / 0.5; });
+  check("alpha_divergence", 1, [](double u) { return u; });
+  check("alpha_divergence", 0, [](double u) { return -std::exp(-u); });
+  check("reverse_kl", 0, [](double u) { return u; });
   CHECK(testing::same_bits(dpo, [] {
     prospect_loss fresh = c_loss("dpo");
     REQUIRE(prospect_loss_set(&fresh, "beta", 0.25, nullptr) == PROSPECT_OK);

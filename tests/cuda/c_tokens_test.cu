@@ -119,49 +119,6 @@ TEST_CASE("tokens through C, on the device as on the host") {
     CHECK(host.d_token == std::vector<float>{0.5F, 0.5F, 0, 0, 0, -1.25F});
   }
 
-  // The same by a reducer, and WPO's weights. (What lies in the rows is any numbers.)
-  auto by_host = sized<prospect_token_reducer>(), by_device = by_host;
-  by_host.log_prob = c_row(host.log_prob), by_device.log_prob = c_row(device.log_prob);
-  by_host.reference = c_row(host.entropy), by_device.reference = c_row(device.entropy);
-  by_host.log_epsilon_P = by_device.log_epsilon_P = -1.5;
-  by_host.public_tokens = c_row(host.counts), by_device.public_tokens = c_row(device.counts);
-  std::vector<double> sums(2), weight(2), product(1);
-  const device_array<double> device_sums(2), device_weight(2), device_product(1);
-  ok(prospect_reduced_sums_cpu(&h.tokens, &by_host, c_row(sums), prospect_row{}, nullptr, &error));
-  ok(prospect_reduced_spread_cpu(&h.tokens, &by_host, c_row(host.d), c_row(host.d_token), nullptr,
-                                 &error));
-  ok(prospect_wpo_weights_cpu(&h.tokens, c_row(host.log_prob), c_row(host.entropy), c_row(weight),
-                              nullptr, &error));
-  ok(prospect_pair_weights_cpu(c_row(weight), prospect_row{}, prospect_row{}, c_row(product),
-                               nullptr, &error));
-  run_on_device([&](const prospect_context* on, prospect_error* e) {
-    return prospect_reduced_sums_cuda(&d.tokens, &by_device, c_row(device_sums), prospect_row{}, on,
-                                      e);
-  });
-  run_on_device([&](const prospect_context* on, prospect_error* e) {
-    return prospect_reduced_spread_cuda(&d.tokens, &by_device, c_row(device.d),
-                                        c_row(device.d_token), on, e);
-  });
-  run_on_device([&](const prospect_context* on, prospect_error* e) {
-    return prospect_wpo_weights_cuda(&d.tokens, c_row(device.log_prob), c_row(device.entropy),
-                                     c_row(device_weight), on, e);
-  });
-  run_on_device([&](const prospect_context* on, prospect_error* e) {
-    return prospect_pair_weights_cuda(c_row(device_weight), prospect_row{}, prospect_row{},
-                                      c_row(device_product), on, e);
-  });
-  check_close(device_sums.host(), sums, 4e-6L, 1e-5L);
-  CHECK(device.d_token.host() == host.d_token);
-  check_close(device_weight.host(), weight, 4e-5L, 4e-5L);
-  check_close(device_product.host(), product, 4e-5L, 4e-5L);
-  const std::vector<std::int32_t> shorter(2, 1);
-  const device_array<std::int32_t> device_shorter(2);
-  run_on_device([&](const prospect_context* on, prospect_error* e) {
-    return prospect_public_tokens_cuda(c_row(device.counts), prospect_row{}, prospect_row{},
-                                       c_row(device_shorter), on, e);
-  });
-  CHECK(device_shorter.host() == shorter);
-
   // The gradient elsewhere with its padding zeroed, by two coefficients and three, in place, and
   // deferred.
   h.tokens.zero_padding = d.tokens.zero_padding = 1;
@@ -227,6 +184,49 @@ TEST_CASE("tokens through C, on the device as on the host") {
                                        e);
   });
   CHECK(device.shifted.host() == host.shifted);
+
+  // The same by a reducer, and WPO's weights. (What lies in the rows is any numbers.)
+  auto by_host = sized<prospect_token_reducer>(), by_device = by_host;
+  by_host.log_prob = c_row(host.log_prob), by_device.log_prob = c_row(device.log_prob);
+  by_host.reference = c_row(host.entropy), by_device.reference = c_row(device.entropy);
+  by_host.log_epsilon_P = by_device.log_epsilon_P = -1.5;
+  by_host.public_tokens = c_row(host.counts), by_device.public_tokens = c_row(device.counts);
+  std::vector<double> sums(2), weight(2), product(1);
+  const device_array<double> device_sums(2), device_weight(2), device_product(1);
+  ok(prospect_reduced_sums_cpu(&h.tokens, &by_host, c_row(sums), prospect_row{}, nullptr, &error));
+  ok(prospect_reduced_spread_cpu(&h.tokens, &by_host, c_row(host.d), c_row(host.d_token), nullptr,
+                                 &error));
+  ok(prospect_wpo_weights_cpu(&h.tokens, c_row(host.log_prob), c_row(host.entropy), c_row(weight),
+                              nullptr, &error));
+  ok(prospect_pair_weights_cpu(c_row(weight), prospect_row{}, prospect_row{}, c_row(product),
+                               nullptr, &error));
+  run_on_device([&](const prospect_context* on, prospect_error* e) {
+    return prospect_reduced_sums_cuda(&d.tokens, &by_device, c_row(device_sums), prospect_row{}, on,
+                                      e);
+  });
+  run_on_device([&](const prospect_context* on, prospect_error* e) {
+    return prospect_reduced_spread_cuda(&d.tokens, &by_device, c_row(device.d),
+                                        c_row(device.d_token), on, e);
+  });
+  run_on_device([&](const prospect_context* on, prospect_error* e) {
+    return prospect_wpo_weights_cuda(&d.tokens, c_row(device.log_prob), c_row(device.entropy),
+                                     c_row(device_weight), on, e);
+  });
+  run_on_device([&](const prospect_context* on, prospect_error* e) {
+    return prospect_pair_weights_cuda(c_row(device_weight), prospect_row{}, prospect_row{},
+                                      c_row(device_product), on, e);
+  });
+  check_close(device_sums.host(), sums, 4e-6L, 1e-5L);
+  CHECK(device.d_token.host() == host.d_token);
+  check_close(device_weight.host(), weight, 4e-5L, 4e-5L);
+  check_close(device_product.host(), product, 4e-5L, 4e-5L);
+  const std::vector<std::int32_t> shorter(2, 1);
+  const device_array<std::int32_t> device_shorter(2);
+  run_on_device([&](const prospect_context* on, prospect_error* e) {
+    return prospect_public_tokens_cuda(c_row(device.counts), prospect_row{}, prospect_row{},
+                                       c_row(device_shorter), on, e);
+  });
+  CHECK(device_shorter.host() == shorter);
 }
 
 TEST_CASE("a vocabulary in two parts on the device") {
