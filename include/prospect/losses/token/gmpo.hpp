@@ -2,6 +2,7 @@
 #pragma once
 
 #include <prospect/losses/concepts.hpp>
+#include <prospect/losses/parts/along.hpp>
 
 #include <array>
 
@@ -44,7 +45,13 @@ struct gmpo {
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const token<T>& t) const {
-    return -t.advantage * exp(t.mean());
+    using R = scalar_of_t<T>;
+    const R a = t.advantage;
+    return along(t.mean(), [&](const R& x) {
+      // A ratio that is no number any more is of no matter where nothing is gained.
+      const R loss = select(a == R(0), R(0), -a * exp(x));
+      return value_and_slope<R>{.value = loss, .slope = loss};
+    });
   }
 };
 
