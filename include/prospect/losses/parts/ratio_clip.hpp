@@ -5,17 +5,14 @@
 #include <prospect/losses/concepts.hpp>
 #include <prospect/losses/parts/along.hpp>
 
-#include <algorithm>
-#include <limits>
-
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1 {
 
 /// How far a ratio may lead its loss: down to `low` where the advantage is negative, up to `high`
-/// where it is positive, and up to `most` where it is negative.
+/// where it is positive, and up to `most` where it is negative, if that is not 0.
 struct ratio_bounds {
   double low, high;
-  double most = std::numeric_limits<double>::infinity();
+  double most = 0;
 };
 
 /// GRPO's: a positive `delta` bounds the unclipped ratio, whatever the advantage (TRL's two-sided
@@ -41,7 +38,7 @@ PROSPECT_HD constexpr T clipped_surrogate(const T& log_ratio, const scalar_of_t<
     const R r = exp(x);
     const auto rises = a > R(0);
     const R least = select(rises, R(0), R(bounds.low));
-    const R most = select(rises, R(bounds.high), R(bounds.most));
+    const R most = select(rises, R(bounds.high), bounds.most > 0 ? R(bounds.most) : r);
     const auto outside = r < least || r > most || a == R(0);
     const R held = -a * clamp(r, least, most);
     // A ratio that is no number any more is of no matter where nothing is gained.

@@ -1,11 +1,7 @@
 // GRPO's loss with every token of the batch counting the same.
 #pragma once
 
-#include <prospect/losses/concepts.hpp>
-#include <prospect/losses/parts/kl.hpp>
-#include <prospect/losses/parts/ratio_clip.hpp>
-
-#include <array>
+#include <prospect/losses/parts/group_relative.hpp>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1 {
@@ -27,28 +23,15 @@ struct bnpo {
   static constexpr std::string_view name = "bnpo";
   static constexpr bool branch_free = true;
   static constexpr averaging average = averaging::tokens;
-  static constexpr std::array<parameter<bnpo>, 5> parameters{
-      {{"epsilon", &bnpo::epsilon},
-       {"epsilon_high", &bnpo::epsilon_high},
-       {"delta", &bnpo::delta},
-       {"beta", &bnpo::beta},
-       {"use_bias_correction_kl", &bnpo::use_bias_correction_kl}}};
+  static constexpr auto parameters = detail::group_relative_parameters<bnpo>;
 
   PROSPECT_INLINE constexpr const char* problem() const {
-    if (const char* why = detail::problem_of_clipping(epsilon, epsilon_high)) return why;
-    if (!detail::not_negative(delta)) return "delta must not be negative (0 to 1e30)";
-    if (!detail::not_negative(beta)) return "beta must not be negative (0 to 1e30)";
-    if (!(use_bias_correction_kl == 0 || use_bias_correction_kl == 1)) {
-      return "use_bias_correction_kl must be 0 or 1";
-    }
-    return nullptr;
+    return detail::problem_of_group_relative(*this);
   }
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const token<T>& t) const {
-    const T clipped =
-        clipped_surrogate(t.log_ratio(), t.advantage, two_sided(epsilon, epsilon_high, delta));
-    return clipped + kl_penalty(t, beta, use_bias_correction_kl);
+    return group_relative(*this, t, t.log_ratio());
   }
 };
 

@@ -1,11 +1,7 @@
 // Decoupled clip: GRPO's loss over the tokens of the whole step.
 #pragma once
 
-#include <prospect/losses/concepts.hpp>
-#include <prospect/losses/parts/kl.hpp>
-#include <prospect/losses/parts/ratio_clip.hpp>
-
-#include <array>
+#include <prospect/losses/parts/group_relative.hpp>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1 {
@@ -30,28 +26,15 @@ struct dapo {
   static constexpr std::string_view name = "dapo";
   static constexpr bool branch_free = true;
   static constexpr averaging average = averaging::tokens;
-  static constexpr std::array<parameter<dapo>, 5> parameters{
-      {{"epsilon", &dapo::epsilon},
-       {"epsilon_high", &dapo::epsilon_high},
-       {"delta", &dapo::delta},
-       {"beta", &dapo::beta},
-       {"use_bias_correction_kl", &dapo::use_bias_correction_kl}}};
+  static constexpr auto parameters = detail::group_relative_parameters<dapo>;
 
   PROSPECT_INLINE constexpr const char* problem() const {
-    if (const char* why = detail::problem_of_clipping(epsilon, epsilon_high)) return why;
-    if (!detail::not_negative(delta)) return "delta must not be negative (0 to 1e30)";
-    if (!detail::not_negative(beta)) return "beta must not be negative (0 to 1e30)";
-    if (!(use_bias_correction_kl == 0 || use_bias_correction_kl == 1)) {
-      return "use_bias_correction_kl must be 0 or 1";
-    }
-    return nullptr;
+    return detail::problem_of_group_relative(*this);
   }
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const token<T>& t) const {
-    const T clipped =
-        clipped_surrogate(t.log_ratio(), t.advantage, two_sided(epsilon, epsilon_high, delta));
-    return clipped + kl_penalty(t, beta, use_bias_correction_kl);
+    return group_relative(*this, t, t.log_ratio());
   }
 };
 

@@ -2,8 +2,7 @@
 #pragma once
 
 #include <prospect/losses/concepts.hpp>
-#include <prospect/losses/parts/kl.hpp>
-#include <prospect/losses/parts/ratio_clip.hpp>
+#include <prospect/losses/parts/group_relative.hpp>
 
 #include <array>
 
@@ -41,20 +40,12 @@ struct dr_grpo {
     if (!detail::positive(max_completion_length)) {
       return "max_completion_length must be positive (1e-30 to 1e30)";
     }
-    if (const char* why = detail::problem_of_clipping(epsilon, epsilon_high)) return why;
-    if (!detail::not_negative(delta)) return "delta must not be negative (0 to 1e30)";
-    if (!detail::not_negative(beta)) return "beta must not be negative (0 to 1e30)";
-    if (!(use_bias_correction_kl == 0 || use_bias_correction_kl == 1)) {
-      return "use_bias_correction_kl must be 0 or 1";
-    }
-    return nullptr;
+    return detail::problem_of_group_relative(*this);
   }
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const token<T>& t) const {
-    const T clipped =
-        clipped_surrogate(t.log_ratio(), t.advantage, two_sided(epsilon, epsilon_high, delta));
-    return (clipped + kl_penalty(t, beta, use_bias_correction_kl)) / max_completion_length;
+    return group_relative(*this, t, t.log_ratio()) / max_completion_length;
   }
 };
 

@@ -1,11 +1,7 @@
 // GSPO with advantages by token.
 #pragma once
 
-#include <prospect/losses/concepts.hpp>
-#include <prospect/losses/parts/kl.hpp>
-#include <prospect/losses/parts/ratio_clip.hpp>
-
-#include <array>
+#include <prospect/losses/parts/group_relative.hpp>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1 {
@@ -25,21 +21,10 @@ struct gspo_token {
   static constexpr std::string_view name = "gspo_token";
   static constexpr bool branch_free = true;
   static constexpr averaging average = averaging::sequence_means;
-  static constexpr std::array<parameter<gspo_token>, 5> parameters{
-      {{"epsilon", &gspo_token::epsilon},
-       {"epsilon_high", &gspo_token::epsilon_high},
-       {"delta", &gspo_token::delta},
-       {"beta", &gspo_token::beta},
-       {"use_bias_correction_kl", &gspo_token::use_bias_correction_kl}}};
+  static constexpr auto parameters = detail::group_relative_parameters<gspo_token>;
 
   PROSPECT_INLINE constexpr const char* problem() const {
-    if (const char* why = detail::problem_of_clipping(epsilon, epsilon_high)) return why;
-    if (!detail::not_negative(delta)) return "delta must not be negative (0 to 1e30)";
-    if (!detail::not_negative(beta)) return "beta must not be negative (0 to 1e30)";
-    if (!(use_bias_correction_kl == 0 || use_bias_correction_kl == 1)) {
-      return "use_bias_correction_kl must be 0 or 1";
-    }
-    return nullptr;
+    return detail::problem_of_group_relative(*this);
   }
 
   /// A sequence's log-ratio is the sum of its tokens'.
@@ -51,9 +36,7 @@ struct gspo_token {
   template <class T>
   PROSPECT_HD constexpr T operator()(const token<T>& t) const {
     const T own = t.log_ratio() - detached(t.log_ratio());
-    const T clipped = clipped_surrogate(detached(t.mean()) + own, t.advantage,
-                                        two_sided(epsilon, epsilon_high, delta));
-    return clipped + kl_penalty(t, beta, use_bias_correction_kl);
+    return group_relative(*this, t, detached(t.mean()) + own);
   }
 };
 

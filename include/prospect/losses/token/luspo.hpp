@@ -1,11 +1,7 @@
 // GSPO by the length of a sequence, so that none is favoured.
 #pragma once
 
-#include <prospect/losses/concepts.hpp>
-#include <prospect/losses/parts/kl.hpp>
-#include <prospect/losses/parts/ratio_clip.hpp>
-
-#include <array>
+#include <prospect/losses/parts/group_relative.hpp>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1 {
@@ -25,21 +21,10 @@ struct luspo {
   static constexpr std::string_view name = "luspo";
   static constexpr bool branch_free = true;
   static constexpr averaging average = averaging::sequences;
-  static constexpr std::array<parameter<luspo>, 5> parameters{
-      {{"epsilon", &luspo::epsilon},
-       {"epsilon_high", &luspo::epsilon_high},
-       {"delta", &luspo::delta},
-       {"beta", &luspo::beta},
-       {"use_bias_correction_kl", &luspo::use_bias_correction_kl}}};
+  static constexpr auto parameters = detail::group_relative_parameters<luspo>;
 
   PROSPECT_INLINE constexpr const char* problem() const {
-    if (const char* why = detail::problem_of_clipping(epsilon, epsilon_high)) return why;
-    if (!detail::not_negative(delta)) return "delta must not be negative (0 to 1e30)";
-    if (!detail::not_negative(beta)) return "beta must not be negative (0 to 1e30)";
-    if (!(use_bias_correction_kl == 0 || use_bias_correction_kl == 1)) {
-      return "use_bias_correction_kl must be 0 or 1";
-    }
-    return nullptr;
+    return detail::problem_of_group_relative(*this);
   }
 
   /// A sequence's log-ratio is the sum of its tokens'.
@@ -50,9 +35,7 @@ struct luspo {
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const token<T>& t) const {
-    const T clipped =
-        clipped_surrogate(t.mean(), t.advantage, two_sided(epsilon, epsilon_high, delta));
-    return clipped + kl_penalty(t, beta, use_bias_correction_kl);
+    return group_relative(*this, t, t.mean());
   }
 };
 

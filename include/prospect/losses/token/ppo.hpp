@@ -14,7 +14,7 @@ namespace prospect::inline v1 {
 ///   loss = -min(A r, A clip(r, 1 - cliprange, 1 + cliprange)),  r = pi / pi_old
 ///
 /// A positive `dual_clip` c bounds the loss by -c A where A < 0 (Ye et al. 2020, arXiv:1912.09729,
-/// eq. 5). The value's term is `value_loss`.
+/// eq. 5). The value's term is `clipped_value`.
 struct ppo {
   double cliprange = 0.2;
   double dual_clip = 0;  ///< above 1, or 0: none
@@ -35,9 +35,8 @@ struct ppo {
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const token<T>& t) const {
-    ratio_bounds bounds{.low = 1 - cliprange, .high = 1 + cliprange};
-    if (dual_clip > 0) bounds.most = dual_clip;
-    return clipped_surrogate(t.log_ratio(), t.advantage, bounds);
+    return clipped_surrogate(t.log_ratio(), t.advantage,
+                             {.low = 1 - cliprange, .high = 1 + cliprange, .most = dual_clip});
   }
 };
 

@@ -14,7 +14,8 @@ namespace prospect::inline v1 {
 ///   loss = -min(A r, A clip(r, 1 - epsilon, 1 + epsilon_high)),
 ///   r = exp(sum over the sequence of log pi - log pi_old), attached; one loss for a sequence
 ///
-/// Its KL penalty is part of the reward (k1), and its advantages are `rloo` of `advantages.hpp`.
+/// Its KL penalty is part of the reward (k1), and its advantages are `rloo_advantages` of
+/// rewards.hpp.
 struct rloo {
   double epsilon = 0.2;       ///< r is not led below 1 - epsilon
   double epsilon_high = 0.2;  ///< nor above 1 + epsilon_high
