@@ -66,11 +66,10 @@ inline namespace PROSPECT_CPU_ISA {
 /// Reduces the scored tokens of each sequence as `by` says, in fp64 and in their order. Tokens with
 /// target -100 or mask 0 are skipped, whatever they hold. A sequence without scored tokens sums to
 /// 0 and counts 0.
-/// @throws std::invalid_argument for sizes that differ, a layout that does not fit the rows,
-/// negative
-///         `public_tokens`, an `ld_alpha` outside [0, 1], bounds that are none or that stand
-///         without a reference, or a sequence of more than 2^31 - 1 rows whose tokens are to be
-///         counted.
+/// @throws std::invalid_argument for sizes that differ, a layout that does not fit the rows, a
+///         negative number of `public_tokens`, an `ld_alpha` outside [0, 1], bounds that are none
+///         or that stand without a reference, or a sequence of more than 2^31 - 1 rows whose tokens
+///         are to be counted.
 template <executor E = thread_pool>
 void sequence_sums(const token_reducer& by, index_row targets, const sequence_layout& layout,
                    const sequence_outputs& out, mask_row mask = {}, E& on = thread_pool::shared()) {

@@ -4,6 +4,7 @@
 
 #include <prospect/core/float_mode.hpp>
 #include <prospect/cpu/detail/samples.hpp>
+#include <prospect/cpu/detail/scored_rows.hpp>
 #include <prospect/cpu/detail/sequence_sums.hpp>
 #include <prospect/cpu/token_checks.hpp>
 
@@ -104,13 +105,6 @@ template <std::floating_point R, class Loss>
   return seen;
 }
 
-inline std::int64_t count_scored(const mask_row& mask, std::int64_t n) {
-  if (mask.empty()) return n;
-  std::int64_t scored = 0;
-  for (std::int64_t i = 0; i < n; ++i) scored += mask[i] ? 1 : 0;
-  return scored;
-}
-
 template <std::floating_point R, class Loss, executor E>
 value_metrics evaluate_values(const Loss& loss, const value_batch& in, const value_outputs& out,
                               const normaliser& by, E& on) {
@@ -128,7 +122,8 @@ value_metrics evaluate_values(const Loss& loss, const value_batch& in, const val
   output_row("loss", out.loss, n);
   output_row("d_value", out.d_value, n);
   if (n == 0) return {};
-  const auto counted = static_cast<double>(count_scored(in.mask, n));
+  const index_row no_targets;
+  const auto counted = static_cast<double>(scored_rows{no_targets, in.mask}.count(0, n));
   const double factor = by.factor(counted);
   const auto sums =
       in_pieces(n, on, [&](range piece) { return value_results<R>(loss, in, out, factor, piece); });

@@ -3,8 +3,7 @@
 
 #include <prospect/cpu/detail/samples.hpp>
 #include <prospect/cpu/detail/scored_rows.hpp>
-
-#include <cmath>
+#include <prospect/losses/parts/kl.hpp>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cpu::detail {
@@ -136,18 +135,13 @@ PROSPECT_INLINE several<R> ratios(several<R> log_ratio) {
   }
 }
 
-/// The estimates e^x - 1 - x >= 0, x = log (reference / policy), of their divergence.
+/// The estimates k3 of the divergence of policy and reference.
 template <std::floating_point R>
 PROSPECT_INLINE several<R> divergences(several<R> log_ratio) {
   if constexpr (has_vector_primitives<R>) {
-    return in_double(
-        -log_ratio,
-        [](auto x) __attribute__((always_inline)) { return prospect::detail::wide::expm1(x) - x; });
+    return prospect::detail::expm1_minus(-log_ratio);
   } else {
-    return in_lanes(-log_ratio, [](R x) {
-      const double y = x;
-      return static_cast<R>(std::expm1(y) - y);
-    });
+    return in_lanes(-log_ratio, [](R x) { return prospect::detail::expm1_minus(x); });
   }
 }
 

@@ -5,17 +5,13 @@
 #pragma once
 
 #include <prospect/cuda/detail/layout_kernels.cuh>
+#include <prospect/cuda/detail/rows.cuh>
 #include <prospect/token_reducer.hpp>
 
 #include <cub/block/block_scan.cuh>
 
-#include <limits>
-
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cuda::detail {
-
-/// What comes of a length that is none, and of an index that names nothing.
-inline constexpr double no_answer = std::numeric_limits<double>::quiet_NaN();
 
 /// Calls body(t, rank) for this thread's share of the scored rows, with the number of scored ones
 /// in front where `by_rank` says that it matters, else 0. For all threads of a block together.
@@ -60,7 +56,7 @@ static __global__ void __launch_bounds__(threads)
   if (threadIdx.x != 0) return;
   // A length that is none, which only shows here, spoils its sequence.
   const bool known = !by.by_rank() || by.public_tokens[i] >= 0;
-  if (!out.log_prob.empty()) out.log_prob[i] = known ? sum.log_prob : no_answer;
+  if (!out.log_prob.empty()) out.log_prob[i] = known ? sum.log_prob : no_number<double>;
   constexpr std::int64_t most = 0x7fffffff;
   if (!out.tokens.empty()) {
     const std::int64_t tokens = any_scored && sum.tokens == 0 ? 1 : sum.tokens;
@@ -143,7 +139,7 @@ static __global__ void __launch_bounds__(threads)
   if (i >= out.size()) return;
   const std::int64_t n = weight.size();
   const auto of = [&](std::int64_t s) {
-    return s >= 0 && s < n ? weight.get<double>(s) : no_answer;
+    return s >= 0 && s < n ? weight.get<double>(s) : no_number<double>;
   };
   out.put(i, of(pairs.chosen(i)) * of(pairs.rejected(i, n)));
 }

@@ -5,10 +5,16 @@
 #include <prospect/batch.hpp>
 #include <prospect/losses/samples.hpp>
 
+#include <limits>
+
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cuda::detail {
 
 using prospect::detail::is_finite;
+
+/// What comes of what is none: an index without a row, a length below 0.
+template <class R>
+inline constexpr R no_number = std::numeric_limits<R>::quiet_NaN();
 
 /// Inputs are not written while the kernel runs.
 __device__ inline float read(const float* x) { return __ldg(x); }

@@ -8,8 +8,6 @@
 #include <prospect/cuda/detail/sequence_kernels.cuh>
 #include <prospect/losses/differentiate.hpp>
 
-#include <limits>
-
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cuda::detail {
 
@@ -24,9 +22,6 @@ struct arithmetic_of<double> {
 };
 template <batch_storage S>
 using arithmetic_t = typename arithmetic_of<S>::type;
-
-template <class R>
-inline constexpr R no_number = std::numeric_limits<R>::quiet_NaN();
 
 /// A completion as losses see it. A reference that is not given was found unread; the log-ratio,
 /// which rewards are made of, is then the policy's log-probability.

@@ -84,20 +84,11 @@ struct score_transform {
   template <class T>
   PROSPECT_HD constexpr score_gap<scalar_of_t<T>> gap(const pair<T>& p, bool of_means) const {
     using R = scalar_of_t<T>;
-    return gap(plain(p.chosen.ratio), plain(p.rejected.ratio), of_means ? p.chosen.tokens : R(1),
-               of_means ? p.rejected.tokens : R(1));
+    return gap(value_of(p.chosen.ratio), value_of(p.rejected.ratio),
+               of_means ? p.chosen.tokens : R(1), of_means ? p.rejected.tokens : R(1));
   }
 
  private:
-  template <number R>
-  PROSPECT_HD static constexpr R plain(const R& x) {
-    return x;
-  }
-  template <class R, int N>
-  PROSPECT_HD static constexpr R plain(const dual<R, N>& x) {
-    return x.value;
-  }
-
   template <number R>
   PROSPECT_HD constexpr score_gap<R> gap(R chosen, R rejected, R n_chosen, R n_rejected) const {
     const auto of = [&](value_and_slope<R> w, value_and_slope<R> l) {
