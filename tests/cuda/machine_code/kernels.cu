@@ -1,7 +1,9 @@
 // The kernels whose machine code is looked at: the two schedules over logits in fp32 and bf16, with
-// and without a map, and the sequence kernel of one loss of each kind.
+// and without a map, and the sequence kernel of one pair's loss, one thumb's, and any token's.
 #include <prospect/cuda/sequences.cuh>
+#include <prospect/cuda/token_losses.cuh>
 #include <prospect/cuda/tokens.cuh>
+#include <prospect/losses/any.hpp>
 #include <prospect/losses/paired/ipo.hpp>
 #include <prospect/losses/unpaired/kto.hpp>
 
@@ -30,8 +32,10 @@ template void tokens(prospect::matrix_view<prospect::bfloat16>, prospect::index_
 
 void sequences(const prospect::paired_batch<float>& pairs, const prospect::paired_outputs<float>& d,
                const prospect::unpaired_batch<float>& completions,
-               const prospect::unpaired_outputs<float>& e) {
+               const prospect::unpaired_outputs<float>& e, const prospect::token_batch& tokens,
+               const prospect::token_batch_outputs& f) {
   const auto by = prospect::normaliser::mean();
   gpu::evaluate(prospect::ipo{}, pairs, d, by, nullptr, {}, nullptr);
   gpu::evaluate(prospect::kto{}, completions, prospect::cross_class{}, e, by, nullptr, {}, nullptr);
+  gpu::detail::evaluate_in<float>(prospect::any_token{}, tokens, f, by, nullptr, {}, nullptr);
 }

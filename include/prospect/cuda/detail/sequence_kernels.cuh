@@ -69,8 +69,10 @@ struct least {
 };
 
 /// Adds `count` sums, by a block: a warp for each component, the same tree whoever does it.
-/// Barriers before and after are the caller's.
-__device__ inline void add_up(const row_sums* sums, std::int64_t count, row_sums& total) {
+/// Barriers before and after are the caller's. A call, so that its addresses hold no registers
+/// while rows are worked on.
+static __device__ __noinline__ void add_up(const row_sums* sums, std::int64_t count,
+                                           row_sums& total) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int component = static_cast<int>(threadIdx.x) / 32;
   if (component <= row_sums::size) {

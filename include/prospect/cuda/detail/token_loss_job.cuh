@@ -63,9 +63,11 @@ __device__ bool sums(const Any<L...>& loss) {
 
 template <class Loss, std::floating_point R>
 struct token_loss_job {
-  /// As many as there are registers for, without a spill, whatever the loss of losses.def.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 1000
-  static constexpr int resident_blocks = sizeof(R) == 4 ? 2 : 1;
+  /// As many as there are registers for without a spill, where the compiler was seen to manage. By
+  /// itself, a loss that sums wants more than one of several.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
+  static constexpr int resident_blocks =
+      sizeof(R) == 4 && (one_of_several<Loss> || !sums_tokens<Loss>) ? 2 : 1;
 #else
   static constexpr int resident_blocks = 1;
 #endif
@@ -207,6 +209,10 @@ struct token_loss_job {
     const token_value<R> value = differentiate(loss, sample);
     const R weight = weight_of(t);
     const R entropy = read_or(in.entropy, t, R(0));
+    mine.sum[advantages] += static_cast<double>(sample.advantage);
+    mine.sum[ratios] += static_cast<double>(exp(sample.ratio));
+    mine.sum[kl] += static_cast<double>(kl_estimate_3(sample));
+    mine.sum[entropies] += static_cast<double>(entropy);
     finite_probe<R> probe;
     for (const R x :
          {sample.policy, sample.ratio, sample.reference_ratio, sample.advantage, weight, entropy}) {
@@ -227,11 +233,7 @@ struct token_loss_job {
     if (!probe.finite()) note_nonfinite(mine, t);
 
     mine.sum[loss_sum] += of.share * static_cast<double>(loss_out);
-    mine.sum[advantages] += static_cast<double>(sample.advantage);
-    mine.sum[ratios] += static_cast<double>(exp(sample.ratio));
     mine.sum[clipped] += sample.advantage != 0 && d == 0 ? 1 : 0;
-    mine.sum[kl] += static_cast<double>(kl_estimate_3(sample));
-    mine.sum[entropies] += static_cast<double>(entropy);
   }
 };
 

@@ -41,7 +41,7 @@ struct sapo {
       const R y = tau * expm1(x);
       const R slope = sigmoid_slope(y);
       // Far out the slope is 0, whatever the ratio has become.
-      return value_and_slope<R>{.value = R(-4) * a / tau * sigmoid(y),
+      return value_and_slope<R>{.value = detail::precise::divide(R(-4) * a, tau) * sigmoid(y),
                                 .slope = select(slope == R(0), R(0), R(-4) * a * r * slope)};
     });
   }
