@@ -5,7 +5,6 @@
 
 import json
 import math
-import re
 import sys
 from ctypes import c_double
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Vectors of the losses of tokens, in the arithmetic of `generate`: the third file that it writes.
+"""Vectors of the losses of tokens.
 
 A case names a batch: [B][T] of logp, old, ref and mask, and advantages [B] or [B][T]. Its `value` is the
 loss of each token, or of each sequence where the loss has one for it, `d_logp` the derivative of `loss`,
@@ -7,15 +7,17 @@ which is averaged as the case's formula says.
 
 from mpmath import mp, mpf
 
+from duals import detached, dual, exp, grid, sigma, text, variable
+
 
 class Sequence:
     """The scored tokens of one row; l are duals in the row's positions."""
 
-    def __init__(self, n, row, batch):
+    def __init__(self, row, batch):
         mask = batch["mask"][row]
         self.at = [t for t, scored in enumerate(mask) if scored]
         pick = lambda name: [mpf(batch[name][row][t]) for t in self.at]
-        self.l = [n.variable(mpf(batch["logp"][row][t]), f"{row},{t}") for t in self.at]
+        self.l = [variable(mpf(batch["logp"][row][t]), f"{row},{t}") for t in self.at]
         self.old, self.ref = pick("old"), pick("ref")
         adv = batch["adv"][row]
         self.adv = [mpf(a) for a in (pick("adv") if isinstance(adv, list) else [adv] * len(self.at))]
@@ -23,38 +25,35 @@ class Sequence:
     def ratios(self):
         return [l - o for l, o in zip(self.l, self.old)]
 
-    def summed(self, n):
-        return sum(self.ratios(), n.dual(0))
+    def summed(self):
+        return sum(self.ratios(), dual(0))
 
-    def mean(self, n):
-        return self.summed(n) / max(1, len(self.at))
+    def mean(self):
+        return self.summed() / max(1, len(self.at))
 
 
-def losses_of(n):
-    """By the names of cases: f(sequence, params) -> loss of each token. `n` is the module of duals."""
-
-    def detached(x):
-        return n.dual(x.value)
+def losses_of():
+    """By the names of cases: f(sequence, params) -> loss of each token."""
 
     def smaller(a, b):
         return a if a.value <= b.value else b
 
     def clipped(x, a, low, high, most=None):
         """-min(A r, A clip(r)), r <= most where it is not clipped; whole slopes on bounds."""
-        r = n.exp(x)
-        capped = r if most is None or r.value <= most else n.dual(most)
-        held = r if low <= r.value <= high else n.dual(low if r.value < low else high)
+        r = exp(x)
+        capped = r if most is None or r.value <= most else dual(most)
+        held = r if low <= r.value <= high else dual(low if r.value < low else high)
         first, second = -a * capped, -a * held
         return first if first.value > second.value else second
 
     def k3(s, t):
         y = s.ref[t] - s.l[t]
-        return n.exp(y) - y - 1
+        return exp(y) - y - 1
 
     def penalty(s, t, p):
         if not p.get("beta"):
-            return n.dual(0)
-        corrected = n.exp(s.l[t] - s.old[t]) if p.get("use_bias_correction_kl") else 1
+            return dual(0)
+        corrected = exp(s.l[t] - s.old[t]) if p.get("use_bias_correction_kl") else 1
         return p["beta"] * corrected * k3(s, t)
 
     def surrogate(log_ratios):
@@ -68,31 +67,31 @@ def losses_of(n):
         return s.ratios()
 
     def of_sequence(s):
-        return [s.mean(n)] * len(s.at)
+        return [s.mean()] * len(s.at)
 
     def of_both(s):
-        return [x - detached(x) + detached(s.mean(n)) for x in s.ratios()]
+        return [x - detached(x) + detached(s.mean()) for x in s.ratios()]
 
     def rloo(s, p):
-        x = s.summed(n)
+        x = s.summed()
         return [clipped(x, a, 1 - p["epsilon"], 1 + p["epsilon_high"]) for a in s.adv]
 
     def ppo(s, p):
         def one(x, a):
             loss = clipped(x, a, 1 - p["cliprange"], 1 + p["cliprange"])
             if a < 0 and p.get("dual_clip") and loss.value > -p["dual_clip"] * a:
-                loss = n.dual(-p["dual_clip"] * a)
+                loss = dual(-p["dual_clip"] * a)
             return loss
         return [one(x, a) for x, a in zip(s.ratios(), s.adv)]
 
     def cispo(s, p):
-        return [-smaller(detached(n.exp(x)), n.dual(p["epsilon_high"])) * a * l
+        return [-smaller(detached(exp(x)), dual(p["epsilon_high"])) * a * l
                 for x, a, l in zip(s.ratios(), s.adv, s.l)]
 
     def sapo(s, p):
         def one(x, a):
             tau = p["sapo_temperature_pos"] if a > 0 else p["sapo_temperature_neg"]
-            return -a * 4 / tau * n.sigma(tau * (n.exp(x) - 1))
+            return -a * 4 / tau * sigma(tau * (exp(x) - 1))
         return [one(x, a) for x, a in zip(s.ratios(), s.adv)]
 
     def vespo(s, p):
@@ -107,17 +106,17 @@ def losses_of(n):
     def gmpo(s, p):
         def held(x, a):
             if a > 0:
-                return x if x.value <= p["epsilon_high"] else n.dual(p["epsilon_high"])
-            return x if x.value >= -p["epsilon"] else n.dual(-p["epsilon"])
-        mean = sum((held(x, a) for x, a in zip(s.ratios(), s.adv)), n.dual(0)) / max(1, len(s.at))
-        return [-a * n.exp(mean) for a in s.adv]
+                return x if x.value <= p["epsilon_high"] else dual(p["epsilon_high"])
+            return x if x.value >= -p["epsilon"] else dual(-p["epsilon"])
+        mean = sum((held(x, a) for x, a in zip(s.ratios(), s.adv)), dual(0)) / max(1, len(s.at))
+        return [-a * exp(mean) for a in s.adv]
 
     def dppo(s, p):
         def one(l, old, a):
             moved = mp.exp(l.value) - mp.exp(old)
             outside = moved > p["epsilon_high"] if a > 0 else moved < -p["epsilon"]
             weight = min(mp.exp(l.value - old), p["clip_ratio_c"])
-            return n.dual(0) if outside else -weight * a * l
+            return dual(0) if outside else -weight * a * l
         return [one(l, old, a) for l, old, a in zip(s.l, s.old, s.adv)]
 
     def dro(s, p):
@@ -173,7 +172,7 @@ CASES = [
 ]
 
 
-def batches_of(rng, grid):
+def batches_of(rng):
     def batch(rows, length, spread, holes=0.2, by_token=False):
         old = [[grid(rng, -4, -0.25) for _ in range(length)] for _ in range(rows)]
         move = lambda x: min(x + grid(rng, -spread, spread), -2.0**-10)
@@ -191,27 +190,26 @@ def batches_of(rng, grid):
     return batches
 
 
-def averaged(n, values, how, length):
+def averaged(values, how, length):
     """Sequences without scored tokens are counted, as trainers do that mean over rows."""
-    total = n.dual(0)
+    total = dual(0)
     tokens = max(1, sum(len(v) for v in values))
     for v in values:
         weight = {"tokens": mpf(1) / tokens, "sequences": mpf(1) / len(values) / length,
                   "sequence_means": mpf(1) / len(values) / max(1, len(v))}[how]
-        total = total + sum(v, n.dual(0)) * weight
+        total = total + sum(v, dual(0)) * weight
     return total
 
 
-def make(n, rng, grid, text):
-    """`n` has Dual's functions, `grid` draws a double, `text` writes a number."""
-    batches, losses, cases = batches_of(rng, grid), losses_of(n), []
+def tokens(rng):
+    batches, losses, cases = batches_of(rng), losses_of(), []
     for name, option, params, where in CASES:
         exact = {k: mpf(v) for k, v in params.items()}
         for batch in where.split():
             inputs = batches[batch]
-            rows = [Sequence(n, b, inputs) for b in range(len(inputs["mask"]))]
+            rows = [Sequence(b, inputs) for b in range(len(inputs["mask"]))]
             values = [losses[name](s, exact) for s in rows]
-            loss = averaged(n, values, AVERAGES.get(name, "tokens"), exact.get("max_completion_length", 1))
+            loss = averaged(values, AVERAGES.get(name, "tokens"), exact.get("max_completion_length", 1))
             columns = range(len(inputs["mask"][0]))
             by_position = [dict(zip(s.at, v)) for s, v in zip(rows, values)]
             cases.append({
