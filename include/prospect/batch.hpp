@@ -82,7 +82,8 @@ class normaliser {
   /// What makes of a sum over tokens its part of the loss of a pair, so that `factor` times the sum
   /// over pairs has that sum over its own denominator.
   PROSPECT_HD constexpr double token_share(double local_count, double local_tokens) const noexcept {
-    const double examples = examples_.of(local_count), tokens = tokens_.of(local_tokens);
+    const double examples = examples_.of(local_count);
+    const double tokens = tokens_.of(local_tokens);
     if (!(examples > 0 && tokens > 0)) return 0.0;
     return detail::in_default_mode(detail::quotient{}, examples, tokens);
   }

@@ -66,7 +66,7 @@ struct token_reducer {
 
   /// x_t.
   PROSPECT_HD double term(std::int64_t t) const noexcept {
-    const double x = log_prob.get<double>(t);
+    const auto x = log_prob.get<double>(t);
     return reference.empty() ? x
                              : clamp(x - reference.get<double>(t), log_epsilon_P, log_epsilon_R);
   }

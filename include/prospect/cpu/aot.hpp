@@ -125,7 +125,8 @@ std::int64_t aot_margins(const Loss& loss, const paired_batch<>& in, const any_r
   };
   for (std::int64_t i = 0; i < n; ++i) {
     margin.put(i, 0.0);
-    const double p = difference(in.policy_chosen, in.policy_rejected, i), r = of_reference(i);
+    const double p = difference(in.policy_chosen, in.policy_rejected, i);
+    const double r = of_reference(i);
     using prospect::detail::is_finite;
     if (!detail::counts(in.chosen_tokens, i) || !detail::counts(in.rejected_tokens, i)) continue;
     if (is_finite(p) && is_finite(r)) ranks.add(i, p, r);
@@ -180,8 +181,10 @@ std::int64_t aot_pairs(const indexed_pairs& in, strided_span<Index> chosen,
   };
   std::int64_t end = n;
   for (std::int64_t i = n - 1; i >= 0; --i) {
-    const std::int64_t up = in.chosen[i], down = in.rejected[i];
-    const double u = log_ratio(up), v = log_ratio(down);
+    const std::int64_t up = in.chosen[i];
+    const std::int64_t down = in.rejected[i];
+    const double u = log_ratio(up);
+    const double v = log_ratio(down);
     using prospect::detail::is_finite;
     if (detail::counts(in.tokens, up) && detail::counts(in.tokens, down) && is_finite(u) &&
         is_finite(v)) {

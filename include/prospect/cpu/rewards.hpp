@@ -283,7 +283,8 @@ std::int64_t best_and_worst(const const_any_row& rewards, const sequence_layout&
   const auto reward = [&](std::int64_t i) { return rewards.get<double>(i); };
   std::int64_t pairs = 0;
   detail::for_each_group(groups, [&](const detail::group& of) {
-    std::int64_t best = -1, worst = -1;
+    std::int64_t best = -1;
+    std::int64_t worst = -1;
     of.for_each(reward, [&](std::int64_t i, double r) {
       if (best < 0 || r > reward(best)) best = i;
       if (worst < 0 || r <= reward(worst)) worst = i;
@@ -311,9 +312,9 @@ inline double optimal_value(const const_any_row& rewards, double beta1 = 0.5) {
   if (!(beta1 >= 1e-30 && beta1 <= 1e30)) {
     detail::reject("beta1", "must be positive (1e-30 to 1e30)");
   }
-  double highest = rewards.get<double>(0);
+  auto highest = rewards.get<double>(0);
   for (std::int64_t i = 0; i < n; ++i) {
-    const double r = rewards.get<double>(i);
+    const auto r = rewards.get<double>(i);
     if (!detail::is_finite(r)) detail::reject("rewards", "is not finite at " + std::to_string(i));
     highest = std::fmax(highest, r);
   }

@@ -84,7 +84,8 @@ void sequence_sums(const token_reducer& by, index_row targets, const sequence_la
     std::int32_t tokens = 0;
     std::int64_t scored_tokens = 0;
     detail::for_each_scored(scored, layout, i, [&](std::int64_t t, std::int64_t rank) {
-      const double x = by.term(t), w = by.weight(i, rank);
+      const double x = by.term(t);
+      const double w = by.weight(i, rank);
       if (w > 0) sum += w * x;
       if (!by.count_nonzero || x != 0) ++tokens;
       scored_tokens = rank + 1;
@@ -113,7 +114,7 @@ void spread(const token_reducer& by, const const_any_row& d_sequence, index_row 
   detail::for_each_sequence(layout, targets.size(), on, clear,
                             [&](std::int64_t first, std::int64_t last, std::int64_t i) {
                               clear(first, last);
-                              const double d = d_sequence.get<double>(i);
+                              const auto d = d_sequence.get<double>(i);
                               detail::for_each_scored(scored, layout, i,
                                                       [&](std::int64_t t, std::int64_t rank) {
                                                         const double w = by.weight(i, rank);
@@ -132,11 +133,11 @@ void spread(const token_reducer& by, const const_any_row& d_sequence, index_row 
 inline void public_tokens(strided_span<const std::int32_t> tokens, const sequence_pairs& pairs,
                           strided_span<std::int32_t> out) {
   const std::int64_t n = tokens.size();
-  detail::token_counts("tokens", tokens, n);
   detail::describes_memory("tokens", prospect::detail::view_problem(tokens));
   detail::require_row("public_tokens", out, n);
   detail::output_row("public_tokens", out, n);
   detail::check_pairs(pairs, n);
+  detail::token_counts("tokens", tokens, n);  // read once it is known that there are as many
   std::vector<bool> paired(static_cast<std::size_t>(n));
   const auto pair_up = [&](std::int64_t s) {
     if (paired[static_cast<std::size_t>(s)]) {
@@ -151,7 +152,8 @@ inline void public_tokens(strided_span<const std::int32_t> tokens, const sequenc
   }
   for (std::int64_t s = 0; s < n; ++s) out[s] = tokens[s];
   for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t c = pairs.chosen(i), r = pairs.rejected(i, n);
+    const std::int64_t c = pairs.chosen(i);
+    const std::int64_t r = pairs.rejected(i, n);
     out[c] = out[r] = (std::min)(tokens[c], tokens[r]);
   }
 }

@@ -37,7 +37,8 @@ static const char* aot_problem(const Loss& loss, const paired_batch<>& in, const
 template <class Index>
 static const char* aot_problem(const indexed_pairs& in, strided_span<Index> chosen,
                                strided_span<Index> rejected) {
-  const std::int64_t n = in.chosen.size(), sequences = in.policy.size();
+  const std::int64_t n = in.chosen.size();
+  const std::int64_t sequences = in.policy.size();
   return detail::first_of(
       detail::aot_size_problem(n), detail::input_problem<"policy">(in.policy, sequences),
       detail::input_problem<"reference">(in.reference, sequences),

@@ -191,34 +191,5 @@ using any_paired = detail::any_of<detail::paired_losses>::type;
 using any_unpaired = detail::any_of<detail::unpaired_losses>::type;
 using any_token = detail::any_of<detail::token_losses>::type;
 
-inline namespace PROSPECT_ISA {
-
-// What a loss reads is asked of the loss itself.
-template <class R, class... L>
-bool reads_reference(const any_loss<L...>& loss) {
-  return loss.visit([](const auto& one) { return reads_reference<R>(one); });
-}
-template <class R, class... L>
-bool reads_advantage(const any_loss<L...>& loss) {
-  return loss.visit([](const auto& one) { return reads_advantage<R>(one); });
-}
-template <class R, class... L>
-bool reads_tokens(const any_loss<L...>& loss) {
-  return loss.visit([](const auto& one) { return reads_tokens<R>(one); });
-}
-template <class R, class... L>
-bool reads_margin(const any_loss<L...>& loss) {
-  return loss.visit([](const auto& one) { return reads_margin<R>(one); });
-}
-template <class R, class... L>
-bool reads_target(const any_loss<L...>& loss) {
-  return loss.visit([](const auto& one) { return reads_target<R>(one); });
-}
-template <class R, class... L>
-bool reads_reference_point(const any_loss<L...>& loss) {
-  return loss.visit([](const auto& one) { return reads_reference_point<R>(one); });
-}
-
-}  // namespace PROSPECT_ISA
 }  // namespace prospect::inline v1
 PROSPECT_STRICT_END

@@ -64,7 +64,8 @@ several<R> add_next_tokens(const next_tokens_at<R>& next, int i, flag_of<several
                            finite_probe<R>& probe) {
   const several<R> none = 0;
   const several<R> slope = next.slope;
-  several<R> log_prob = none, d_third = none;
+  several<R> log_prob = none;
+  several<R> d_third = none;
   if (next.slope == R(0)) return d_third;
   if (next.chosen) {
     log_prob = chosen.policy;

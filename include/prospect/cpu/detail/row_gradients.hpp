@@ -125,7 +125,9 @@ void gradient_row(const S* x, S* out, std::int64_t count, std::int64_t target, d
                   double lse, const prospect::detail::row_coefficients<compute_t<S>>& by,
                   const logit_map& map) {
   using R = compute_t<S>;
-  const R a = by.softmax, b = by.onehot, c = by.d_entropy;
+  const R a = by.softmax;
+  const R b = by.onehot;
+  const R c = by.d_entropy;
   if (is_nan(lse) || is_nan(a) || is_nan(b) || is_nan(c) || !is_finite(by.entropy)) {
     for (std::int64_t j = 0; j < count; ++j) out[j] = store<S>(std::numeric_limits<R>::quiet_NaN());
     return;

@@ -91,7 +91,8 @@ struct mixture : detail::promise_of<A, B> {
   PROSPECT_INLINE constexpr const char* problem() const {
     if (const char* why = prospect::problem(first)) return why;
     if (const char* why = prospect::problem(second)) return why;
-    const next_token_term a = detail::next_token_in(first), b = detail::next_token_in(second);
+    const next_token_term a = detail::next_token_in(first);
+    const next_token_term b = detail::next_token_in(second);
     if (a.weight != 0 && b.weight != 0 && !a.over_same_as(b)) {
       return "the next-token terms of a mixture must be over the same completions";
     }
@@ -105,7 +106,8 @@ struct mixture : detail::promise_of<A, B> {
     }
   }
   PROSPECT_HD constexpr next_token_term next_token() const {
-    const next_token_term a = detail::next_token_in(first), b = detail::next_token_in(second);
+    const next_token_term a = detail::next_token_in(first);
+    const next_token_term b = detail::next_token_in(second);
     next_token_term both = a.weight != 0 ? a : b;
     both.weight = a.weight + b.weight;
     return both;
