@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <string>
 #include <tuple>
 
 #include "catch.hpp"
@@ -40,15 +41,12 @@ void for_each_type(const Visit& visit) {
 template <class S>
 constexpr real unit = std::numeric_limits<prospect::compute_t<S>>::epsilon();
 
-/// Evaluates a case and holds all of its results against the textbook. `evaluate(loss, c)` is a
-/// back end: it fills the outputs of the case and returns the metrics.
-template <class S, class L, class Evaluate>
-void check_paired(const Evaluate& evaluate, const L& loss, paired_case<S>& c) {
+/// Holds all results of a case against the textbook.
+template <class S>
+void check_results(const textbook_loss<textbook_pair>& loss, paired_case<S>& c,
+                   const prospect::paired_metrics& metrics) {
   const std::int64_t n = c.loss.size();
-  using R = prospect::compute_t<S>;
-  CAPTURE(L::name, n);
-  const auto metrics = evaluate(loss, c);
-
+  CAPTURE(std::string{loss.name}, n);
   real counted = 0;
   for (std::int64_t i = 0; i < n; ++i) counted += c.counted(i) ? 1 : 0;
   bounded_sum losses, chosen, rejected, margins, accuracies, logps_chosen, logps_rejected;
@@ -59,9 +57,8 @@ void check_paired(const Evaluate& evaluate, const L& loss, paired_case<S>& c) {
       continue;
     }
     const auto point = c.point(i);
-    const auto e = expected<R>(loss, point);
-    const real scale = prospect::reward_scale(loss), r_w = scale * point.chosen,
-               r_l = scale * point.rejected;
+    const expectation e = loss.expected(point);
+    const real r_w = loss.reward_scale * point.chosen, r_l = loss.reward_scale * point.rejected;
     CHECK(stored_near<S>(c.loss[i], e.want[0], e.tolerance[0]));
     CHECK(stored_near<S>(c.d_chosen[i], e.want[1] / counted, 2 * e.tolerance[1] / counted));
     CHECK(stored_near<S>(c.d_rejected[i], e.want[2] / counted, 2 * e.tolerance[2] / counted));
@@ -89,15 +86,13 @@ void check_paired(const Evaluate& evaluate, const L& loss, paired_case<S>& c) {
   for (auto* row : c.outputs()) CHECK(row->only_elements_written());
 }
 
-/// The same for `evaluate(loss, c, point)`.
-template <class S, class L, class Evaluate>
-void check_unpaired(const Evaluate& evaluate, const L& loss, unpaired_case<S>& c, double z) {
+/// The same of completions. A loss that reads no reference point reports none.
+template <class S>
+void check_results(const textbook_loss<textbook_answer>& loss, unpaired_case<S>& c,
+                   const prospect::reference_point& point, bool reads_point,
+                   const prospect::unpaired_metrics& metrics) {
   const std::int64_t n = c.loss.size();
-  using R = prospect::compute_t<S>;
-  CAPTURE(L::name, n, z);
-  const prospect::reference_point point{.z = z, .raw = z - 1};
-  const auto metrics = evaluate(loss, c, point);
-
+  CAPTURE(std::string{loss.name}, n, point.z);
   real counted = 0;
   for (std::int64_t i = 0; i < n; ++i) counted += c.tokens[i] > 0 ? 1 : 0;
   bounded_sum losses, rewards[2], logps[2];
@@ -107,9 +102,9 @@ void check_unpaired(const Evaluate& evaluate, const L& loss, unpaired_case<S>& c
       for (auto* row : c.outputs()) CHECK(same_bits((*row)[i], stored<S>(0)));
       continue;
     }
-    const auto at = c.point(i, z);
-    const auto e = expected<R>(loss, at);
-    const real reward = prospect::reward_scale(loss) * at.log_ratio;
+    const auto at = c.point(i, point.z);
+    const expectation e = loss.expected(at);
+    const real reward = loss.reward_scale * at.log_ratio;
     CHECK(stored_near<S>(c.loss[i], e.want[0], e.tolerance[0]));
     CHECK(stored_near<S>(c.d_policy[i], e.want[1] / counted, 2 * e.tolerance[1] / counted));
     CHECK(stored_near<S>(c.reward[i], reward, unit<S> * std::abs(reward)));
@@ -122,15 +117,30 @@ void check_unpaired(const Evaluate& evaluate, const L& loss, unpaired_case<S>& c
   CHECK(rewards[0].matches(metrics.rewards_rejected));
   CHECK(logps[1].matches(metrics.logps_chosen));
   CHECK(logps[0].matches(metrics.logps_rejected));
-  // A loss that reads no reference point reports none.
-  const double points = prospect::reads_reference_point<R>(loss) ? 1 : 0;
+  const double points = reads_point ? 1 : 0;
   CHECK(metrics.kl.count == points);
-  CHECK(metrics.kl.sum == points * z);
+  CHECK(metrics.kl.sum == points * point.z);
   CHECK(metrics.kl_unclamped.count == points);
-  CHECK(metrics.kl_unclamped.sum == points * (z - 1));
+  CHECK(metrics.kl_unclamped.sum == points * point.raw);
   CHECK(near(metrics.total, counted > 0 ? losses.sum / counted : 0, 1e-14L,
              losses.tolerance + 1e-300L));
   for (auto* row : c.outputs()) CHECK(row->only_elements_written());
+}
+
+/// Evaluates a case and checks it. `evaluate(loss, c)` is a back end: it fills the outputs of the
+/// case and returns the metrics.
+template <class S, class L, class Evaluate>
+void check_paired(const Evaluate& evaluate, const L& loss, paired_case<S>& c) {
+  using R = prospect::compute_t<S>;
+  check_results(by_the_textbook<R, textbook_pair>(loss), c, evaluate(loss, c));
+}
+/// The same for `evaluate(loss, c, point)`.
+template <class S, class L, class Evaluate>
+void check_unpaired(const Evaluate& evaluate, const L& loss, unpaired_case<S>& c, double z) {
+  using R = prospect::compute_t<S>;
+  const prospect::reference_point point{.z = z, .raw = z - 1};
+  check_results(by_the_textbook<R, textbook_answer>(loss), c, point,
+                prospect::reads_reference_point<R>(loss), evaluate(loss, c, point));
 }
 
 }  // namespace testing

@@ -9,7 +9,9 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <functional>
 #include <limits>
+#include <string_view>
 #include <tuple>
 #include <utility>
 
@@ -172,6 +174,21 @@ expectation expected(const L& loss, const Point& at) {
                           std::numeric_limits<R>::denorm_min();
   }
   return result;
+}
+
+/// A loss as those see it who hold results against the textbook: their checks are compiled for each
+/// kind of loss, not for each loss.
+template <class Point>
+struct textbook_loss {
+  std::string_view name;
+  double reward_scale;
+  std::function<expectation(const Point&)> expected;
+};
+template <class R, class Point, class L>
+textbook_loss<Point> by_the_textbook(const L& loss) {
+  return {.name = L::name,
+          .reward_scale = prospect::reward_scale(loss),
+          .expected = [loss](const Point& at) { return expected<R>(loss, at); }};
 }
 
 template <class R, class L, class Point>
