@@ -26,8 +26,8 @@ constexpr std::int64_t likely_token = 7;
 /// One row: its target highest, the others evenly from `nearest` to `farthest` nats below it.
 template <class S>
 logits_matrix<S> row_below(double nearest, double farthest) {
-  constexpr std::int64_t columns = 1003;
-  logits_matrix<S> logits{1, columns};
+  constexpr std::int64_t vocabulary = 1003;
+  logits_matrix<S> logits{1, vocabulary};
   testing::random_source random{2026};
   logits.fill_row(0, [&](std::int64_t j) {
     return j == likely_token ? 0.0 : -random.uniform(nearest, farthest);
