@@ -103,6 +103,91 @@ TEST_CASE("a constant of the prompt is noticed by what is absolute or averaged",
   CHECK(notices(prospect::sppo_hard{}));
   CHECK(notices(prospect::apo_zero{}));
   CHECK(notices(prospect::apo_down{}));
+  // So do scores that are no log-ratios.
+  for (const auto& score : {prospect::forward_kl, prospect::js_divergence}) {
+    CHECK(notices(prospect::scored{prospect::dpo{}, score}));
+  }
+  CHECK_FALSE(notices(prospect::scored{prospect::dpo{}, prospect::reverse_kl}));
+}
+
+TEST_CASE("which losses never turn a completion round, and which do past their optimum",
+          "[losses]") {
+  /// The least and the greatest of d_chosen and d_rejected over log-ratios of either sign.
+  struct extremes {
+    double chosen[2] = {infinity, -infinity};
+    double rejected[2] = {infinity, -infinity};
+  };
+  const auto of = [](const auto& loss) {
+    extremes seen;
+    const auto note = [](double(&range)[2], double x) {
+      range[0] = std::fmin(range[0], x);
+      range[1] = std::fmax(range[1], x);
+    };
+    for (double w = -60; w <= 60; w += 2.5) {
+      for (double l = -60; l <= 60; l += 2.5) {
+        const auto v = differentiate(
+            loss, prospect::pair<double>{.chosen = {.policy = -70 + w, .ratio = w, .tokens = 5},
+                                         .rejected = {.policy = -70 + l, .ratio = l, .tokens = 9}});
+        note(seen.chosen, v.d_chosen);
+        note(seen.rejected, v.d_rejected);
+      }
+    }
+    return seen;
+  };
+  const auto never = [&](const auto& loss) {
+    CAPTURE(std::string{loss.name});
+    const extremes seen = of(loss);
+    CHECK(seen.chosen[0] < 0);
+    CHECK(seen.chosen[1] <= 0);
+    CHECK(seen.rejected[0] >= 0);
+    CHECK(seen.rejected[1] > 0);
+  };
+  never(prospect::sigmoid_norm{});
+  never(prospect::neg_sigmoid{});
+  never(prospect::bco_pair{});
+  never(prospect::apo_zero{});
+  never(prospect::cpo{});
+  never(prospect::slic{});
+  never(prospect::simpo{});
+  never(prospect::alphapo{});
+  never(prospect::orpo{});
+  never(prospect::bradley_terry{});
+  const auto turns = [&](const auto& loss) {
+    CAPTURE(std::string{loss.name});
+    const extremes seen = of(loss);
+    CHECK(seen.chosen[0] < 0);
+    CHECK(seen.chosen[1] > 0);
+  };
+  turns(prospect::sigmoid_norm{.label_smoothing = 0.3});
+  turns(prospect::exo{});
+  turns(prospect::nca{});
+  turns(prospect::sppo_hard{});
+  turns(prospect::apo_down{});
+  // It pushes both down: the rejected one always, the chosen one where it is far ahead.
+  CHECK(of(prospect::apo_down{}).rejected[0] >= 0);
+}
+
+TEST_CASE("AlphaPO and ORPO where their formulas are hard to evaluate", "[losses]") {
+  for (const double alpha : {1e-6, -1e-6}) {
+    const double simpo = of_policies(prospect::simpo{}, -1, -1.5).loss;
+    CHECK(near(of_policies(prospect::alphapo{.alpha = alpha}, -1, -1.5).loss, simpo, 1e-5L));
+  }
+  // (1 - exp(-alpha p)) / alpha of very unlikely completions.
+  const long double alpha = 0.25L, near_e22 = std::exp(50.25L), e22 = std::exp(50.0L);
+  CHECK(near(of_policies(prospect::alphapo{.beta = 1, .gamma = 0}, -201, -200).loss,
+             (near_e22 - e22) / alpha, 1e-13L));
+  CHECK(near(of_policies(prospect::alphapo{.beta = 1, .gamma = 0}, -201, -200).d_chosen, -near_e22,
+             1e-13L));
+  // The slope of log-odds is 1 / (1 - exp(p)); log(1 - exp(p)) changes its form at -ln 2.
+  for (const double p : {-1e-8, -1e-4, -0.6931, -0.6932, -5.0, -400.0}) {
+    CAPTURE(p);
+    const auto v = of_policies(prospect::orpo{.beta = 1, .sft_weight = 0}, p, -1);
+    const long double odds = p - std::log(-std::expm1(static_cast<long double>(p)));
+    const long double margin = odds - (-1 - std::log(-std::expm1(-1.0L)));
+    CHECK(near(v.loss, std::log1p(std::exp(-margin)), 1e-13L));
+    CHECK(near(v.d_chosen, 1 / ((1 + std::exp(margin)) * std::expm1(static_cast<long double>(p))),
+               1e-13L));
+  }
 }
 
 TEST_CASE("losses without a reference read none, scores and means what they say", "[losses]") {
