@@ -2,7 +2,8 @@
 
 from mpmath import mp, mpf
 
-from duals import F, Dual, Sample, exact, grid, log_sigma, mean, square, text, variable
+from duals import (F, Dual, Sample, detached, exact, grid, log_sigma, mean, sigma, square, text,
+                   variable)
 from links import smoothed
 from pair_vectors import mixed
 
@@ -44,6 +45,41 @@ def aot_unpaired(inputs, beta, label_smoothing):
     down = by_value([b - r for b, r in zip(l, ref_l)])
     terms = [smoothed(beta * (a - b), label_smoothing) for a, b in zip(up, down)]
     return with_gradients(sum(terms) / len(terms), inputs)
+
+
+def kto_terms(up, down, z_up, z_down, beta, weights=(1, 1)):
+    """1 - sigma(u - z) of thumbs up, 1 - sigma(z - u) of thumbs down."""
+    return ([weights[0] * sigma(-(beta * (u - z_up))) for u in up] +
+            [weights[1] * sigma(beta * (u - z_down)) for u in down])
+
+
+def simple_kto(inputs, beta):
+    """Each class against the mean of the other, not below 0 and attached: at exactly 0 with slope 1, and
+    0 where there is no other."""
+    w, l, ref_w, ref_l = sides(inputs)
+    up, down = [a - r for a, r in zip(w, ref_w)], [b - r for b, r in zip(l, ref_l)]
+
+    def baseline(ratios):
+        z = sum(ratios) / len(ratios) if ratios else variable(0, "none")
+        return z if z.value >= 0 else detached(0 * z)
+
+    z_r, z_c = baseline(down), baseline(up)
+    terms = kto_terms(up, down, z_r, z_c, beta)
+    return {**with_gradients(sum(terms) / len(terms), inputs), "z_c": text(z_c.value),
+            "z_r": text(z_r.value)}
+
+
+def kto_mismatched(inputs, beta, desirable_weight, undesirable_weight, rotation):
+    """z = max(0, mean over i of the log-ratio of completion i + rotation under prompt i), detached."""
+    n, shift = len(inputs["label"]), int(rotation)
+    ratio = [[F(p) - F(r) for p, r in zip(*rows)] for rows in zip(inputs["pol"], inputs["ref"])]
+    z = max(mpf(0), mean([ratio[i][(i + shift) % n] for i in range(n)]))
+    own = [variable(inputs["pol"][i][i], i) - inputs["ref"][i][i] for i in range(n)]
+    up = [u for u, label in zip(own, inputs["label"]) if label]
+    down = [u for u, label in zip(own, inputs["label"]) if not label]
+    terms = kto_terms(up, down, z, z, beta, (desirable_weight, undesirable_weight))
+    loss = sum(terms) / n
+    return {"loss": text(loss.value), "z": text(z), "d_pol": [text(loss.slopes[i]) for i in range(n)]}
 
 
 def bco_sequence(batches, beta):
@@ -164,4 +200,25 @@ def batch(rng):
     values["old_value"] = [[v + grid(rng, -0.5, 0.5) for v in row] for row in values["value"]]
     values["mask"] = [[1] * 9, [1] * 6 + [0] * 3, [0, 1] * 4 + [1]]
     add("value", "ppo_value", {"cliprange_value": 0.2}, values, ppo_value)
+
+    def near(rows, columns, by):  # log-probs of references, and policies that many nats above
+        ref = table(rows, columns, -90, -1)
+        return {"ref": ref, "pol": [[r + grid(rng, by - 4, by + 4) for r in row] for row in ref]}
+
+    for up, down in ((1, 1), (2, 3), (7, 7), (3, 0), (0, 3)):
+        for name, by in (("above", 5), ("below", -5)):
+            w, l = near(1, up, by), near(1, down, by)
+            add("simple_kto", f"simple_kto_{up}x{down}_{name}", {"beta": 0.1},
+                {"pol_w": w["pol"][0], "ref_w": w["ref"][0], "pol_l": l["pol"][0],
+                 "ref_l": l["ref"][0]}, simple_kto)
+    weighted = {"beta": 0.1, "desirable_weight": 1.5, "undesirable_weight": 0.7}
+    for n in (2, 3, 7):
+        for name, by in (("above", 5), ("below", -5)):
+            for rotation in (1, -1):
+                inputs = {**near(n, n, by), "label": [rng.randint(0, 1) for _ in range(n)]}
+                add("kto_mismatched", f"kto_mismatched_{n}_{name}_by{rotation}",
+                    {**weighted, "rotation": rotation}, inputs, kto_mismatched)
+    for label in (0, 1):
+        add("kto_mismatched", f"kto_mismatched_3_all{label}", {**weighted, "rotation": 1},
+            {**near(3, 3, 5), "label": [label] * 3}, kto_mismatched)
     return {"cases": cases}

@@ -7,7 +7,7 @@ import math
 F32, F64, I32, U8 = 0, 1, 4, 6
 MEAN, SUM, OVER = 0, 1, 2
 PAIRED, UNPAIRED = 0, 1
-GIVEN_POINT, CROSS_CLASS = 0, 1
+CROSS_CLASS, BATCH_MEAN = 1, 3  # reference points that are no number
 
 
 class Row(c.Structure):
@@ -193,6 +193,15 @@ class Library:
                   Row(stride=1), c.byref(seen), None)
         return seen
 
+    def batch_mean(self, policy, reference):
+        """z: the mean log-ratio, not below 0; 0 of none."""
+        if not policy:
+            return 0.0
+        point = Point()
+        self.made(self.api.prospect_reference_point_from, self.log_ratios(policy, reference),
+                  c.byref(point))
+        return point.z
+
     def running_mean(self, mean, seen):
         """Adds to `mean`, a pair of doubles, and returns the point."""
         point = Point()
@@ -244,11 +253,14 @@ class Library:
                            {k: [v[i]] for k, v in counts.items()}, MEAN, score)[0]
                 for i in range(len(reals["policy_chosen"]))]
 
-    def completions(self, name, parameters, z, reals, counts, desirable):
-        """(loss, dL/dpolicy) for each completion."""
+    def completions(self, name, parameters, z, reals, counts, desirable, normaliser=SUM,
+                    reference_point=0):
+        """(loss, dL/dpolicy) for each completion. The reference point is z, or as `reference_point`
+        says: of BATCH_MEAN, `reals` has the mismatched rows as well."""
         n = len(reals["policy"])
+        struct = Completions(normaliser=normaliser, reference_point=reference_point, z=z)
         return list(zip(*self.call(self.api.prospect_completions_cpu, self.loss(name, parameters),
-                                   Completions(normaliser=SUM, z=z),
+                                   struct,
                                    {**self.reals(reals), **self.counts(counts),
                                     "desirable": (U8, c.c_uint8, desirable)},
                                    ["loss", "d_policy"], n)))

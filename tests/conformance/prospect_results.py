@@ -9,7 +9,7 @@ import sys
 from ctypes import c_double
 from pathlib import Path
 
-from library import MEAN, Library, Sequences
+from library import BATCH_MEAN, CROSS_CLASS, MEAN, Library, Sequences
 
 # Case names are NAME_OPTIONS; the longest beginning here decides. A value is the loss of the library and
 # how its parameters follow from the case's.
@@ -284,6 +284,37 @@ def aot_unpaired(library, inputs, given):
             "d_pol_l": [d[i] for i in range(n, 2 * n)]}
 
 
+def simple_kto(library, inputs, given):
+    n_up, n_down = len(inputs["pol_w"]), len(inputs["pol_l"])
+    rows = library.completions(
+        "kto", given, 0.0, {"policy": inputs["pol_w"] + inputs["pol_l"],
+                            "reference": inputs["ref_w"] + inputs["ref_l"]}, {},
+        [1] * n_up + [0] * n_down, MEAN, CROSS_CLASS)
+    n = len(rows)
+    return {"loss": sum(row[0] for row in rows) / n, "d_pol_w": [row[1] for row in rows[:n_up]],
+            "d_pol_l": [row[1] for row in rows[n_up:]],
+            "z_c": library.batch_mean(inputs["pol_w"], inputs["ref_w"]),
+            "z_r": library.batch_mean(inputs["pol_l"], inputs["ref_l"])}
+
+
+def kto_mismatched(library, inputs, given):
+    """pol[i][j] is completion j under prompt i; that of another prompt is mismatched."""
+    n = len(inputs["label"])
+
+    def shifted(matrix, by):
+        return [row[(i + by) % n] for i, row in enumerate(matrix)]
+
+    by = given["rotation"]
+    mismatched = [shifted(inputs[key], by) for key in ("pol", "ref")]
+    rows = library.completions(
+        "kto", {name: x for name, x in given.items() if name != "rotation"}, 0.0,
+        {"policy": shifted(inputs["pol"], 0), "reference": shifted(inputs["ref"], 0),
+         "mismatched_policy": mismatched[0], "mismatched_reference": mismatched[1]}, {},
+        inputs["label"], MEAN, BATCH_MEAN)
+    return {"loss": sum(row[0] for row in rows) / n, "d_pol": [row[1] for row in rows],
+            "z": library.batch_mean(*mismatched)}
+
+
 def bco_sequence(library, batches, given):
     mean, answers = (c_double * 2)(), []
     for inputs in batches:
@@ -338,7 +369,8 @@ def mixture(library, inputs, given):
 
 
 def batch(library, vectors):
-    families = {f.__name__: f for f in (aot, aot_unpaired, bco_sequence, mixture, advantages, gdpo, value)}
+    families = {f.__name__: f for f in (aot, aot_unpaired, simple_kto, kto_mismatched, bco_sequence,
+                                       mixture, advantages, gdpo, value)}
     return {case["name"]: families[case["family"]](library, case["inputs"], case["params"])
             for case in vectors["cases"] if case["family"] in families}
 
