@@ -96,6 +96,7 @@ prospect_status prospect_loss_init(prospect_loss* loss, const char* name, prospe
                                  .id = index,
                                  .alpha = prospect::reverse_kl.alpha,
                                  .jensen_shannon = prospect::reverse_kl.jensen_shannon,
+                                 .average = std::int64_t(prospect::detail::average_of(candidate)),
                                  .value = {}};
         std::size_t i = 0;
         for (const auto& p : candidate.parameters) content.value[i++] = candidate.*p.member;
@@ -174,10 +175,28 @@ prospect_status prospect_loss_set_score(prospect_loss* loss, const char* score, 
                                            "are taken by " +
                                            score_takers());
       }
-      pk::loss_content content;
-      std::memcpy(&content, loss, sizeof content);
+      pk::loss_content content = pk::content_of(*loss);
       content.alpha = transform.alpha;
       content.jensen_shannon = transform.jensen_shannon;
+      std::memcpy(loss, &content, sizeof content);
+    });
+  });
+}
+
+prospect_status prospect_loss_set_averaging(prospect_loss* loss, prospect_averaging averaging,
+                                            prospect_error* error) {
+  return pk::guard(error, [&] {
+    pk::with_loss(loss, [&]<class L>(const L& l) {
+      if (!prospect::token_loss<L>) {
+        pk::fail(PROSPECT_UNSUPPORTED,
+                 std::string{"averaging: "} + std::string{l.name} + " is no loss of tokens");
+      }
+      if (averaging < PROSPECT_TOKENS || averaging > PROSPECT_SEQUENCE_SUMS) {
+        pk::fail(PROSPECT_INVALID_ARGUMENT,
+                 "averaging is " + std::to_string(averaging) + ", which is none");
+      }
+      pk::loss_content content = pk::content_of(*loss);
+      content.average = averaging;
       std::memcpy(loss, &content, sizeof content);
     });
   });

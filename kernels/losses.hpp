@@ -21,7 +21,8 @@ struct loss_content {
   std::int64_t id;
   double alpha;  ///< of its score_transform
   std::int64_t jensen_shannon;
-  double value[sizeof(prospect_loss) / sizeof(double) - 4];
+  std::int64_t average;  ///< of a loss of tokens
+  double value[sizeof(prospect_loss) / sizeof(double) - 5];
 };
 static_assert(sizeof(loss_content) == sizeof(prospect_loss));
 
@@ -54,10 +55,15 @@ void with_loss(const prospect_loss* pointer, Visitor&& visit) {
   if (!found) fail(PROSPECT_INVALID_ARGUMENT, "loss was not made by prospect_loss_init");
 }
 
-/// The scores that a loss of `with_loss` is one of.
-inline score_transform score_of(const prospect_loss& loss) {
+inline loss_content content_of(const prospect_loss& loss) {
   loss_content content;
   std::memcpy(&content, &loss, sizeof content);
+  return content;
+}
+
+/// The scores that a loss of `with_loss` is one of.
+inline score_transform score_of(const prospect_loss& loss) {
+  const loss_content content = content_of(loss);
   return {.alpha = content.alpha, .jensen_shannon = content.jensen_shannon != 0};
 }
 
@@ -72,7 +78,9 @@ void with_any_loss(const prospect_loss* pointer, Visitor&& visit) {
     } else if constexpr (unpaired_loss<L>) {
       visit(any_unpaired{loss});
     } else {
-      visit(any_token{loss});
+      any_token any{loss};
+      any.average = static_cast<averaging>(content_of(*pointer).average);
+      visit(std::as_const(any));
     }
   });
 }

@@ -2,6 +2,7 @@
 // that is refused by its name.
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <string>
@@ -89,6 +90,42 @@ TEST_CASE("every loss of tokens by name: the bits of the library, and its metric
       }
     }
   });
+}
+
+TEST_CASE("averaging by name: grpo over tokens is bnpo, and only losses of tokens have one") {
+  random_source random{403};
+  token_loss_case c = testing::random_tokens(random, false, {40, 0, 1, 300, 7});
+  const prospect_layout layout = c_layout(c);
+  const auto coefficients = [&](const prospect_loss& loss) {
+    const prospect_token_batch b = c_token_batch(c, layout);
+    REQUIRE(prospect_token_losses_cpu(&loss, &b, nullptr, nullptr, nullptr) == PROSPECT_OK);
+    std::vector<double> all;
+    for (std::int64_t t = 0; t < c.rows; ++t) all.push_back(c.d_policy[t]);
+    return all;
+  };
+  const auto as = [&](const char* name, prospect_averaging averaging) {
+    prospect_loss loss = c_loss(name);
+    REQUIRE(prospect_loss_set_averaging(&loss, averaging, nullptr) == PROSPECT_OK);
+    return coefficients(loss);
+  };
+  const auto own = [&](const char* name) { return coefficients(c_loss(name)); };
+  CHECK(as("grpo", PROSPECT_TOKENS) == own("bnpo"));
+  CHECK(as("bnpo", PROSPECT_SEQUENCE_MEANS) == own("grpo"));
+  CHECK(as("grpo", PROSPECT_SEQUENCE_MEANS) == own("grpo"));
+  CHECK(as("gspo", PROSPECT_TOKENS) != own("gspo"));
+  CHECK(as("gspo", PROSPECT_SEQUENCE_SUMS) == own("luspo"));
+
+  prospect_error error{};
+  prospect_loss grpo = c_loss("grpo");
+  const prospect_loss before = grpo;
+  for (const prospect_averaging none : {-1, 3}) {
+    testing::refused(prospect_loss_set_averaging(&grpo, none, &error), PROSPECT_INVALID_ARGUMENT,
+                     error, "averaging is " + std::to_string(none));
+  }
+  CHECK(std::memcmp(&grpo, &before, sizeof grpo) == 0);
+  prospect_loss dpo = c_loss("dpo");
+  testing::refused(prospect_loss_set_averaging(&dpo, PROSPECT_TOKENS, &error), PROSPECT_UNSUPPORTED,
+                   error, "dpo is no loss of tokens");
 }
 
 TEST_CASE("what the C surface refuses of a batch of tokens") {

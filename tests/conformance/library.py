@@ -7,6 +7,7 @@ import math
 F32, F64, I32, U8 = 0, 1, 4, 6
 MEAN, SUM, OVER = 0, 1, 2
 PAIRED, UNPAIRED = 0, 1
+OVER_TOKENS = 0  # how tokens are averaged
 CROSS_CLASS, BATCH_MEAN = 1, 3  # reference points that are no number
 
 
@@ -121,8 +122,8 @@ class Library:
         if status != 0:
             raise ValueError(error.message.decode())
 
-    def loss(self, name, parameters, score=None):
-        """`score` is the name of a divergence and its alpha."""
+    def loss(self, name, parameters, score=None, averaging=None):
+        """`score` is the name of a divergence and its alpha; `averaging` where it is not the loss's."""
         loss, error = Loss(), Error()
         self.check(self.api.prospect_loss_init(c.byref(loss), name.encode(), c.byref(error)), error)
         for parameter, value in parameters.items():
@@ -131,6 +132,8 @@ class Library:
         if score:
             self.check(self.api.prospect_loss_set_score(c.byref(loss), score[0].encode(),
                                                         c.c_double(score[1]), c.byref(error)), error)
+        if averaging is not None:
+            self.made(self.api.prospect_loss_set_averaging, c.byref(loss), averaging)
         return loss
 
     def row(self, values, dtype, element):
@@ -265,7 +268,7 @@ class Library:
                                     "desirable": (U8, c.c_uint8, desirable)},
                                    ["loss", "d_policy"], n)))
 
-    def tokens(self, name, parameters, batch, count=None):
+    def tokens(self, name, parameters, batch, count=None, averaging=None):
         """A padded batch of `logp`, `old`, `ref` and `mask` [B][T] and `adv` [B] or [B][T]: the loss, and
         for each token its value and dL/dlogp. Divided by `count`, or the mean of what is there."""
         size, length = len(batch["logp"]), len(batch["logp"][0])
@@ -277,7 +280,8 @@ class Library:
         by_token = len(flat["adv"]) != size
         metrics = Metrics(c.sizeof(Metrics))
         value, d_policy = self.call(
-            self.api.prospect_token_losses_cpu, self.loss(name, parameters), struct,
+            self.api.prospect_token_losses_cpu,
+            self.loss(name, parameters, averaging=averaging), struct,
             {**self.reals({"policy": flat["logp"], "old_policy": flat["old"], "reference": flat["ref"],
                            "token_advantage" if by_token else "advantage": flat["adv"]}),
              "mask": (U8, c.c_uint8, [int(m) for m in flat["mask"]])},

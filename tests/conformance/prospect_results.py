@@ -9,7 +9,7 @@ import sys
 from ctypes import c_double
 from pathlib import Path
 
-from library import BATCH_MEAN, CROSS_CLASS, MEAN, Library, Sequences
+from library import BATCH_MEAN, CROSS_CLASS, MEAN, OVER_TOKENS, Library, Sequences
 
 # Case names are NAME_OPTIONS; the longest beginning here decides. A value is the loss of the library and
 # how its parameters follow from the case's.
@@ -397,11 +397,13 @@ def tokens(library, vectors):
         found = entry(TOKEN, case["name"].split("@")[0])
         if found and given.get("level") == "token" and given.get("loss_type") in TOKEN:
             found = TOKEN[given["loss_type"]]
-        if not found or found[0] not in names or case["name"].startswith("gspo_kl_bnpo"):
+        if not found or found[0] not in names:
             continue
         loss, mapping = found
+        over_tokens = loss == "gspo" and given.get("loss_type") == "bnpo"
         answer = library.tokens(loss, parameters(mapping, given), batch,
-                                denominator(loss, case, batch))
+                                None if over_tokens else denominator(loss, case, batch),
+                                OVER_TOKENS if over_tokens else None)
         # A part of the loss here, of the average there.
         length = given.get("max_completion_length", 1)
         answer["value"] = [[x * length for x in row] for row in answer["value"]]

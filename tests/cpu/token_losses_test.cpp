@@ -327,6 +327,29 @@ TEST_CASE("one of several losses of tokens is that loss", "[tokens]") {
   CHECK(near(want[3], -1.0L / 83, 1e-7L));
 }
 
+TEMPLATE_TEST_CASE("a loss of tokens averaged another way is the one that is averaged so",
+                   "[tokens]", float, double) {
+  using R = TestType;
+  random_source random{309};
+  token_loss_case c = testing::random_tokens(random, sizeof(R) == 8, {70, 13, 0, 260});
+  if (!c.reference.given()) c.reference = c.policy;
+  const auto check = [&](const auto& loss, const auto& own) {
+    const token_metrics want = evaluate(own, c.in(), c.out());
+    const auto losses = numbers_of(c.loss, c.rows), d = numbers_of(c.d_policy, c.rows);
+    CHECK(same_metrics(evaluate(loss, c.in(), c.out()), want));
+    CHECK(same_bits(numbers_of(c.loss, c.rows), losses));
+    CHECK(same_bits(numbers_of(c.d_policy, c.rows), d));
+  };
+  const prospect::grpo grpo{.beta = 0.5};
+  const prospect::bnpo bnpo{.beta = 0.5};
+  check(prospect::averaged{grpo, prospect::averaging::tokens}, bnpo);
+  check(prospect::averaged{bnpo, prospect::averaging::sequence_means}, grpo);
+  check(prospect::averaged<prospect::gspo>{}, prospect::gspo{});
+  prospect::any_token any{grpo};
+  any.average = prospect::averaging::tokens;
+  check(any, bnpo);
+}
+
 TEST_CASE("what makes no sense is refused by name, before any work", "[tokens]") {
   random_source random{309};
   const token_loss_case good = plain_tokens(random, {6, 2});

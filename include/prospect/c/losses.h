@@ -57,6 +57,20 @@ PROSPECT_API prospect_status prospect_loss_get(const prospect_loss* loss, const 
 PROSPECT_API prospect_status prospect_loss_set_score(prospect_loss* loss, const char* score,
                                                      double alpha, prospect_error* error);
 
+/* How the losses of tokens become one; each loss begins with that of its paper. */
+typedef int32_t prospect_averaging;
+enum {
+  PROSPECT_TOKENS = 0, /* the mean over all scored tokens of the batch */
+  PROSPECT_SEQUENCE_MEANS =
+      1, /* each sequence's mean over its tokens; then the mean over sequences */
+  PROSPECT_SEQUENCE_SUMS = 2 /* each sequence's sum over its tokens; then the mean over sequences */
+};
+/* Averages a loss of tokens another way, e.g. gspo over tokens. PROSPECT_UNSUPPORTED for a loss of
+ * another kind. */
+PROSPECT_API prospect_status prospect_loss_set_averaging(prospect_loss* loss,
+                                                         prospect_averaging averaging,
+                                                         prospect_error* error);
+
 /* ---- Metrics --------------------------------------------------------------------------------- */
 
 /* A sum and the number of its terms: all-reduce both, then divide. count 0 = absent, not 0. */

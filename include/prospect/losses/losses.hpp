@@ -31,6 +31,7 @@
 #include <prospect/losses/paired/tpo_hinge.hpp>
 #include <prospect/losses/paired/tpo_ipo.hpp>
 #include <prospect/losses/paired/tpo_l.hpp>
+#include <prospect/losses/parts/averaged.hpp>
 #include <prospect/losses/parts/mixture.hpp>
 #include <prospect/losses/token/bnpo.hpp>
 #include <prospect/losses/token/cispo.hpp>

@@ -338,7 +338,7 @@ token_sums token_results_of(const Loss& loss, const token_batch& in, const token
                             double factor, range sequences) {
   return of_itself(loss, [&]<class One>(const One& one) {
     const token_blocks<R> blocks = token_blocks_of<R, One>();
-    token_run<R> run{blocks, &one, one.average, in, out, factor};
+    token_run<R> run{blocks, &one, loss.average, in, out, factor};
     for (std::int64_t i = 0; i < sequences.count; ++i) run.add(sequences.first + i);
     return run.seen();
   });
