@@ -43,11 +43,11 @@ struct discopop {
       const R most = detail::in_fp32<R> ? 80 : 700;
       const R some = detail::in_fp32<R> ? 20 : 40;
       const R y = m / R(tau);
-      const R near = select(y > most, most, select(y < -most, -most, y));
+      const R held_y = select(y > most, most, select(y < -most, -most, y));
       const R log_of = select(abs(y) > some, some, abs(y));
       const R loss = softplus(-m);
-      const R wrong = select(y > most, zero, sigmoid(-near));
-      const R switched = select(near == y, sigmoid_slope(near), zero);
+      const R wrong = select(y > most, zero, sigmoid(-held_y));
+      const R switched = select(held_y == y, sigmoid_slope(held_y), zero);
       // The exponent of w exp(-m), of which the parts overflow: where m < 0 it is m (1 / tau - 1).
       const R below = term(1 / tau - 1, m);
       const auto gone = m < zero && below < -most;
