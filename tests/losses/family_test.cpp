@@ -241,6 +241,11 @@ TEMPLATE_TEST_CASE("far out the family has the limits of its formulas", "[losses
     CHECK(at_margin<R>(prospect::neg_sigmoid{.beta = 1}, far_out).loss == -1);
     CHECK(at_margin<R>(prospect::neg_sigmoid{.beta = 1}, -far_out).d_chosen == 0);
   }
+  // A temperature that makes much of a w that is nearly 1.
+  for (const double m : {60e-30, 80.5e-30, 86e-30}) {
+    const prospect::discopop cold{.beta = 1, .tau = 1e-30};
+    CHECK(near(at_margin<R>(cold, m).d_chosen, at_margin(cold, m).d_chosen, 3e-7L));
+  }
   // exp(-m) leaves fp32 at -88.
   const auto v = at_margin<R>(prospect::discopop{.beta = 1}, -90);
   CHECK(near(v.loss, 90, 1e-6L));

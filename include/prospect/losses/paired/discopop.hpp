@@ -38,9 +38,9 @@ struct discopop {
     using R = scalar_of_t<T>;
     return along(p.log_ratio_margin() * beta, [&](const R& m) {
       const R zero = 0;
-      // From `most` on w is 0 or 1, and what is added to another term nothing, as log w is from
-      // `some` on: a subnormal number would take a hundred times as long.
-      const R most = detail::in_fp32<R> ? 80 : 700;
+      // From `most` on w is 0 or 1 as far as digits reach, whatever tau divides by, and log w is 0
+      // from `some` on: subnormal numbers would take many times as long.
+      const R most = detail::in_fp32<R> ? 87 : 700;
       const R some = detail::in_fp32<R> ? 20 : 40;
       const R y = m / R(tau);
       const R held_y = select(y > most, most, select(y < -most, -most, y));
