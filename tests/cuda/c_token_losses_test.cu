@@ -70,6 +70,28 @@ TEST_CASE("every loss of tokens through C, on the device as on the host") {
   });
 }
 
+TEST_CASE("averaging by name on the device: grpo over tokens is bnpo") {
+  random_source random{603};
+  token_loss_case c = testing::random_tokens(random, false, {9, 0, 40});
+  const on_device_tokens d{c};
+  const prospect_layout layout = c_layout(d);
+  const prospect_token_batch batch = testing::c_token_batch(d, layout);
+  const auto coefficients = [&](const prospect_loss& loss) {
+    testing::run_on_device([&](const prospect_context* on, prospect_error* e) {
+      return prospect_token_losses_cuda(&loss, &batch, nullptr, on, e);
+    });
+    d.fetch();
+    std::vector<double> all;
+    for (std::int64_t t = 0; t < c.rows; ++t) all.push_back(c.d_policy[t]);
+    return all;
+  };
+  prospect_loss grpo = c_loss("grpo");
+  const std::vector<double> own = coefficients(grpo), bnpo = coefficients(c_loss("bnpo"));
+  REQUIRE(prospect_loss_set_averaging(&grpo, PROSPECT_TOKENS, nullptr) == PROSPECT_OK);
+  CHECK(coefficients(grpo) == bnpo);
+  CHECK(own != bnpo);
+}
+
 TEST_CASE("what the C surface refuses of a batch of tokens on the device") {
   random_source random{602};
   token_loss_case c = testing::random_tokens(random, false, {4, 3});

@@ -17,7 +17,6 @@ struct averaged {
   averaging average = loss.average;
 
   PROSPECT_INLINE constexpr const char* problem() const { return prospect::problem(loss); }
-  PROSPECT_HD constexpr double reward_scale() const { return prospect::reward_scale(loss); }
 
   template <class Sample>
   PROSPECT_HD constexpr auto contribution(const Sample& sample) const
