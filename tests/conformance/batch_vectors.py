@@ -2,8 +2,7 @@
 
 from mpmath import mp, mpf
 
-from duals import (F, Dual, Sample, detached, exact, grid, log_sigma, mean, sigma, square, text,
-                   variable)
+from duals import (F, Dual, Sample, exact, grid, log_sigma, mean, sigma, square, text, variable)
 from links import smoothed
 from pair_vectors import mixed
 
@@ -60,8 +59,8 @@ def simple_kto(inputs, beta):
     up, down = [a - r for a, r in zip(w, ref_w)], [b - r for b, r in zip(l, ref_l)]
 
     def baseline(ratios):
-        z = sum(ratios) / len(ratios) if ratios else variable(0, "none")
-        return z if z.value >= 0 else detached(0 * z)
+        z = mean(ratios) if ratios else Dual(0)
+        return z if z.value >= 0 else Dual(0)
 
     z_r, z_c = baseline(down), baseline(up)
     terms = kto_terms(up, down, z_r, z_c, beta)

@@ -256,12 +256,11 @@ class Library:
                            {k: [v[i]] for k, v in counts.items()}, MEAN, score)[0]
                 for i in range(len(reals["policy_chosen"]))]
 
-    def completions(self, name, parameters, z, reals, counts, desirable, normaliser=SUM,
-                    reference_point=0):
+    def completions(self, name, parameters, z, reals, counts, desirable, reference_point=0):
         """(loss, dL/dpolicy) for each completion. The reference point is z, or as `reference_point`
         says: of BATCH_MEAN, `reals` has the mismatched rows as well."""
         n = len(reals["policy"])
-        struct = Completions(normaliser=normaliser, reference_point=reference_point, z=z)
+        struct = Completions(normaliser=SUM, reference_point=reference_point, z=z)
         return list(zip(*self.call(self.api.prospect_completions_cpu, self.loss(name, parameters),
                                    struct,
                                    {**self.reals(reals), **self.counts(counts),

@@ -289,10 +289,8 @@ def simple_kto(library, inputs, given):
     rows = library.completions(
         "kto", given, 0.0, {"policy": inputs["pol_w"] + inputs["pol_l"],
                             "reference": inputs["ref_w"] + inputs["ref_l"]}, {},
-        [1] * n_up + [0] * n_down, MEAN, CROSS_CLASS)
-    n = len(rows)
-    return {"loss": sum(row[0] for row in rows) / n, "d_pol_w": [row[1] for row in rows[:n_up]],
-            "d_pol_l": [row[1] for row in rows[n_up:]],
+        [1] * n_up + [0] * n_down, CROSS_CLASS)
+    return {**total_and_gradients(rows, n_up),
             "z_c": library.batch_mean(inputs["pol_w"], inputs["ref_w"]),
             "z_r": library.batch_mean(inputs["pol_l"], inputs["ref_l"])}
 
@@ -304,15 +302,14 @@ def kto_mismatched(library, inputs, given):
     def shifted(matrix, by):
         return [row[(i + by) % n] for i, row in enumerate(matrix)]
 
-    by = given["rotation"]
-    mismatched = [shifted(inputs[key], by) for key in ("pol", "ref")]
+    mismatched = [shifted(inputs[key], given["rotation"]) for key in ("pol", "ref")]
     rows = library.completions(
-        "kto", {name: x for name, x in given.items() if name != "rotation"}, 0.0,
+        "kto", parameters(KTO, given), 0.0,
         {"policy": shifted(inputs["pol"], 0), "reference": shifted(inputs["ref"], 0),
          "mismatched_policy": mismatched[0], "mismatched_reference": mismatched[1]}, {},
-        inputs["label"], MEAN, BATCH_MEAN)
-    return {"loss": sum(row[0] for row in rows) / n, "d_pol": [row[1] for row in rows],
-            "z": library.batch_mean(*mismatched)}
+        inputs["label"], BATCH_MEAN)
+    total = total_and_gradients(rows, n)
+    return {"loss": total["loss"], "d_pol": total["d_pol_w"], "z": library.batch_mean(*mismatched)}
 
 
 def bco_sequence(library, batches, given):
