@@ -28,9 +28,11 @@ sequence_kernels<R, L> avx512_loops();
 
 template <std::floating_point R, class L>
 sequence_kernels<R, L> loops_for([[maybe_unused]] isa set) {
-#if defined(PROSPECT_X86)
+#if defined(PROSPECT_WITH_AVX512)
   if (set == isa::avx512) return avx512_loops<R, L>();
-  if (set == isa::avx2) return avx2_loops<R, L>();
+#endif
+#if defined(PROSPECT_WITH_AVX2)
+  if (set >= isa::avx2) return avx2_loops<R, L>();
 #endif
   return baseline_loops<R, L>();
 }

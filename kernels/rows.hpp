@@ -16,9 +16,11 @@ cpu::detail::row_kernels<S> avx512_rows();
 
 template <storage S>
 cpu::detail::row_kernels<S> rows_for([[maybe_unused]] isa set) {
-#if defined(PROSPECT_X86)
+#if defined(PROSPECT_WITH_AVX512)
   if (set == isa::avx512) return avx512_rows<S>();
-  if (set == isa::avx2) return avx2_rows<S>();
+#endif
+#if defined(PROSPECT_WITH_AVX2)
+  if (set >= isa::avx2) return avx2_rows<S>();
 #endif
   return baseline_rows<S>();
 }
