@@ -27,8 +27,8 @@ using testing::token_loss_case;
 TEST_CASE("every loss of tokens through C, on the device as on the host") {
   random_source random{601};
   const device_array<prospect_device_metrics> metrics(1);
-  // A block; then, where there is time or the loss is one that shows all there is, more sequences than
-  // one takes, more than a cluster's, and a grid.
+  // A block; then, where there is time or the loss is one that shows all there is, more sequences
+  // than one takes, more than a cluster's, and a grid.
   const std::vector<std::vector<std::int64_t>> shapes{
       {9, 0, 40}, {5, 4, 3, 2, 1}, std::vector<std::int64_t>(66, 3), {9000}};
   prospect::for_each_loss([&]<class L>(const L&) {
