@@ -10,25 +10,22 @@ struct host_parts {
   static constexpr std::size_t scratch_alignment = alignof(std::max_align_t);
   static constexpr auto log_probs = prospect_token_log_probs_cpu;
   static constexpr auto sums = prospect_sequence_sums_cpu;
+  static constexpr auto reduced_sums = prospect_reduced_sums_cpu;
   static constexpr auto pairs = prospect_pairs_cpu;
   static constexpr auto completions = prospect_completions_cpu;
   static constexpr auto spread = prospect_spread_cpu;
+  static constexpr auto reduced_spread = prospect_reduced_spread_cpu;
   static constexpr auto gradient = prospect_logits_gradient_cpu;
 
   /// d = 0, and in the order of the pairs what they say about their sequences.
-  static void add_up(const prospect_row& chosen, const prospect_row& rejected,
-                     const prospect_row& d_chosen, const prospect_row& d_rejected,
-                     const prospect_row& d, const prospect_context& on) {
+  static void add_up(const pk::sides_of_pairs& sides, prospect::strided_span<double> d,
+                     const prospect_context& on) {
     if (on.query != nullptr) return;
-    const auto to = pk::row<double>("d_sequence", d);
-    for (std::int64_t s = 0; s < to.size(); ++s) to[s] = 0;
-    const prospect::index_row c = pk::indices("chosen", chosen);
-    const prospect::index_row r = pk::indices("rejected", rejected);
-    const auto dc = pk::row<const double>("d_policy_chosen", d_chosen);
-    const auto dr = pk::row<const double>("d_policy_rejected", d_rejected);
-    for (std::int64_t i = 0; i < c.size(); ++i) {
-      to[c[i]] += dc[i];
-      to[r[i]] += dr[i];
+    for (std::int64_t s = 0; s < d.size(); ++s) d[s] = 0;
+    for (std::int64_t i = 0; i < sides.which[0].size(); ++i) {
+      for (std::size_t k = 0; k < 3; ++k) {
+        if (i < sides.which[k].size()) d[sides.which[k][i]] += sides.d[k][i];
+      }
     }
   }
 };

@@ -3,7 +3,10 @@
 #pragma once
 
 #include "context.hpp"
+#include "sides.hpp"
 #include "tokens.hpp"
+
+#include <array>
 
 namespace prospect::kernels {
 
@@ -23,6 +26,12 @@ class arena {
  private:
   std::byte* memory_;
   std::size_t used_ = 0;
+};
+
+/// The chosen, rejected and third ones of pairs, of which the last may be absent, and dL/dP of
+/// each.
+struct side_rows {
+  std::array<prospect_row, 3> which{}, d{};
 };
 
 /// `Backend` names the parts of one back end, and how coefficients of pairs are added up where a
@@ -47,6 +56,10 @@ class step_of {
     sequences_ = layout.sequences();
     if ((step_.pairs == nullptr) == (step_.completions == nullptr)) {
       fail(PROSPECT_INVALID_ARGUMENT, "step must have either pairs or completions");
+    }
+    if (step_.reducer != nullptr) {
+      reducer_ = versioned(step_.reducer, "reducer");
+      not_given("reducer.log_prob", reducer_.log_prob);
     }
     if (step_.pairs != nullptr) {
       read_pairs();
@@ -88,12 +101,9 @@ class step_of {
     not_given("d_policy_chosen", pairs_.d_policy_chosen);
     not_given("d_policy_rejected", pairs_.d_policy_rejected);
     not_given("d_policy", pairs_.d_policy);
-    for (const prospect_row* row :
-         {&pairs_.policy_third, &pairs_.third_tokens, &pairs_.third, &pairs_.d_policy_third}) {
-      if (given(*row)) {
-        fail(PROSPECT_UNSUPPORTED, "a step has no third completions: give its parts for tpo");
-      }
-    }
+    not_given("policy_third", pairs_.policy_third);
+    not_given("third_tokens", pairs_.third_tokens);
+    not_given("d_policy_third", pairs_.d_policy_third);
     if (given(pairs_.reference_chosen) || given(pairs_.reference_rejected)) {
       fail(PROSPECT_INVALID_ARGUMENT,
            "reference_chosen and reference_rejected are one row in a step: give reference");
@@ -106,6 +116,9 @@ class step_of {
     }
     by_index_ = given(pairs_.chosen) || given(pairs_.rejected);
     if (by_index_) check_row("chosen", pairs_.chosen);
+    if (!by_index_ && given(pairs_.third)) {
+      fail(PROSPECT_INVALID_ARGUMENT, "third is beside chosen and rejected in a step: give them");
+    }
     if (!by_index_ && sequences_ % 2 != 0) {
       fail(PROSPECT_INVALID_ARGUMENT, "layout has " + std::to_string(sequences_) +
                                           " sequences, which are no two halves of pairs");
@@ -140,8 +153,11 @@ class step_of {
     const prospect_row counts = wanted(step_.counts, space, sequences_, PROSPECT_I32);
     const prospect_row d = wanted(step_.d_sequence, space, sequences_, PROSPECT_F64);
     const std::int64_t pairs = by_index_ ? pairs_.chosen.size : 0;
-    const prospect_row d_chosen = wanted(none, space, pairs, PROSPECT_F64);
-    const prospect_row d_rejected = wanted(none, space, pairs, PROSPECT_F64);
+    side_rows sides;
+    if (by_index_) sides.which = {pairs_.chosen, pairs_.rejected, pairs_.third};
+    for (std::size_t k = 0; k < sides.which.size(); ++k) {
+      if (given(sides.which[k])) sides.d[k] = wanted(none, space, pairs, PROSPECT_F64);
+    }
     const std::size_t own = space.used();
     if (inner != 0) on.scratch = space.take(inner);
     on.scratch_size = inner;
@@ -155,9 +171,14 @@ class step_of {
     results.log_prob = log_prob;
     results.lse = lse;
     done(Backend::log_probs(step_.logits, &tokens_, &results, &on, &error));
-    done(Backend::sums(&tokens_, log_prob, sums, counts, &on, &error));
+    prospect_token_reducer reducer = reducer_;
+    reducer.struct_size = sizeof reducer;
+    reducer.log_prob = log_prob;
+    const bool reduces = step_.reducer != nullptr;
+    done(reduces ? Backend::reduced_sums(&tokens_, &reducer, sums, counts, &on, &error)
+                 : Backend::sums(&tokens_, log_prob, sums, counts, &on, &error));
     if (step_.pairs != nullptr) {
-      evaluate_pairs(sums, counts, d, d_chosen, d_rejected, on);
+      evaluate_pairs(sums, counts, d, sides, on);
     } else {
       prospect_completions c = completions_;
       c.struct_size = sizeof c;
@@ -166,7 +187,8 @@ class step_of {
       c.d_policy = d;
       done(Backend::completions(step_.loss, &c, metrics_, &on, &error));
     }
-    done(Backend::spread(&tokens_, d, d_token, &on, &error));
+    done(reduces ? Backend::reduced_spread(&tokens_, &reducer, d, d_token, &on, &error)
+                 : Backend::spread(&tokens_, d, d_token, &on, &error));
     prospect_token_coefficients coefficients{};
     coefficients.struct_size = sizeof coefficients;
     coefficients.log_prob = log_prob;
@@ -179,15 +201,15 @@ class step_of {
 
   /// Coefficients of the sequences, from pairs that are halves or named by indices.
   void evaluate_pairs(const prospect_row& sums, const prospect_row& counts, const prospect_row& d,
-                      const prospect_row& d_chosen, const prospect_row& d_rejected,
-                      const prospect_context& on) const {
+                      const side_rows& sides, const prospect_context& on) const {
     prospect_pairs p = pairs_;
     p.struct_size = sizeof p;
     if (by_index_) {
       p.policy = sums;
       p.tokens = counts;
-      p.d_policy_chosen = d_chosen;
-      p.d_policy_rejected = d_rejected;
+      p.d_policy_chosen = sides.d[0];
+      p.d_policy_rejected = sides.d[1];
+      p.d_policy_third = sides.d[2];
     } else {
       const std::int64_t n = sequences_ / 2;
       const auto halves = [n](const prospect_row& row, prospect_row& chosen,
@@ -204,7 +226,13 @@ class step_of {
     prospect_error error{};
     const prospect_status status = Backend::pairs(step_.loss, &p, metrics_, &on, &error);
     if (status != PROSPECT_OK) throw failure{status, error.message};
-    if (by_index_) Backend::add_up(p.chosen, p.rejected, d_chosen, d_rejected, d, on);
+    if (!by_index_) return;
+    sides_of_pairs views;
+    for (std::size_t k = 0; k < sides.which.size(); ++k) {
+      views.which[k] = indices("a side of pairs", sides.which[k]);
+      views.d[k] = row<const double>("its coefficient", sides.d[k]);
+    }
+    Backend::add_up(views, row<double>("d_sequence", d), on);
   }
 
   prospect_step step_;
@@ -214,6 +242,7 @@ class step_of {
   std::int64_t sequences_ = 0;
   prospect_pairs pairs_{};
   prospect_completions completions_{};
+  prospect_token_reducer reducer_{};
   bool by_index_ = false;
 };
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../boundary.hpp"
+#include "../sides.hpp"
 
 #include <prospect/core/matrix_view.hpp>
 #include <prospect/cuda/batch.hpp>
@@ -128,8 +129,6 @@ cudaError_t launch_aot_pairs(const indexed_pairs& in, strided_span<std::int64_t>
                              strided_span<std::int64_t> rejected, cuda::scratch space,
                              cudaStream_t stream);
 /// What pairs say about their sequences, added up for each sequence in the order of the pairs.
-cudaError_t launch_add_up(index_row chosen, index_row rejected, strided_span<const double> d_chosen,
-                          strided_span<const double> d_rejected, strided_span<double> d,
-                          cudaStream_t stream);
+cudaError_t launch_add_up(const sides_of_pairs& sides, strided_span<double> d, cudaStream_t stream);
 
 }  // namespace prospect::kernels

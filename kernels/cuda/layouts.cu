@@ -71,14 +71,15 @@ constexpr int pair_threads = 256;
 
 /// A warp for each sequence, which looks through all pairs: each lane in order, then lane by lane.
 __global__ void __launch_bounds__(pair_threads)
-    add_up_kernel(index_row chosen, index_row rejected, strided_span<const double> d_chosen,
-                  strided_span<const double> d_rejected, strided_span<double> d) {
+    add_up_kernel(const sides_of_pairs sides, strided_span<double> d) {
   const std::int64_t s = (std::int64_t{blockIdx.x} * pair_threads + threadIdx.x) / 32;
   if (s >= d.size()) return;
   double sum = 0;
-  for (std::int64_t i = threadIdx.x % 32; i < chosen.size(); i += 32) {
-    if (chosen[i] == s) sum += d_chosen[i];
-    if (rejected[i] == s) sum += d_rejected[i];
+  for (std::int64_t i = threadIdx.x % 32; i < sides.which[0].size(); i += 32) {
+#pragma unroll
+    for (int k = 0; k < 3; ++k) {
+      if (i < sides.which[k].size() && sides.which[k][i] == s) sum += sides.d[k][i];
+    }
   }
   for (int apart = 16; apart > 0; apart /= 2) sum += __shfl_down_sync(0xffffffffU, sum, apart);
   if (threadIdx.x % 32 == 0) d[s] = sum;
@@ -86,14 +87,12 @@ __global__ void __launch_bounds__(pair_threads)
 
 }  // namespace
 
-cudaError_t launch_add_up(index_row chosen, index_row rejected, strided_span<const double> d_chosen,
-                          strided_span<const double> d_rejected, strided_span<double> d,
+cudaError_t launch_add_up(const sides_of_pairs& sides, strided_span<double> d,
                           cudaStream_t stream) {
   if (d.size() == 0) return cudaSuccess;
   constexpr std::int64_t sequences_per_block = pair_threads / 32;
   const std::int64_t blocks = (d.size() + sequences_per_block - 1) / sequences_per_block;
-  return cuda::detail::launch(&add_up_kernel, blocks, pair_threads, 0, 1, stream, chosen, rejected,
-                              d_chosen, d_rejected, d);
+  return cuda::detail::launch(&add_up_kernel, blocks, pair_threads, 0, 1, stream, sides, d);
 }
 
 }  // namespace prospect::kernels

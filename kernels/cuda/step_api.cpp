@@ -12,20 +12,17 @@ struct device_parts {
   static constexpr std::size_t scratch_alignment = pk::device_context::scratch_alignment;
   static constexpr auto log_probs = prospect_token_log_probs_cuda;
   static constexpr auto sums = prospect_sequence_sums_cuda;
+  static constexpr auto reduced_sums = prospect_reduced_sums_cuda;
   static constexpr auto pairs = prospect_pairs_cuda;
   static constexpr auto completions = prospect_completions_cuda;
   static constexpr auto spread = prospect_spread_cuda;
+  static constexpr auto reduced_spread = prospect_reduced_spread_cuda;
   static constexpr auto gradient = prospect_logits_gradient_cuda;
 
-  static void add_up(const prospect_row& chosen, const prospect_row& rejected,
-                     const prospect_row& d_chosen, const prospect_row& d_rejected,
-                     const prospect_row& d, const prospect_context& on) {
-    const auto to = pk::row<double>("d_sequence", d);
-    pk::device_context{&on}.run([&](cudaStream_t stream) {
-      return pk::launch_add_up(pk::indices("chosen", chosen), pk::indices("rejected", rejected),
-                               pk::row<const double>("d_policy_chosen", d_chosen),
-                               pk::row<const double>("d_policy_rejected", d_rejected), to, stream);
-    });
+  static void add_up(const pk::sides_of_pairs& sides, prospect::strided_span<double> d,
+                     const prospect_context& on) {
+    pk::device_context{&on}.run(
+        [&](cudaStream_t stream) { return pk::launch_add_up(sides, d, stream); });
   }
 };
 

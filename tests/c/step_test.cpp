@@ -202,6 +202,72 @@ TEST_CASE("a step of pairs by index, where a sequence is in several pairs and on
   CHECK(same_bits(whole.logits, parts.logits));
 }
 
+TEST_CASE(
+    "a step of TPO, whose gold completion is a third sequence, or one that is in another pair") {
+  step_batch<double> whole{"tpo"}, parts{"tpo"};
+  const std::vector<std::int64_t> chosen{0, 2}, rejected{3, 0}, third{1, 3};
+  c_metrics got, want;
+  std::vector<double> d(4, 7);
+  whole.pairs.chosen = c_row(chosen), whole.pairs.rejected = c_row(rejected);
+  whole.pairs.third = c_row(third);
+  whole.step.pairs = &whole.pairs;
+  whole.step.d_sequence = c_row(d);
+  whole.run(&got);
+
+  parts.forward();
+  prospect_pairs& p = parts.pairs;
+  std::vector<double> dc(2), dr(2), dt(2);
+  p.policy = c_row(parts.sums), p.tokens = c_row(parts.counts);
+  p.chosen = c_row(chosen), p.rejected = c_row(rejected), p.third = c_row(third);
+  p.d_policy_chosen = c_row(dc), p.d_policy_rejected = c_row(dr), p.d_policy_third = c_row(dt);
+  parts.ok(prospect_pairs_cpu(&parts.loss, &p, &want, nullptr, &parts.error));
+  parts.d = {dc[0] + dr[1], dt[0], dc[1], dr[0] + dt[1]};
+  parts.backward();
+  check_same(got, want);
+  CHECK(d == parts.d);
+  CHECK(d[1] < 0);
+  CHECK(same_bits(whole.logits, parts.logits));
+}
+
+TEST_CASE("a step by a reducer is its parts") {
+  const std::vector<std::int32_t> shared{1, 1, 1, 1};
+  step_batch<float> whole{"dpo"}, parts{"dpo"}, plain{"dpo"};
+  auto reducer = sized<prospect_token_reducer>();
+  reducer.public_tokens = c_row(shared);
+  reducer.ld_alpha = 0.25;
+  c_metrics got, want, other;
+  for (step_batch<float>* b : {&whole, &parts, &plain}) b->pairs.reference = c_row(b->reference);
+  whole.step.pairs = &whole.pairs, plain.step.pairs = &plain.pairs;
+  whole.step.reducer = &reducer;
+  whole.step.log_prob = c_row(whole.sums);
+  whole.run(&got);
+  plain.run(&other);
+  CHECK_FALSE(same_bits(whole.logits, plain.logits));
+
+  parts.forward();
+  prospect_token_reducer by = reducer;
+  by.log_prob = c_row(parts.log_prob);
+  parts.ok(prospect_reduced_sums_cpu(&parts.tokens, &by, c_row(parts.sums), c_row(parts.counts),
+                                     nullptr, &parts.error));
+  prospect_pairs& p = parts.pairs;
+  const std::vector<std::int32_t> chosen{0, 1}, rejected{2, 3};
+  p.policy = c_row(parts.sums), p.tokens = c_row(parts.counts);
+  p.chosen = c_row(chosen), p.rejected = c_row(rejected);
+  p.d_policy = c_row(parts.d);
+  parts.ok(prospect_pairs_cpu(&parts.loss, &p, &want, nullptr, &parts.error));
+  parts.ok(prospect_reduced_spread_cpu(&parts.tokens, &by, c_row(parts.d), c_row(parts.d_token),
+                                       nullptr, &parts.error));
+  auto coefficients = sized<prospect_token_coefficients>();
+  coefficients.log_prob = c_row(parts.log_prob);
+  coefficients.lse = c_row(parts.lse);
+  coefficients.d_token = c_row(parts.d_token);
+  parts.ok(prospect_logits_gradient_cpu(parts.matrix(), parts.matrix(), &parts.tokens,
+                                        &coefficients, nullptr, &parts.error));
+  check_same(got, want);
+  CHECK(whole.sums == parts.sums);
+  CHECK(same_bits(whole.logits, parts.logits));
+}
+
 TEST_CASE("a step that is wrong leaves the logits as they are and names what is wrong") {
   const std::vector<std::uint8_t> desirable{1, 0, 0, 1};
   step_batch<float> b{"kto"};
@@ -234,13 +300,23 @@ TEST_CASE("a step that is wrong leaves the logits as they are and names what is 
        {&prospect_pairs::policy_chosen, &prospect_pairs::policy_rejected, &prospect_pairs::policy,
         &prospect_pairs::chosen_tokens, &prospect_pairs::rejected_tokens, &prospect_pairs::tokens,
         &prospect_pairs::d_policy_chosen, &prospect_pairs::d_policy_rejected,
-        &prospect_pairs::d_policy}) {
+        &prospect_pairs::d_policy, &prospect_pairs::policy_third, &prospect_pairs::third_tokens,
+        &prospect_pairs::d_policy_third}) {
     b.step.completions = nullptr;
     b.step.pairs = &b.pairs;
     b.pairs.*made = c_row(row);
     refused(PROSPECT_INVALID_ARGUMENT, "must not be given: in a step it is made from the logits");
     b.pairs.*made = {};
   }
+  const std::vector<std::int32_t> index{0, 1};
+  b.pairs.third = c_row(index);
+  refused(PROSPECT_INVALID_ARGUMENT, "third is beside chosen and rejected");
+  b.pairs.third = {};
+  auto reducer = sized<prospect_token_reducer>();
+  reducer.log_prob = c_row(row);
+  b.step.reducer = &reducer;
+  refused(PROSPECT_INVALID_ARGUMENT, "reducer.log_prob must not be given");
+  b.step.reducer = nullptr;
   b.pairs.reference_chosen = c_row(row);
   refused(PROSPECT_INVALID_ARGUMENT, "give reference");
   b.pairs.reference_chosen = {};

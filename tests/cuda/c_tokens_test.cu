@@ -258,17 +258,20 @@ TEST_CASE("a vocabulary in two parts on the device") {
   check_close(device.entropy.host(), host.entropy, 4e-6L, 4e-6L);
 }
 
-TEST_CASE("a step on the device is a step on the host: completions, halves, pairs by index") {
+TEST_CASE(
+    "a step on the device is a step on the host: completions, halves, pairs by index, thirds") {
   const std::vector<std::int64_t> offset{0, 1, 3, 4, 6};
   const std::vector<double> reference{-5, -2, -4, -3};
   const std::vector<std::uint8_t> desirable{1, 0, 0, 1};
-  const std::vector<std::int32_t> chosen{0, 0, 3}, rejected{3, 2, 2};
+  const std::vector<std::int32_t> chosen{0, 0, 3}, rejected{3, 2, 2}, third{1, 2, 1};
+  const std::vector<std::int32_t> shared{1, 1, 1, 1};
   const device_array<std::int64_t> device_offset{offset};
   const device_array<double> device_reference{reference};
   const device_array<std::uint8_t> device_desirable{desirable};
   const device_array<std::int32_t> device_chosen{chosen}, device_rejected{rejected};
+  const device_array<std::int32_t> device_third{third}, device_shared{shared};
   const device_array<prospect_device_metrics> metrics(1);
-  for (const int way : {0, 1, 2}) {
+  for (const int way : {0, 1, 2, 3}) {
     CAPTURE(way);
     batch host;
     device_batch device;
@@ -277,7 +280,7 @@ TEST_CASE("a step on the device is a step on the host: completions, halves, pair
     h.layout = d.layout = sized<prospect_layout>();
     h.layout.offsets = c_row(offset);
     d.layout.offsets = c_row(device_offset);
-    const prospect_loss loss = c_loss(way == 0 ? "kto" : "dpo");
+    const prospect_loss loss = c_loss(way == 0 ? "kto" : way == 3 ? "tpo" : "dpo");
     auto pairs = sized<prospect_pairs>(), device_pairs = pairs;
     auto completions = sized<prospect_completions>(), device_completions = completions;
     completions.reference = pairs.reference = c_row(reference);
@@ -285,10 +288,13 @@ TEST_CASE("a step on the device is a step on the host: completions, halves, pair
     completions.desirable = c_row(desirable);
     device_completions.desirable = c_row(device_desirable);
     completions.reference_point = device_completions.reference_point = PROSPECT_CROSS_CLASS;
-    if (way == 2) {
+    if (way >= 2) {
       pairs.chosen = c_row(chosen), pairs.rejected = c_row(rejected);
       device_pairs.chosen = c_row(device_chosen), device_pairs.rejected = c_row(device_rejected);
     }
+    auto reducer = sized<prospect_token_reducer>(), device_reducer = reducer;
+    reducer.ld_alpha = device_reducer.ld_alpha = 0.25;
+    reducer.public_tokens = c_row(shared), device_reducer.public_tokens = c_row(device_shared);
     std::vector<double> d_sequence(4), memory(1000);
     const device_array<double> device_d(4);
     auto step = sized<prospect_step>(), device_step = step;
@@ -296,6 +302,11 @@ TEST_CASE("a step on the device is a step on the host: completions, halves, pair
     step.tokens = &h.tokens, device_step.tokens = &d.tokens;
     step.loss = device_step.loss = &loss;
     step.d_sequence = c_row(d_sequence), device_step.d_sequence = c_row(device_d);
+    if (way == 3) {
+      pairs.third = c_row(third), device_pairs.third = c_row(device_third);
+      pairs.reference = device_pairs.reference = {};
+      step.reducer = &reducer, device_step.reducer = &device_reducer;
+    }
     (way == 0 ? static_cast<void>(step.completions = &completions)
               : static_cast<void>(step.pairs = &pairs));
     (way == 0 ? static_cast<void>(device_step.completions = &device_completions)

@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-/* One step: token log-probs, their sums over sequences, the loss, its coefficients back to the
+/* One step: token log-probs, what they add up to over sequences, the loss, its coefficients back to the
  * tokens, and from there into the logits.
  *
  * What else is known of the batch stands in `pairs` or `completions`, as the loss takes it, but for
@@ -19,7 +19,10 @@ extern "C" {
  * Pairs are sequences of the layout. Their reference is `pairs->reference`, one element for each
  * sequence. `pairs->chosen` and `pairs->rejected` say which two are a pair, and one sequence may be
  * in several; where they are not given, chosen sequences are the first half, rejected ones the
- * second. */
+ * second. `pairs->third` may name a third one of each pair beside those two: see prospect_pairs.
+ *
+ * A reducer takes its log-probs from the logits: they must not be given. With a reference of tokens
+ * the sequences' own is a row of 0. */
 typedef struct prospect_step {
   size_t struct_size;
   prospect_matrix logits;        /* becomes dL/dlogits */
@@ -32,6 +35,8 @@ typedef struct prospect_step {
   prospect_row log_prob;       /* double; one a sequence */
   prospect_row counts;         /* count; one a sequence */
   prospect_row d_sequence;     /* double; one a sequence: dL/dP */
+  /* Read: */
+  const prospect_token_reducer* reducer; /* NULL: sequences are the sums of their tokens */
 } prospect_step;
 
 /* Takes scratch memory: see prospect_context. */
