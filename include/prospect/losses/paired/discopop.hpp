@@ -42,7 +42,8 @@ struct discopop {
       // from `some` on: subnormal numbers would take many times as long.
       const R most = detail::in_fp32<R> ? 87 : 700;
       const R some = detail::in_fp32<R> ? 20 : 40;
-      const R y = m / R(tau);
+      const auto over_tau = [&](const R& x) { return detail::precise::divide(x, R(tau)); };
+      const R y = over_tau(m);
       const R held_y = select(y > most, most, select(y < -most, -most, y));
       const R log_of = select(abs(y) > some, some, abs(y));
       const R loss = softplus(-m);
@@ -54,8 +55,9 @@ struct discopop {
       const R exponent = select(gone, -most, select(m < zero, below, -m)) - softplus(-log_of);
       const R modulated = select(gone, zero, exp(exponent));
       return value_and_slope<R>{.value = wrong * loss + modulated,
-                                .slope = (wrong / R(tau) - R(1)) * modulated - wrong * sigmoid(-m) -
-                                         select(switched == zero, zero, switched / R(tau) * loss)};
+                                .slope = (over_tau(wrong) - R(1)) * modulated -
+                                         wrong * sigmoid(-m) -
+                                         select(switched == zero, zero, over_tau(switched) * loss)};
     });
   }
 };
