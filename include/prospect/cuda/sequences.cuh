@@ -27,7 +27,7 @@ static cudaError_t evaluate_in(const Loss& loss, const paired_batch<>& in,
                                const paired_outputs<>& out, const denominator& by,
                                paired_metrics* metrics, scratch space, cudaStream_t stream) {
   if (pairs_problem<R>(loss, in, out, by) != nullptr) return cudaErrorInvalidValue;
-  return run(paired_job<mixed, Loss, R>{loss, in, out, by, metrics}, space, stream);
+  return run_pairs(paired_job<mixed, Loss, R>{loss, in, out, by, metrics}, space, stream);
 }
 template <class R, class Loss>
 static cudaError_t evaluate_in(const Loss& loss, const indexed_pairs& in,
@@ -51,9 +51,9 @@ static cudaError_t evaluate_in(const Loss& loss, const indexed_pairs& in,
       }
     }
   }
-  return run(paired_job<mixed, Loss, R>{loss, prospect::detail::any_rows(in),
-                                        prospect::detail::any_rows(out), by, metrics, among},
-             space, stream);
+  return run_pairs(paired_job<mixed, Loss, R>{loss, prospect::detail::any_rows(in),
+                                              prospect::detail::any_rows(out), by, metrics, among},
+                   space, stream);
 }
 template <class R, class Loss>
 static cudaError_t evaluate_in(const Loss& loss, const unpaired_batch<>& in,
@@ -99,7 +99,7 @@ static cudaError_t evaluate(const Loss& loss, const paired_batch<S>& in,
                             const paired_outputs<S>& out, denominator by, paired_metrics* metrics,
                             scratch space, cudaStream_t stream) {
   if (problem(loss, in, out, by) != nullptr) return cudaErrorInvalidValue;
-  return detail::run(detail::paired_job<S, Loss>{loss, in, out, by, metrics}, space, stream);
+  return detail::run_pairs(detail::paired_job<S, Loss>{loss, in, out, by, metrics}, space, stream);
 }
 
 /// The same for pairs among n = `in.policy.size()` sequences. The host cannot look at indices: a

@@ -32,8 +32,8 @@ PROSPECT_HD constexpr averaging average_of(const L& loss) noexcept {
 
 /// A value that is one of the losses L..., of which all are of one kind, and is used as they are.
 /// Hyper-parameters are numbers, in the order of the loss's table. Which loss it is, is asked once
-/// for every block of examples on the CPU, and once for every example, in a branch that is the same
-/// for all threads, on a device.
+/// for every block of examples on the CPU, and on a device, in a branch that is the same for all
+/// threads, once for what a thread has of a tile of sequences, or for every token.
 template <class... L>
 struct any_loss {
   static constexpr bool branch_free = (... && branch_free_loss<L>);
@@ -91,6 +91,13 @@ struct any_loss {
     };
     (try_one(static_cast<L*>(nullptr)), ...);
     return result;
+  }
+
+  /// Calls `f(loss)` with the loss itself, whatever its score, also on a device.
+  template <class F>
+  PROSPECT_HD void look_up(const F& f) const {
+    std::int32_t i = 0;
+    (void)(... || (which == i++ && (f(as<L>()), true)));
   }
 
   /// Not by way of `visit`, whose visitors are the host's: nvcc would have them on the device.
@@ -176,6 +183,34 @@ struct any_loss {
 };
 
 namespace detail {
+
+/// One of several losses that is one of scores, for a kernel that is for those alone.
+template <class Any>
+struct any_scored;
+template <class... L>
+struct any_scored<any_loss<L...>> {
+  static constexpr std::size_t most_parameters = any_loss<L...>::most_parameters;
+
+  any_loss<L...> loss;
+
+  /// Calls `f(scored loss)`.
+  template <class F>
+  PROSPECT_HD void look_up(const F& f) const {
+    std::int32_t i = 0;
+    (void)(... || (loss.which == i++ && look_at<L>(f)));
+  }
+  PROSPECT_HD double reward_scale() const { return loss.beta; }
+  PROSPECT_HD next_token_term next_token() const { return loss.next_token(); }
+
+ private:
+  template <class One, class F>
+  PROSPECT_HD bool look_at([[maybe_unused]] const F& f) const {
+    if constexpr (score_taking_loss<One>) {
+      f(scored<One>{.loss = loss.template as<One>(), .score = loss.score});
+    }
+    return true;
+  }
+};
 
 template <class Tuple>
 struct any_of;

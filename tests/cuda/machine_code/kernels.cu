@@ -1,5 +1,5 @@
 // The kernels whose machine code is looked at: the two schedules over logits in fp32 and bf16, with
-// and without a map, and the sequence kernel of one pair's loss, one thumb's, and any token's.
+// and without a map, and the sequence kernel of one pair's loss, one thumb's, and any of each kind.
 #include <prospect/cuda/sequences.cuh>
 #include <prospect/cuda/token_losses.cuh>
 #include <prospect/cuda/tokens.cuh>
@@ -37,5 +37,11 @@ void sequences(const prospect::paired_batch<float>& pairs, const prospect::paire
   const auto by = prospect::normaliser::mean();
   gpu::evaluate(prospect::ipo{}, pairs, d, by, nullptr, {}, nullptr);
   gpu::evaluate(prospect::kto{}, completions, prospect::cross_class{}, e, by, nullptr, {}, nullptr);
+  gpu::detail::evaluate_in<float>(prospect::any_paired{}, prospect::detail::any_rows(pairs),
+                                  prospect::detail::any_rows(d), by, nullptr, {}, nullptr);
+  gpu::detail::evaluate_in<float>(
+      prospect::any_unpaired{}, prospect::detail::any_rows(completions),
+      gpu::detail::point_source<prospect::mixed>{prospect::cross_class{}},
+      prospect::detail::any_rows(e), by, nullptr, {}, nullptr);
   gpu::detail::evaluate_in<float>(prospect::any_token{}, tokens, f, by, nullptr, {}, nullptr);
 }

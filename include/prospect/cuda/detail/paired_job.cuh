@@ -3,6 +3,7 @@
 #pragma once
 
 #include <prospect/cuda/detail/samples.cuh>
+#include <prospect/losses/any.hpp>
 #include <prospect/losses/parts/next_token.hpp>
 
 PROSPECT_STRICT_BEGIN
@@ -20,8 +21,17 @@ struct named_pairs {
   PROSPECT_HD bool scatters() const { return named != nullptr; }
 };
 
+template <class Loss>
+inline constexpr bool is_any_scored = false;
+template <class Any>
+inline constexpr bool is_any_scored<prospect::detail::any_scored<Any>> = true;
+
 template <batch_storage S, class Loss, std::floating_point R = arithmetic_t<S>>
 struct paired_job {
+  using number = R;
+  /// Scores take more registers than two blocks leave to each.
+  static constexpr int resident_blocks =
+      one_of_several<Loss> && !is_any_scored<Loss> && sizeof(R) == 4 ? 2 : 1;
   static constexpr bool any = std::same_as<S, mixed>;
   enum { loss_sum, chosen, rejected, margin, accurate, logp_chosen, logp_rejected, counted };
   enum { tokens };  ///< of the pass that observes, beside `counted`
@@ -37,8 +47,32 @@ struct paired_job {
     bool counted = false;
     R weight = 1;
     pair<R> value;
-    std::int64_t chosen = 0, rejected = 0;  ///< where the sides are
-    std::int32_t chosen_tokens = 1;
+  };
+  /// Of an odd number of words, so that threads do not meet in a bank.
+  struct slot {
+    R policy[2], ratio[2];
+    R rest[3];  ///< the tokens of both sides, and the margin; then the loss and its derivatives
+  };
+  struct each_slot {
+    slot* slots;
+    int n;
+
+    template <class One>
+    PROSPECT_HD void operator()(const One& one) const {
+#if defined(__CUDA_ARCH__)  // unrolled, it takes more registers than there are
+#pragma unroll 1
+#endif
+      for (int k = 0; k < n; ++k) {
+        slot& s = slots[k * sequence_threads];
+        const auto value =
+            differentiate(one, pair<R>{.chosen = {s.policy[0], s.ratio[0], s.rest[0]},
+                                       .rejected = {s.policy[1], s.ratio[1], s.rest[1]},
+                                       .margin = s.rest[2]});
+        s.rest[0] = value.loss;
+        s.rest[1] = value.d_chosen;
+        s.rest[2] = value.d_rejected;
+      }
+    }
   };
   struct terms {
     double factor;
@@ -62,10 +96,16 @@ struct paired_job {
     const std::int64_t n = pairs();
     return any && pass == results && among.scatters() && among.sequences > n ? among.sequences : n;
   }
-  /// Whether both sides name a sequence.
-  __device__ bool in_batch(const sample& s) const {
-    const auto inside = [&](std::int64_t at) { return at >= 0 && at < among.sequences; };
-    return !any || !among.given() || (inside(s.chosen) && inside(s.rejected));
+  /// Where the sides of pair i are.
+  __device__ std::int64_t chosen_of(std::int64_t i) const {
+    return any && among.given() ? among.which.chosen[i] : i;
+  }
+  __device__ std::int64_t rejected_of(std::int64_t i) const {
+    return any && among.given() ? among.which.rejected[i] : i;
+  }
+  /// Whether that is in the batch.
+  __device__ bool inside(std::int64_t at) const {
+    return !any || !among.given() || (at >= 0 && at < among.sequences);
   }
   /// Where the third completion of pair i is.
   __device__ std::int64_t third_of(std::int64_t i) const {
@@ -74,9 +114,6 @@ struct paired_job {
   /// Its tokens: 0 where there is none, and 1 where nobody counts them.
   __device__ std::int32_t third_tokens(std::int64_t at) const {
     return in.policy_third.empty() ? 0 : read_or(in.third_tokens, at, 1);
-  }
-  __device__ bool third_in_batch(std::int64_t at) const {
-    return !any || !among.given() || (at >= 0 && at < among.sequences);
   }
 
   __device__ terms begin(const pass_totals& totals) const {
@@ -91,43 +128,93 @@ struct paired_job {
     }
     return t;
   }
-  __device__ sample load(int pass, std::int64_t i) const {
+  /// A pair without its log-probabilities.
+  __device__ sample outline(int pass, std::int64_t i) const {
     sample s;
     if (any && i >= pairs()) return s;
-    const bool by_index = any && among.given();
-    s.chosen = by_index ? among.which.chosen[i] : i;
-    s.rejected = by_index ? among.which.rejected[i] : i;
-    if (!in_batch(s)) {
+    const std::int64_t chosen_at = chosen_of(i), rejected_at = rejected_of(i);
+    if (!inside(chosen_at) || !inside(rejected_at)) {
       s.counted = true;
       s.value.chosen = s.value.rejected = {no_number<R>, no_number<R>, R(1)};
       return s;
     }
-    const std::int32_t chosen_tokens = read_or(in.chosen_tokens, s.chosen, 1);
-    s.chosen_tokens = chosen_tokens;
-    const std::int32_t rejected_tokens = read_or(in.rejected_tokens, s.rejected, 1);
+    const std::int32_t chosen_tokens = read_or(in.chosen_tokens, chosen_at, 1);
+    const std::int32_t rejected_tokens = read_or(in.rejected_tokens, rejected_at, 1);
     s.counted = chosen_tokens > 0 && rejected_tokens > 0;
+    s.value.chosen.tokens = static_cast<R>(chosen_tokens);
+    s.value.rejected.tokens = static_cast<R>(rejected_tokens);
     if (s.counted && pass == results) {
-      s.value = {read_completion<R>(in.policy_chosen, in.reference_chosen, s.chosen, chosen_tokens),
-                 read_completion<R>(in.policy_rejected, in.reference_rejected, s.rejected,
-                                    rejected_tokens),
-                 read_or(in.margin, i, R(0))};
+      s.value.margin = read_or(in.margin, i, R(0));
       s.weight = read_or(in.weight, i, R(1));
     }
     return s;
   }
+  __device__ sample load(int pass, std::int64_t i) const {
+    sample s = outline(pass, i);
+    if (!s.counted || pass != results) return s;
+    const std::int64_t chosen_at = chosen_of(i), rejected_at = rejected_of(i);
+    if (!inside(chosen_at) || !inside(rejected_at)) return s;
+    completion<R>& w = s.value.chosen;
+    completion<R>& l = s.value.rejected;
+    w = read_completion<R>(in.policy_chosen, in.reference_chosen, chosen_at, w.tokens);
+    l = read_completion<R>(in.policy_rejected, in.reference_rejected, rejected_at, l.tokens);
+    return s;
+  }
   __device__ void add(int pass, std::int64_t i, const sample& s, const terms& t,
                       row_sums& sums) const {
-    if (pass == observe) {
-      sums.sum[counted] += s.counted ? 1 : 0;
-      if (s.counted && counts_tokens()) sums.sum[tokens] += scored(i, s);
-      if (any && among.scatters()) count(i, s);
-      return;
-    }
+    if (pass == observe) return look_at(i, s, sums);
+    write(i, s, s.counted ? differentiate(loss, s.value) : paired_value<R>{}, t, sums);
+  }
+
+  __device__ slot prepare(int pass, std::int64_t i, const terms&) const {
+    const pair<R> p = load(pass, i).value;
+    return {{p.chosen.policy, p.rejected.policy},
+            {p.chosen.ratio, p.rejected.ratio},
+            {p.chosen.tokens, p.rejected.tokens, p.margin}};
+  }
+  /// Of what a slot does not hold any more, what is needed is read again.
+  __device__ void add(int pass, std::int64_t i, const slot& from, const terms& t,
+                      row_sums& sums) const {
+    sample s = outline(pass, i);
+    if (pass == observe) return look_at(i, s, sums);
+    s.value.chosen.policy = from.policy[0];
+    s.value.rejected.policy = from.policy[1];
+    s.value.chosen.ratio = from.ratio[0];
+    s.value.rejected.ratio = from.ratio[1];
+    write(i, s, {from.rest[0], from.rest[1], from.rest[2]}, t, sums);
+  }
+
+  __device__ void finish(const pass_totals& totals, const terms& t) const {
+    if (metrics == nullptr) return;
+    const row_sums& sums = totals.of[results];
+    const double n = sums.sum[counted];
+    const auto of = [&](int which) { return sum_count{.sum = sums.sum[which], .count = n}; };
+    *metrics = {.loss = of(loss_sum),
+                .rewards_chosen = of(chosen),
+                .rewards_rejected = of(rejected),
+                .rewards_margins = of(margin),
+                .rewards_accuracies = of(accurate),
+                .logps_chosen = of(logp_chosen),
+                .logps_rejected = of(logp_rejected),
+                .nonfinite = {.sum = sums.nonfinite, .count = n},
+                .first_nonfinite = index_or_none(sums.first_nonfinite),
+                .total = t.factor * sums.sum[loss_sum]};
+  }
+
+ private:
+  /// What a pair adds to the counts.
+  __device__ void look_at(std::int64_t i, const sample& s, row_sums& sums) const {
+    sums.sum[counted] += s.counted ? 1 : 0;
+    if (s.counted && counts_tokens()) sums.sum[tokens] += scored(i);
+    if (any && among.scatters()) count(i);
+  }
+  /// What it adds to the results, and its own.
+  __device__ void write(std::int64_t i, const sample& s, paired_value<R> value, const terms& t,
+                        row_sums& sums) const {
     R loss_out = 0, d_chosen = 0, d_rejected = 0, reward_chosen = 0, reward_rejected = 0;
     [[maybe_unused]] R d_third = 0;
     finite_probe<R> probe;
     if (s.counted) {
-      auto value = differentiate(loss, s.value);
       const completion<R>& w = s.value.chosen;
       const completion<R>& l = s.value.rejected;
       probe.look_at(w);
@@ -168,34 +255,16 @@ struct paired_job {
       put(out.reward_rejected, i, reward_rejected);
       if constexpr (next_token_loss<Loss>) probe.look_at(put(out.d_policy_third, i, d_third));
     }
-    if (any && among.scatters()) scatter(i, s, d_chosen, d_rejected, d_third, probe);
+    if (any && among.scatters()) scatter(i, d_chosen, d_rejected, d_third, probe);
     if (!probe.finite()) note_nonfinite(sums, i);
   }
-  __device__ void finish(const pass_totals& totals, const terms& t) const {
-    if (metrics == nullptr) return;
-    const row_sums& sums = totals.of[results];
-    const double n = sums.sum[counted];
-    const auto of = [&](int which) { return sum_count{.sum = sums.sum[which], .count = n}; };
-    *metrics = {.loss = of(loss_sum),
-                .rewards_chosen = of(chosen),
-                .rewards_rejected = of(rejected),
-                .rewards_margins = of(margin),
-                .rewards_accuracies = of(accurate),
-                .logps_chosen = of(logp_chosen),
-                .logps_rejected = of(logp_rejected),
-                .nonfinite = {.sum = sums.nonfinite, .count = n},
-                .first_nonfinite = index_or_none(sums.first_nonfinite),
-                .total = t.factor * sums.sum[loss_sum]};
-  }
-
- private:
   /// How many tokens the next-token term of a counted pair is over; 1 of a sequence that there is
   /// not, so that it shows.
-  __device__ double scored(std::int64_t i, const sample& s) const {
-    double n = next_token_of(loss).chosen ? s.chosen_tokens : 0;
+  __device__ double scored(std::int64_t i) const {
+    double n = next_token_of(loss).chosen ? read_or(in.chosen_tokens, chosen_of(i), 1) : 0;
     if (in.policy_third.empty()) return n;
     const std::int64_t at = third_of(i);
-    const std::int32_t more = third_in_batch(at) ? third_tokens(at) : 1;
+    const std::int32_t more = inside(at) ? third_tokens(at) : 1;
     return more > 0 ? n + more : n;
   }
   /// Adds the next-token term of a counted pair, and gives its coefficient of the third completion.
@@ -209,29 +278,29 @@ struct paired_job {
     }
     if (!in.policy_third.empty()) {
       const std::int64_t at = third_of(i);
-      const bool inside = third_in_batch(at);
-      if (!inside || third_tokens(at) > 0) {
-        const R third = inside ? read_as<R>(in.policy_third, at) : no_number<R>;
+      const bool there = inside(at);
+      if (!there || third_tokens(at) > 0) {
+        const R third = there ? read_as<R>(in.policy_third, at) : no_number<R>;
         probe.look_at(third);
         log_prob += third;
-        d_third = inside ? -t.slope : no_number<R>;
+        d_third = there ? -t.slope : no_number<R>;
       }
     }
     value.loss -= t.slope * log_prob;
     return d_third;
   }
   /// Notes that the sequences of a pair are named.
-  __device__ void count(std::int64_t i, const sample& s) const {
+  __device__ void count(std::int64_t i) const {
     const auto note = [&](std::int64_t at) {
       if (at >= 0 && at < among.sequences) atomicAdd(among.named + at, 1U);
     };
-    note(s.chosen);
-    note(s.rejected);
+    note(chosen_of(i));
+    note(rejected_of(i));
     if (among.which.third.size() != 0) note(third_of(i));
   }
   /// Writes the coefficients of a pair's sequences where they are named once, and that of sequence
   /// i where it is not.
-  __device__ void scatter(std::int64_t i, const sample& s, R d_chosen, R d_rejected, R d_third,
+  __device__ void scatter(std::int64_t i, R d_chosen, R d_rejected, R d_third,
                           finite_probe<R>& probe) const {
     // Past the first level of cache, which does not see what other blocks have counted.
     const auto times_named = [&](std::int64_t at) { return __ldcg(among.named + at); };
@@ -239,15 +308,31 @@ struct paired_job {
       put(among.which.d_policy, i, times_named(i) == 0 ? R(0) : no_number<R>);
     }
     if (i >= pairs()) return;
-    const auto write = [&](std::int64_t at, R d) {
+    const auto put_at = [&](std::int64_t at, R d) {
       if (at < 0 || at >= among.sequences) return;
       probe.look_at(times_named(at) == 1 ? put(among.which.d_policy, at, d) : no_number<R>);
     };
-    write(s.chosen, d_chosen);
-    write(s.rejected, d_rejected);
-    if (among.which.third.size() != 0) write(third_of(i), d_third);
+    put_at(chosen_of(i), d_chosen);
+    put_at(rejected_of(i), d_rejected);
+    if (among.which.third.size() != 0) put_at(third_of(i), d_third);
   }
 };
+
+/// Runs a job of pairs: of several losses those of scores have a kernel of their own.
+template <batch_storage S, class Loss, class R>
+static cudaError_t run_pairs(const paired_job<S, Loss, R>& job, scratch space,
+                             cudaStream_t stream) {
+  if constexpr (one_of_several<Loss>) {
+    if (!job.loss.score.is_identity()) {
+      using scored_loss = prospect::detail::any_scored<Loss>;
+      return run(
+          paired_job<S, scored_loss, R>{
+              {job.loss}, job.in, job.out, job.by, job.metrics, job.among},
+          space, stream);
+    }
+  }
+  return run(job, space, stream);
+}
 
 }  // namespace prospect::inline v1::cuda::detail
 PROSPECT_STRICT_END

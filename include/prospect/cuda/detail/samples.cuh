@@ -27,10 +27,10 @@ using arithmetic_t = typename arithmetic_of<S>::type;
 /// which rewards are made of, is then the policy's log-probability.
 template <class R, class Row>
 __device__ completion<R> read_completion(const Row& policy, const Row& reference, std::int64_t i,
-                                         std::int32_t tokens) {
+                                         R tokens) {
   const R p = read_as<R>(policy, i);
   const R ratio = reference.empty() ? p : p - read_as<R>(reference, i);
-  return {.policy = p, .ratio = ratio, .tokens = static_cast<R>(tokens)};
+  return {.policy = p, .ratio = ratio, .tokens = tokens};
 }
 /// weight x; a weight of 0 makes everything 0.
 template <class R>

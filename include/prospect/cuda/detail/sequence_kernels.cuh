@@ -11,11 +11,13 @@
 
 #include <prospect/cuda/detail/device.cuh>
 #include <prospect/cuda/scratch.hpp>
+#include <prospect/losses/concepts.hpp>
 
 #include <cooperative_groups.h>
 #include <cuda/atomic>
 
 #include <algorithm>
+#include <type_traits>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v1::cuda::detail {
@@ -139,6 +141,53 @@ __device__ row_sums sum_stripe(const Job& job, int pass, const typename Job::ter
       const std::int64_t after = i + sequence_threads;
       if (after < end) next = job.load(pass, after);
       job.add(pass, i, sample, terms, mine);
+    }
+  }
+  return mine;
+}
+
+/// A job of one of several losses looks its loss up once for a few rows of a thread: what the loss
+/// takes lies in the thread's slots of shared memory, and what it gives comes to lie in its place.
+/// So its formula, whichever it is, shares registers with nothing but its own loop.
+template <class Job>
+concept looks_up = !has_tiles<Job> && requires(const Job& job) {
+  requires one_of_several<std::remove_cvref_t<decltype(job.loss)>>;
+};
+/// How many, and how much memory they take in a block: for no type more than a block may have on
+/// any device.
+template <looks_up Job>
+inline constexpr int rows_at_once = 16 / sizeof(typename Job::number);
+template <class Job>
+inline constexpr std::size_t slot_memory = 0;
+template <looks_up Job>
+inline constexpr std::size_t slot_memory<Job> =
+    sizeof(typename Job::slot) * rows_at_once<Job> * sequence_threads;
+
+template <looks_up Job>
+__device__ row_sums sum_stripe(const Job& job, int pass, const typename Job::terms& terms,
+                               std::int64_t stripe) {
+  extern __shared__ __align__(16) std::byte slots_of_block[];
+  auto* const slots = reinterpret_cast<typename Job::slot*>(slots_of_block) + threadIdx.x;
+  row_sums mine;
+  const std::int64_t rows = job.rows(pass);
+  for (std::int64_t first = stripe * rows_per_tile; first < rows;
+       first += most_stripes * rows_per_tile) {
+    const std::int64_t end = first + rows_per_tile < rows ? first + rows_per_tile : rows;
+#pragma unroll 1
+    for (std::int64_t i = first + threadIdx.x; i < end; i += rows_at_once<Job> * sequence_threads) {
+      const auto left = static_cast<int>((end - i + sequence_threads - 1) / sequence_threads);
+      const int n = left < rows_at_once<Job> ? left : rows_at_once<Job>;
+      if (pass != observe) {
+#pragma unroll 1
+        for (int k = 0; k < n; ++k) {
+          slots[k * sequence_threads] = job.prepare(pass, i + k * sequence_threads, terms);
+        }
+        job.loss.look_up(typename Job::each_slot{slots, n});
+      }
+#pragma unroll 1
+      for (int k = 0; k < n; ++k) {
+        job.add(pass, i + k * sequence_threads, slots[k * sequence_threads], terms, mine);
+      }
     }
   }
   return mine;
@@ -276,9 +325,16 @@ static cudaError_t run(const Job& job, sequence_scheme scheme, scratch space, cu
   }
   if (!space.suffices() || !space.aligned()) return cudaErrorInvalidValue;
   if (space.counting()) return cudaSuccess;
+  if constexpr (slot_memory<Job> != 0) {
+    if (const cudaError_t e =
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 static_cast<int>(slot_memory<Job>))) {
+      return e;
+    }
+  }
   if (!grid) {
     launch.blocks_of_cluster = scheme == sequence_scheme::cluster ? blocks_of_a_cluster : 1;
-    return detail::launch(kernel, launch.blocks_of_cluster, sequence_threads, 0,
+    return detail::launch(kernel, launch.blocks_of_cluster, sequence_threads, slot_memory<Job>,
                           launch.blocks_of_cluster, stream, job, launch);
   }
   if (const cudaError_t e = cudaMemsetAsync(launch.state, 0, sizeof(sequence_state), stream)) {
@@ -289,8 +345,8 @@ static cudaError_t run(const Job& job, sequence_scheme scheme, scratch space, cu
     launch.first_pass = launch.last_pass = pass;
     const std::int64_t tiles = tiles_of(job, pass);
     const std::int64_t blocks = tiles < 1 ? 1 : tiles < most_stripes ? tiles : most_stripes;
-    if (const cudaError_t e =
-            detail::launch(kernel, blocks, sequence_threads, 0, 1, stream, job, launch)) {
+    if (const cudaError_t e = detail::launch(kernel, blocks, sequence_threads, slot_memory<Job>, 1,
+                                             stream, job, launch)) {
       return e;
     }
   }

@@ -32,6 +32,8 @@ __device__ inline observation observation_of(const row_sums& seen, int ratio, in
 
 template <batch_storage S, class Loss, std::floating_point R = arithmetic_t<S>>
 struct unpaired_job {
+  using number = R;
+  static constexpr int resident_blocks = one_of_several<Loss> && sizeof(R) == 4 ? 2 : 1;
   enum { counted, desirable, loss_sum, chosen, rejected, logp_chosen, logp_rejected };
   /// The sums of the passes before; classes over rows that are finite.
   enum { all_counted, mismatched_ratio, mismatched_count, n_up, n_down, ratio_up, ratio_down };
@@ -53,6 +55,33 @@ struct unpaired_job {
     completion<R> value;
     bool observed = false;  ///< a mismatched row, and its log-ratio
     R observed_ratio = 0;
+  };
+  /// Of an odd number of words, so that threads do not meet in a bank.
+  struct slot {
+    R policy, ratio, target;
+    R desirable;  ///< 1 or 0
+    R rest[3];    ///< the tokens, z, and nothing; then the loss and its derivatives
+  };
+  struct each_slot {
+    slot* slots;
+    int n;
+
+    template <class One>
+    PROSPECT_HD void operator()(const One& one) const {
+#if defined(__CUDA_ARCH__)  // unrolled, it takes more registers than there are
+#pragma unroll 1
+#endif
+      for (int k = 0; k < n; ++k) {
+        slot& s = slots[k * sequence_threads];
+        const auto value = differentiate(one, unpaired<R>{.answer = {s.policy, s.ratio, s.rest[0]},
+                                                          .z = s.rest[1],
+                                                          .desirable = s.desirable != R(0),
+                                                          .target = s.target});
+        s.rest[0] = value.loss;
+        s.rest[1] = value.d_policy;
+        s.rest[2] = value.d_z;
+      }
+    }
   };
   /// What a class is measured against, and what it adds to its coefficients because the other
   /// class's point depends on it.
@@ -114,7 +143,7 @@ struct unpaired_job {
       s.counted = tokens > 0;
       if (s.counted && (pass != observe || point.kind == point_kind::cross_class)) {
         s.desirable = read(&in.desirable[i]) != 0;
-        s.value = read_completion<R>(in.policy, in.reference, i, tokens);
+        s.value = read_completion<R>(in.policy, in.reference, i, static_cast<R>(tokens));
         s.weight = read_or(in.weight, i, R(1));
         s.target = read_or(in.target, i, R(0));
       }
@@ -131,65 +160,29 @@ struct unpaired_job {
 
   __device__ void add(int pass, std::int64_t i, const sample& s, const terms& t,
                       row_sums& sums) const {
-    // A row that is not finite spoils its own results, which are reported, and not those of the
-    // other class.
-    const bool in_class = s.counted && is_finite(s.value.policy) && is_finite(s.value.ratio);
-    if (pass == observe) {
-      const bool observed = s.observed && is_finite(s.observed_ratio);
-      sums.sum[all_counted] += s.counted ? 1 : 0;
-      sums.sum[mismatched_ratio] += observed ? static_cast<double>(s.observed_ratio) : 0;
-      sums.sum[mismatched_count] += observed ? 1 : 0;
-      if (s.observed && !observed) note_nonfinite(sums, i);
-      if (in_class && point.kind == point_kind::cross_class) {
-        const double ratio = static_cast<double>(s.value.ratio);
-        sums.sum[n_up] += s.desirable ? 1 : 0;
-        sums.sum[n_down] += s.desirable ? 0 : 1;
-        sums.sum[ratio_up] += s.desirable ? ratio : 0;
-        sums.sum[ratio_down] += s.desirable ? 0 : ratio;
-      }
-      return;
-    }
-    R loss_out = 0, d_policy = 0, reward_out = 0;
-    finite_probe<R> probe;
-    if (s.counted) {
-      // Chosen number by number: a choice between the two structs would put them into memory.
-      const double z = s.desirable ? t.up.against.z : t.down.against.z;
-      const double attached = s.desirable ? t.up.attached : t.down.attached;
-      auto value = differentiate(loss, unpaired<R>{.answer = s.value,
-                                                   .z = static_cast<R>(z),
-                                                   .desirable = s.desirable,
-                                                   .target = s.target});
-      probe.look_at(s.value);
-      probe.look_at(s.target);
-      if (!in.weight.empty()) {
-        probe.look_at(s.weight);
-        value = {weighted(s.weight, value.loss), weighted(s.weight, value.d_policy),
-                 weighted(s.weight, value.d_z)};
-      }
-      if (pass == attach) {
-        const double slope = in_class && is_finite(value.d_z) ? static_cast<double>(value.d_z) : 0;
-        sums.sum[slope_up] += s.desirable ? slope : 0;
-        sums.sum[slope_down] += s.desirable ? 0 : slope;
-        return;
-      }
-      const double reward = reward_scale(loss) * static_cast<double>(s.value.ratio);
-      const double policy = static_cast<double>(s.value.policy);
-      loss_out = value.loss;
-      d_policy = static_cast<R>(t.factor * (static_cast<double>(value.d_policy) + attached));
-      reward_out = static_cast<R>(reward);
-      sums.sum[counted] += 1;
-      sums.sum[desirable] += s.desirable ? 1 : 0;
-      sums.sum[loss_sum] += static_cast<double>(value.loss);
-      sums.sum[chosen] += s.desirable ? reward : 0;
-      sums.sum[rejected] += s.desirable ? 0 : reward;
-      sums.sum[logp_chosen] += s.desirable ? policy : 0;
-      sums.sum[logp_rejected] += s.desirable ? 0 : policy;
-    }
-    if (pass == attach) return;
-    probe.look_at(put(out.loss, i, loss_out));
-    probe.look_at(put(out.d_policy, i, d_policy));
-    put(out.reward, i, reward_out);
-    if (!probe.finite()) note_nonfinite(sums, i);
+    if (pass == observe) return look_at(i, s, sums);
+    write(pass, i, s, s.counted ? differentiate(loss, measured(s, t)) : unpaired_value<R>{}, t,
+          sums);
+  }
+
+  __device__ slot prepare(int pass, std::int64_t i, const terms& t) const {
+    const unpaired<R> x = measured(load(pass, i), t);
+    return {x.answer.policy,
+            x.answer.ratio,
+            x.target,
+            x.desirable ? R(1) : R(0),
+            {x.answer.tokens, x.z, 0}};
+  }
+  __device__ void add(int pass, std::int64_t i, const slot& from, const terms& t,
+                      row_sums& sums) const {
+    if (pass == observe) return look_at(i, load(pass, i), sums);
+    sample s;
+    s.counted = read_or(in.tokens, i, 1) > 0;
+    if (s.counted) s.weight = read_or(in.weight, i, R(1));
+    s.desirable = from.desirable != R(0);
+    s.value = {.policy = from.policy, .ratio = from.ratio, .tokens = 0};
+    s.target = from.target;
+    write(pass, i, s, {from.rest[0], from.rest[1], from.rest[2]}, t, sums);
   }
 
   __device__ void finish(const pass_totals& totals, const terms& t) const {
@@ -226,6 +219,75 @@ struct unpaired_job {
       report(t.up.against);
     }
     *metrics = m;
+  }
+
+ private:
+  /// A row that is not finite spoils its own results, which are reported, and not those of the
+  /// other class.
+  __device__ static bool in_class(const sample& s) {
+    return s.counted && is_finite(s.value.policy) && is_finite(s.value.ratio);
+  }
+  /// What the loss takes of a row.
+  __device__ static unpaired<R> measured(const sample& s, const terms& t) {
+    // Chosen number by number: a choice between the two structs would put them into memory.
+    const double z = s.desirable ? t.up.against.z : t.down.against.z;
+    return {
+        .answer = s.value, .z = static_cast<R>(z), .desirable = s.desirable, .target = s.target};
+  }
+  /// What a row adds to what has to be known first.
+  __device__ void look_at(std::int64_t i, const sample& s, row_sums& sums) const {
+    const bool observed = s.observed && is_finite(s.observed_ratio);
+    sums.sum[all_counted] += s.counted ? 1 : 0;
+    sums.sum[mismatched_ratio] += observed ? static_cast<double>(s.observed_ratio) : 0;
+    sums.sum[mismatched_count] += observed ? 1 : 0;
+    if (s.observed && !observed) note_nonfinite(sums, i);
+    if (in_class(s) && point.kind == point_kind::cross_class) {
+      const double ratio = static_cast<double>(s.value.ratio);
+      sums.sum[n_up] += s.desirable ? 1 : 0;
+      sums.sum[n_down] += s.desirable ? 0 : 1;
+      sums.sum[ratio_up] += s.desirable ? ratio : 0;
+      sums.sum[ratio_down] += s.desirable ? 0 : ratio;
+    }
+  }
+  /// What it adds to the slopes, or to the results, and its own.
+  __device__ void write(int pass, std::int64_t i, const sample& s, unpaired_value<R> value,
+                        const terms& t, row_sums& sums) const {
+    R loss_out = 0, d_policy = 0, reward_out = 0;
+    finite_probe<R> probe;
+    if (s.counted) {
+      const double attached = s.desirable ? t.up.attached : t.down.attached;
+      probe.look_at(s.value);
+      probe.look_at(s.target);
+      if (!in.weight.empty()) {
+        probe.look_at(s.weight);
+        value = {weighted(s.weight, value.loss), weighted(s.weight, value.d_policy),
+                 weighted(s.weight, value.d_z)};
+      }
+      if (pass == attach) {
+        const double slope =
+            in_class(s) && is_finite(value.d_z) ? static_cast<double>(value.d_z) : 0;
+        sums.sum[slope_up] += s.desirable ? slope : 0;
+        sums.sum[slope_down] += s.desirable ? 0 : slope;
+        return;
+      }
+      const double reward = reward_scale(loss) * static_cast<double>(s.value.ratio);
+      const double policy = static_cast<double>(s.value.policy);
+      loss_out = value.loss;
+      d_policy = static_cast<R>(t.factor * (static_cast<double>(value.d_policy) + attached));
+      reward_out = static_cast<R>(reward);
+      sums.sum[counted] += 1;
+      sums.sum[desirable] += s.desirable ? 1 : 0;
+      sums.sum[loss_sum] += static_cast<double>(value.loss);
+      sums.sum[chosen] += s.desirable ? reward : 0;
+      sums.sum[rejected] += s.desirable ? 0 : reward;
+      sums.sum[logp_chosen] += s.desirable ? policy : 0;
+      sums.sum[logp_rejected] += s.desirable ? 0 : policy;
+    }
+    if (pass == attach) return;
+    probe.look_at(put(out.loss, i, loss_out));
+    probe.look_at(put(out.d_policy, i, d_policy));
+    put(out.reward, i, reward_out);
+    if (!probe.finite()) note_nonfinite(sums, i);
   }
 };
 
