@@ -28,6 +28,9 @@ PROSPECT_HD constexpr averaging average_of(const L& loss) noexcept {
   }
 }
 
+template <class Any>
+struct any_scored;
+
 }  // namespace detail
 
 /// A value that is one of the losses L..., of which all are of one kind, and is used as they are.
@@ -92,6 +95,9 @@ struct any_loss {
     (try_one(static_cast<L*>(nullptr)), ...);
     return result;
   }
+
+  /// Itself, for a kernel that is for losses of scores alone.
+  auto of_scores() const { return detail::any_scored<any_loss>{*this}; }
 
   /// Calls `f(loss)` with the loss itself, whatever its score, also on a device.
   template <class F>
@@ -185,8 +191,6 @@ struct any_loss {
 namespace detail {
 
 /// One of several losses that is one of scores, for a kernel that is for those alone.
-template <class Any>
-struct any_scored;
 template <class... L>
 struct any_scored<any_loss<L...>> {
   static constexpr std::size_t most_parameters = any_loss<L...>::most_parameters;

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <prospect/cuda/detail/samples.cuh>
-#include <prospect/losses/any.hpp>
 #include <prospect/losses/parts/next_token.hpp>
 
 PROSPECT_STRICT_BEGIN
@@ -21,17 +20,15 @@ struct named_pairs {
   PROSPECT_HD bool scatters() const { return named != nullptr; }
 };
 
-template <class Loss>
-inline constexpr bool is_any_scored = false;
-template <class Any>
-inline constexpr bool is_any_scored<prospect::detail::any_scored<Any>> = true;
+/// One of several losses, of which those of scores are for a kernel of their own.
+template <class L>
+concept has_scores_apart = requires(const L& loss) { loss.of_scores(); };
 
 template <batch_storage S, class Loss, std::floating_point R = arithmetic_t<S>>
 struct paired_job {
   using number = R;
   /// Scores take more registers than two blocks leave to each.
-  static constexpr int resident_blocks =
-      one_of_several<Loss> && !is_any_scored<Loss> && sizeof(R) == 4 ? 2 : 1;
+  static constexpr int resident_blocks = has_scores_apart<Loss> && sizeof(R) == 4 ? 2 : 1;
   static constexpr bool any = std::same_as<S, mixed>;
   enum { loss_sum, chosen, rejected, margin, accurate, logp_chosen, logp_rejected, counted };
   enum { tokens };  ///< of the pass that observes, beside `counted`
@@ -322,12 +319,12 @@ struct paired_job {
 template <batch_storage S, class Loss, class R>
 static cudaError_t run_pairs(const paired_job<S, Loss, R>& job, scratch space,
                              cudaStream_t stream) {
-  if constexpr (one_of_several<Loss>) {
+  if constexpr (has_scores_apart<Loss>) {
     if (!job.loss.score.is_identity()) {
-      using scored_loss = prospect::detail::any_scored<Loss>;
+      const auto loss = job.loss.of_scores();
       return run(
-          paired_job<S, scored_loss, R>{
-              {job.loss}, job.in, job.out, job.by, job.metrics, job.among},
+          paired_job<S, std::remove_const_t<decltype(loss)>, R>{loss, job.in, job.out, job.by,
+                                                                job.metrics, job.among},
           space, stream);
     }
   }
