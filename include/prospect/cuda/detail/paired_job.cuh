@@ -27,7 +27,8 @@ concept has_scores_apart = requires(const L& loss) { loss.of_scores(); };
 template <batch_storage S, class Loss, std::floating_point R = arithmetic_t<S>>
 struct paired_job {
   using number = R;
-  /// Scores take more registers than two blocks leave to each.
+  /// As many as registers, though not every device's shared memory, have room for: scores take more
+  /// than two leave to each.
   static constexpr int resident_blocks = has_scores_apart<Loss> && sizeof(R) == 4 ? 2 : 1;
   static constexpr bool any = std::same_as<S, mixed>;
   enum { loss_sum, chosen, rejected, margin, accurate, logp_chosen, logp_rejected, counted };
@@ -258,7 +259,10 @@ struct paired_job {
   /// How many tokens the next-token term of a counted pair is over; 1 of a sequence that there is
   /// not, so that it shows.
   __device__ double scored(std::int64_t i) const {
-    double n = next_token_of(loss).chosen ? read_or(in.chosen_tokens, chosen_of(i), 1) : 0;
+    const std::int64_t chosen_at = chosen_of(i);
+    const bool whole = inside(chosen_at) && inside(rejected_of(i));
+    double n = 0;
+    if (next_token_of(loss).chosen) n = whole ? read_or(in.chosen_tokens, chosen_at, 1) : 1;
     if (in.policy_third.empty()) return n;
     const std::int64_t at = third_of(i);
     const std::int32_t more = inside(at) ? third_tokens(at) : 1;

@@ -1,0 +1,168 @@
+// Losses chosen at run time in every schedule of their kernel: rows that a thread has one, several
+// and many of, in one block, in a cluster (on a device of 9.0) and in a grid (on others).
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cuda/c_surface.hpp"
+#include "random.hpp"
+
+namespace {
+
+using testing::c_loss;
+using testing::c_metrics;
+using testing::c_row;
+using testing::check_close;
+using testing::device_array;
+using testing::random_source;
+using testing::run_on_device;
+using testing::sized;
+
+const std::vector<std::int64_t> sizes{513, 1025, 2055, 8200};
+
+template <class T>
+std::vector<T> normals(random_source& random, std::int64_t n, double mean) {
+  std::vector<T> v;
+  for (std::int64_t i = 0; i < n; ++i) v.push_back(static_cast<T>(mean + random.normal(5)));
+  return v;
+}
+std::vector<std::int32_t> integers(random_source& random, std::int64_t n, int first, int last) {
+  std::vector<std::int32_t> v;
+  for (std::int64_t i = 0; i < n; ++i) v.push_back(static_cast<int>(random.integer(first, last)));
+  return v;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("any pair's loss in every schedule, on the device as on the host", "", float,
+                   double) {
+  const device_array<prospect_device_metrics> metrics(1);
+  struct named_loss {
+    const char* name;
+    const char* score = "reverse_kl";
+  };
+  for (const std::int64_t n : sizes) {
+    CAPTURE(n);
+    random_source random{static_cast<std::uint64_t>(900 + n)};
+    const auto policy = normals<TestType>(random, 2 * n, -50);
+    const auto reference = normals<TestType>(random, 2 * n, -50);
+    const auto counts = integers(random, 2 * n, 0, 9);
+    const device_array<TestType> device_policy{policy}, device_reference{reference};
+    const device_array<std::int32_t> device_counts{counts};
+    for (const auto& [name, score] :
+         std::vector<named_loss>{{"rpo"}, {"exo"}, {"sigmoid_norm", "js_divergence"}}) {
+      CAPTURE(name, score);
+      prospect_loss loss = c_loss(name);
+      REQUIRE(prospect_loss_set_score(&loss, score, 0.5, nullptr) == PROSPECT_OK);
+      std::vector<TestType> each(static_cast<std::size_t>(n), 7), d = each;
+      const device_array<TestType> device_each(each.size()), device_d(each.size());
+      c_metrics want;
+      const auto args = [&](bool device) {
+        const auto side = [&](const auto& host, const auto& on, std::int64_t which) {
+          return prospect_row_slice(device ? c_row(on) : c_row(host), which * n, n);
+        };
+        auto p = sized<prospect_pairs>();
+        p.policy_chosen = side(policy, device_policy, 0);
+        p.policy_rejected = side(policy, device_policy, 1);
+        p.reference_chosen = side(reference, device_reference, 0);
+        p.reference_rejected = side(reference, device_reference, 1);
+        p.chosen_tokens = side(counts, device_counts, 0);
+        p.rejected_tokens = side(counts, device_counts, 1);
+        p.loss = device ? c_row(device_each) : c_row(each);
+        p.d_policy_chosen = device ? c_row(device_d) : c_row(d);
+        return p;
+      };
+      const prospect_pairs host = args(false), device = args(true);
+      prospect_error error{};
+      testing::require_ok(prospect_pairs_cpu(&loss, &host, &want, nullptr, &error), error);
+      run_on_device([&](const prospect_context* on, prospect_error* e) {
+        return prospect_pairs_cuda(&loss, &device, metrics.data(), on, e);
+      });
+      check_close(device_each.host(), each, 8e-6L, 1e-6L);
+      check_close(device_d.host(), d, 8e-6L, 1e-9L);
+      testing::check_close_metrics(testing::read_metrics(loss, metrics), want);
+    }
+  }
+}
+
+TEMPLATE_TEST_CASE("any thumb's loss in every schedule, each class against the other", "", float,
+                   double) {
+  const device_array<prospect_device_metrics> metrics(1);
+  for (const std::int64_t n : sizes) {
+    CAPTURE(n);
+    random_source random{static_cast<std::uint64_t>(900 + n)};
+    const auto policy = normals<TestType>(random, n, -50), reference = policy;
+    std::vector<TestType> moved = policy;
+    for (TestType& x : moved) x += static_cast<TestType>(random.normal(1) + 0.5);
+    const auto counts = integers(random, n, 0, 9);
+    std::vector<std::uint8_t> up;
+    for (std::int64_t i = 0; i < n; ++i) up.push_back(random.chance(0.5) ? 1 : 0);
+    const device_array<TestType> device_policy{moved}, device_reference{reference};
+    const device_array<std::int32_t> device_counts{counts};
+    const device_array<std::uint8_t> device_up{up};
+    const prospect_loss loss = c_loss("kto_logsigmoid");
+    std::vector<TestType> each(static_cast<std::size_t>(n), 7), d = each;
+    const device_array<TestType> device_each(each.size()), device_d(each.size());
+    c_metrics want;
+    const auto args = [&](bool device) {
+      auto c = sized<prospect_completions>();
+      c.reference_point = PROSPECT_CROSS_CLASS;
+      c.policy = device ? c_row(device_policy) : c_row(moved);
+      c.reference = device ? c_row(device_reference) : c_row(reference);
+      c.tokens = device ? c_row(device_counts) : c_row(counts);
+      c.desirable = device ? c_row(device_up) : c_row(up);
+      c.loss = device ? c_row(device_each) : c_row(each);
+      c.d_policy = device ? c_row(device_d) : c_row(d);
+      return c;
+    };
+    const prospect_completions host = args(false), device = args(true);
+    prospect_error error{};
+    testing::require_ok(prospect_completions_cpu(&loss, &host, &want, nullptr, &error), error);
+    run_on_device([&](const prospect_context* on, prospect_error* e) {
+      return prospect_completions_cuda(&loss, &device, metrics.data(), on, e);
+    });
+    check_close(device_each.host(), each, 8e-6L, 1e-6L);
+    check_close(device_d.host(), d, 8e-6L, 1e-9L);
+    testing::check_close_metrics(testing::read_metrics(loss, metrics), want);
+  }
+}
+
+TEST_CASE("a pair of no sequence counts as one token of a next-token term") {
+  const std::vector<float> policy{-6, -5, -4, -9}, right{-6, -4, -5, -9};
+  const std::vector<std::int32_t> counts{3, 1, 7, 1}, halves{3, 1, 1, 1};
+  const device_array<float> device_policy{policy};
+  const device_array<std::int32_t> device_counts{counts};
+  prospect_loss loss = c_loss("cpo");
+  REQUIRE(prospect_loss_set(&loss, "cpo_alpha", 1, nullptr) == PROSPECT_OK);
+  // A pair of which nothing is known but that it counts, side by side with the good one.
+  auto known = sized<prospect_pairs>();
+  std::vector<float> want(2), want_d(2);
+  known.policy_chosen = prospect_row_slice(c_row(right), 0, 2);
+  known.policy_rejected = prospect_row_slice(c_row(right), 2, 2);
+  known.chosen_tokens = prospect_row_slice(c_row(halves), 0, 2);
+  known.rejected_tokens = prospect_row_slice(c_row(halves), 2, 2);
+  known.loss = c_row(want), known.d_policy_chosen = c_row(want_d);
+  prospect_error error{};
+  testing::require_ok(prospect_pairs_cpu(&loss, &known, nullptr, nullptr, &error), error);
+
+  for (const bool bad_chosen : {true, false}) {
+    for (const std::int32_t bad : {-1, 4, 1 << 30}) {
+      CAPTURE(bad_chosen, bad);
+      const std::vector<std::int32_t> chosen{0, bad_chosen ? bad : 2},
+          rejected{1, bad_chosen ? 3 : bad};
+      const device_array<std::int32_t> device_chosen{chosen}, device_rejected{rejected};
+      const device_array<float> each(2), d(2);
+      auto p = sized<prospect_pairs>();
+      p.policy = c_row(device_policy), p.tokens = c_row(device_counts);
+      p.chosen = c_row(device_chosen), p.rejected = c_row(device_rejected);
+      p.loss = c_row(each), p.d_policy_chosen = c_row(d);
+      run_on_device([&](const prospect_context* on, prospect_error* e) {
+        return prospect_pairs_cuda(&loss, &p, nullptr, on, e);
+      });
+      CHECK(std::abs(each.host()[0] - want[0]) <= 4e-6F * std::abs(want[0]));
+      CHECK(std::abs(d.host()[0] - want_d[0]) <= 4e-6F * std::abs(want_d[0]));
+      CHECK(std::isnan(each.host()[1]));
+    }
+  }
+}
