@@ -9,8 +9,8 @@
 extern "C" {
 #endif
 
-/* One step: token log-probs, what they add up to over sequences, the loss, its coefficients back to the
- * tokens, and from there into the logits.
+/* One step: token log-probs, what they add up to over sequences, the loss, its coefficients back to
+ * the tokens, and from there into the logits.
  *
  * What else is known of the batch stands in `pairs` or `completions`, as the loss takes it, but for
  * the rows that come from the logits: policy rows and token counts must not be given there. Outputs
