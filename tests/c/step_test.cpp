@@ -88,6 +88,9 @@ struct step_batch {
   /// Phase 3, by its parts.
   void backward() {
     ok(prospect_spread_cpu(&tokens, c_row(d), c_row(d_token), nullptr, &error));
+    into_logits();
+  }
+  void into_logits() {
     auto coefficients = sized<prospect_token_coefficients>();
     coefficients.log_prob = c_row(log_prob);
     coefficients.lse = c_row(lse);
@@ -257,12 +260,7 @@ TEST_CASE("a step by a reducer is its parts") {
   parts.ok(prospect_pairs_cpu(&parts.loss, &p, &want, nullptr, &parts.error));
   parts.ok(prospect_reduced_spread_cpu(&parts.tokens, &by, c_row(parts.d), c_row(parts.d_token),
                                        nullptr, &parts.error));
-  auto coefficients = sized<prospect_token_coefficients>();
-  coefficients.log_prob = c_row(parts.log_prob);
-  coefficients.lse = c_row(parts.lse);
-  coefficients.d_token = c_row(parts.d_token);
-  parts.ok(prospect_logits_gradient_cpu(parts.matrix(), parts.matrix(), &parts.tokens,
-                                        &coefficients, nullptr, &parts.error));
+  parts.into_logits();
   check_same(got, want);
   CHECK(whole.sums == parts.sums);
   CHECK(same_bits(whole.logits, parts.logits));

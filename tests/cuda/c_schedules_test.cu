@@ -55,8 +55,9 @@ TEMPLATE_TEST_CASE("any pair's loss in every schedule, on the device as on the h
       CAPTURE(name, score);
       prospect_loss loss = c_loss(name);
       REQUIRE(prospect_loss_set_score(&loss, score, 0.5, nullptr) == PROSPECT_OK);
-      std::vector<TestType> each(static_cast<std::size_t>(n), 7), d = each;
-      const device_array<TestType> device_each(each.size()), device_d(each.size());
+      std::vector<TestType> each(static_cast<std::size_t>(n), 7), d = each, e = each;
+      const device_array<TestType> device_each(each.size()), device_d(each.size()),
+          device_e(each.size());
       c_metrics want;
       const auto args = [&](bool device) {
         const auto side = [&](const auto& host, const auto& on, std::int64_t which) {
@@ -71,6 +72,7 @@ TEMPLATE_TEST_CASE("any pair's loss in every schedule, on the device as on the h
         p.rejected_tokens = side(counts, device_counts, 1);
         p.loss = device ? c_row(device_each) : c_row(each);
         p.d_policy_chosen = device ? c_row(device_d) : c_row(d);
+        p.d_policy_rejected = device ? c_row(device_e) : c_row(e);
         return p;
       };
       const prospect_pairs host = args(false), device = args(true);
@@ -81,6 +83,7 @@ TEMPLATE_TEST_CASE("any pair's loss in every schedule, on the device as on the h
       });
       check_close(device_each.host(), each, 8e-6L, 1e-6L);
       check_close(device_d.host(), d, 8e-6L, 1e-9L);
+      check_close(device_e.host(), e, 8e-6L, 1e-9L);
       testing::check_close_metrics(testing::read_metrics(loss, metrics), want);
     }
   }

@@ -50,26 +50,16 @@ struct paired_job {
   struct slot {
     R policy[2], ratio[2];
     R rest[3];  ///< the tokens of both sides, and the margin; then the loss and its derivatives
-  };
-  struct each_slot {
-    slot* slots;
-    int n;
 
-    template <class One>
-    PROSPECT_HD void operator()(const One& one) const {
-#if defined(__CUDA_ARCH__)  // unrolled, it takes more registers than there are
-#pragma unroll 1
-#endif
-      for (int k = 0; k < n; ++k) {
-        slot& s = slots[k * sequence_threads];
-        const auto value =
-            differentiate(one, pair<R>{.chosen = {s.policy[0], s.ratio[0], s.rest[0]},
-                                       .rejected = {s.policy[1], s.ratio[1], s.rest[1]},
-                                       .margin = s.rest[2]});
-        s.rest[0] = value.loss;
-        s.rest[1] = value.d_chosen;
-        s.rest[2] = value.d_rejected;
-      }
+    PROSPECT_HD pair<R> value() const {
+      return {.chosen = {policy[0], ratio[0], rest[0]},
+              .rejected = {policy[1], ratio[1], rest[1]},
+              .margin = rest[2]};
+    }
+    PROSPECT_HD void take(const paired_value<R>& of) {
+      rest[0] = of.loss;
+      rest[1] = of.d_chosen;
+      rest[2] = of.d_rejected;
     }
   };
   struct terms {
@@ -161,7 +151,7 @@ struct paired_job {
   __device__ void add(int pass, std::int64_t i, const sample& s, const terms& t,
                       row_sums& sums) const {
     if (pass == observe) return look_at(i, s, sums);
-    write(i, s, s.counted ? differentiate(loss, s.value) : paired_value<R>{}, t, sums);
+    write(i, s, differentiate(loss, s.value), t, sums);
   }
 
   __device__ slot prepare(int pass, std::int64_t i, const terms&) const {

@@ -11,7 +11,7 @@
 
 #include <prospect/cuda/detail/device.cuh>
 #include <prospect/cuda/scratch.hpp>
-#include <prospect/losses/concepts.hpp>
+#include <prospect/losses/differentiate.hpp>
 
 #include <cooperative_groups.h>
 #include <cuda/atomic>
@@ -163,6 +163,24 @@ template <looks_up Job>
 inline constexpr std::size_t slot_memory<Job> =
     sizeof(typename Job::slot) * rows_at_once<Job> * sequence_threads;
 
+/// What is done with the loss, once it is known.
+template <class Slot>
+struct each_slot {
+  Slot* slots;  ///< a thread's: each `sequence_threads` behind the one before
+  int n;
+
+  template <class Loss>
+  PROSPECT_HD void operator()(const Loss& loss) const {
+#if defined(__CUDA_ARCH__)  // unrolled, it takes more registers than there are
+#pragma unroll 1
+#endif
+    for (int k = 0; k < n; ++k) {
+      Slot& slot = slots[k * sequence_threads];
+      slot.take(differentiate(loss, slot.value()));
+    }
+  }
+};
+
 template <looks_up Job>
 __device__ row_sums sum_stripe(const Job& job, int pass, const typename Job::terms& terms,
                                std::int64_t stripe) {
@@ -182,7 +200,7 @@ __device__ row_sums sum_stripe(const Job& job, int pass, const typename Job::ter
         for (int k = 0; k < n; ++k) {
           slots[k * sequence_threads] = job.prepare(pass, i + k * sequence_threads, terms);
         }
-        job.loss.look_up(typename Job::each_slot{slots, n});
+        job.loss.look_up(each_slot<typename Job::slot>{slots, n});
       }
 #pragma unroll 1
       for (int k = 0; k < n; ++k) {

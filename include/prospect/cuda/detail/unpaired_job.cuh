@@ -61,26 +61,17 @@ struct unpaired_job {
     R policy, ratio, target;
     R desirable;  ///< 1 or 0
     R rest[3];    ///< the tokens, z, and nothing; then the loss and its derivatives
-  };
-  struct each_slot {
-    slot* slots;
-    int n;
 
-    template <class One>
-    PROSPECT_HD void operator()(const One& one) const {
-#if defined(__CUDA_ARCH__)  // unrolled, it takes more registers than there are
-#pragma unroll 1
-#endif
-      for (int k = 0; k < n; ++k) {
-        slot& s = slots[k * sequence_threads];
-        const auto value = differentiate(one, unpaired<R>{.answer = {s.policy, s.ratio, s.rest[0]},
-                                                          .z = s.rest[1],
-                                                          .desirable = s.desirable != R(0),
-                                                          .target = s.target});
-        s.rest[0] = value.loss;
-        s.rest[1] = value.d_policy;
-        s.rest[2] = value.d_z;
-      }
+    PROSPECT_HD unpaired<R> value() const {
+      return {.answer = {policy, ratio, rest[0]},
+              .z = rest[1],
+              .desirable = desirable != R(0),
+              .target = target};
+    }
+    PROSPECT_HD void take(const unpaired_value<R>& of) {
+      rest[0] = of.loss;
+      rest[1] = of.d_policy;
+      rest[2] = of.d_z;
     }
   };
   /// What a class is measured against, and what it adds to its coefficients because the other
@@ -161,8 +152,7 @@ struct unpaired_job {
   __device__ void add(int pass, std::int64_t i, const sample& s, const terms& t,
                       row_sums& sums) const {
     if (pass == observe) return look_at(i, s, sums);
-    write(pass, i, s, s.counted ? differentiate(loss, measured(s, t)) : unpaired_value<R>{}, t,
-          sums);
+    write(pass, i, s, differentiate(loss, measured(s, t)), t, sums);
   }
 
   __device__ slot prepare(int pass, std::int64_t i, const terms& t) const {
