@@ -168,11 +168,32 @@ def sequences(rows):
             lines.append([f"{contestant}/{what}", f"{row['median_s'] / n * 1e9:.2f}",
                           f"{other['median_s'] / n * 1e9:.2f}" if other else "",
                           ahead(row, other), ahead(row, other, "fastest_s"),
-                          f"{100 * row['of_limit']:.0f} %" if "of_limit" in row else ""])
+                          f"{100 * row['of_limit']:.0f} %" if "of_limit" in row else "",
+                          *(f"{row[of]:.2f}" if of in row else "" for of in ("of_dpo", "of_primitives"))])
     table("Losses on sums of log-probs, forward and backward, per example",
-          ["row", "ns", "torch ns", "ahead", "(fastest)", "of copy"], lines,
+          ["row", "ns", "torch ns", "ahead", "(fastest)", "of copy", "of DPO", "of primitives"], lines,
           ["ours: losses, coefficients, rewards and metrics. torch eager: mean loss, gradients,",
-           "rewards; no metrics. of copy: where no cache holds the batch."])
+           "rewards; no metrics. of copy: where no cache holds the batch. of DPO, of primitives:",
+           "how many times as long as DPO on the same rows, and as the loss's primitives alone."])
+
+
+def token_losses(rows):
+    lines = []
+    for what, by_contestant in peers(rows, "token_losses").items():
+        n = int(re.search(r"n:(\d+)", what).group(1))
+        for contestant, row in by_contestant.items():
+            if contestant.startswith(("torch_", "liger_")):
+                continue
+            cells = []
+            for project in "torch", "liger":
+                other = by_contestant.get(f"{project}_{contestant}")
+                cells += [f"{other['median_s'] / n * 1e9:.2f}" if other else "", ahead(row, other)]
+            lines.append([f"{contestant}/{what}", f"{row['median_s'] / n * 1e9:.3f}", *cells,
+                          f"{100 * row['of_limit']:.0f} %" if "of_limit" in row else ""])
+    table("Losses of tokens, forward and backward, per token",
+          ["row", "ns", "torch ns", "ahead", "liger ns", "ahead", "of read"], lines,
+          ["ours: coefficients and metrics. torch eager, and Liger in it: mean loss and gradient.",
+           "of read: bytes that are read or written, over a pass that only reads as many."])
 
 
 def main():
@@ -204,6 +225,7 @@ def main():
     steps(rows)
     heads(rows)
     sequences(rows)
+    token_losses(rows)
 
 
 main()

@@ -1,10 +1,12 @@
 // Phase 2 on the CPU: every loss of losses.def on a batch of sums, with loss, coefficients, rewards
 // and metrics. Batches that no cache holds are timed in turn with a copy of as many bytes, the
-// limit of anything that reads and writes memory. peers/sequences.py does KTO and DPO in PyTorch,
+// limit of anything that reads and writes memory; the others in turn with DPO and, where they cost
+// more, with their primitives alone. peers/sequences.py does KTO and DPO in PyTorch,
 // on the same inputs: these two losses have no use for token counts, so they are given none.
 #include "limits.hpp"
 #include "logits.hpp"
 #include "memory.hpp"
+#include "primitives.hpp"
 
 #include <prospect/prospect.hpp>
 
@@ -143,6 +145,33 @@ void evaluate(benchmark::State& state, const Loss& loss, std::size_t n, prospect
       state, [] {}, [&] { benchmark::DoNotOptimize(data.evaluate(loss, on)); });
 }
 
+/// In turn with DPO on the same rows, and with the primitives of the loss where they are known: the
+/// counters are the medians of the factors.
+template <class Loss>
+void evaluate_beside_dpo(benchmark::State& state, const Loss& loss, std::size_t n,
+                         prospect::thread_pool& on) {
+  require_right_answer(loss);
+  batch data{n};
+  const auto seconds = [&](const auto& other) {
+    return seconds_of([&] { benchmark::DoNotOptimize(data.evaluate(other, on)); });
+  };
+  stopwatch watch;
+  std::vector<double> of_dpo, of_primitives;
+  seconds(loss);
+  for (auto _ : state) {
+    const double dpo = seconds(prospect::dpo{});
+    const double took = watch.time([&] { benchmark::DoNotOptimize(data.evaluate(loss, on)); });
+    state.SetIterationTime(took);
+    of_dpo.push_back(took / dpo);
+    if constexpr (has_primitives<Loss>) {
+      of_primitives.push_back(took / seconds(only_primitives<Loss>{}));
+    }
+  }
+  watch.report(state);
+  state.counters["of_dpo"] = median(of_dpo);
+  if constexpr (has_primitives<Loss>) state.counters["of_primitives"] = median(of_primitives);
+}
+
 template <class Loss>
 void evaluate_against_copy(benchmark::State& state, const Loss& loss, std::size_t n,
                            prospect::thread_pool& on) {
@@ -169,10 +198,12 @@ void register_rows(const Loss& loss, prospect::thread_pool& on) {
                row.c_str(), [=, &on](benchmark::State& state) { body(state, loss, n, on); })
         ->UseManualTime();
   };
-  for (const std::size_t n : {64U, 1024U, 16384U, 262144U, 1U << 20}) {
-    if (has_peer<Loss> || n == 1024 || n == 262144) add(n, evaluate<Loss>);
+  if constexpr (!has_peer<Loss>) {
+    for (const std::size_t n : {1024U, 262144U}) add(n, evaluate_beside_dpo<Loss>);
+  } else {
+    for (const std::size_t n : {64U, 1024U, 16384U, 262144U, 1U << 20}) add(n, evaluate<Loss>);
+    add(10000000, evaluate_against_copy<Loss>)->Iterations(7);
   }
-  if (has_peer<Loss>) add(10000000, evaluate_against_copy<Loss>)->Iterations(7);
 }
 
 }  // namespace

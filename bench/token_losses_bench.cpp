@@ -1,6 +1,7 @@
-// Losses of tokens on the CPU: every one of losses.def on a batch of sequences, with loss,
-// coefficients and metrics, timed in turn with a copy of as many bytes. Rows are fp32, as phase 1
-// writes them, with an old policy, a mask, and a reference where the loss reads one.
+// Losses of tokens on the CPU: every one of losses.def on a batch of sequences, with coefficients
+// and metrics, timed in turn with a pass that only reads as many bytes. Rows are fp32, as phase 1
+// writes them, with a mask, and with an old policy and a reference where the loss reads them.
+// peers/token_losses.py does SFT and GRPO in PyTorch.
 #include "limits.hpp"
 #include "logits.hpp"
 #include "memory.hpp"
@@ -16,10 +17,19 @@ using namespace bench;
 
 constexpr std::size_t length = 1024;
 
+bool reads_old(const prospect::any_token& loss) {
+  const auto at = [&](double ratio, double advantage) {
+    const double sum = 0.5 * ratio;
+    return loss(prospect::token<double>{
+        .policy = -2, .ratio = ratio, .advantage = advantage, .sum = sum, .tokens = 2});
+  };
+  return at(0.1, 1) != at(-0.1, 1) || at(0.1, -1) != at(-0.1, -1);
+}
+
 template <class S>
 struct batch {
   explicit batch(std::size_t n)
-      : policy(n), old(n), reference(n), loss(n), d_policy(n), advantage(n / length), mask(n) {
+      : policy(n), old(n), reference(n), d_policy(n), advantage(n / length), mask(n) {
     random_numbers random{1};
     for (std::size_t i = 0; i < n; ++i) {
       policy[i] = static_cast<S>(-1 - std::abs(random.normal()));
@@ -31,26 +41,29 @@ struct batch {
   }
 
   double evaluate(const prospect::any_token& f, prospect::thread_pool& on) {
-    const bool reads = prospect::reads_reference<float>(f);
+    const auto given_if = [](bool read, const array<S>& row) {
+      return read ? prospect::const_any_row{row} : prospect::const_any_row{};
+    };
     return prospect::cpu::evaluate(
                f,
                {.policy = policy,
-                .old = old,
-                .reference = reads ? prospect::const_any_row{reference} : prospect::const_any_row{},
+                .old = given_if(reads_old(f), old),
+                .reference = given_if(prospect::reads_reference<float>(f), reference),
                 .advantage = advantage,
                 .mask = mask,
                 .layout = prospect::sequence_layout::padded(
                     static_cast<std::int64_t>(advantage.size()), std::int64_t{length})},
-               {.loss = loss, .d_policy = d_policy}, prospect::normaliser::mean(), on)
+               {.d_policy = d_policy}, prospect::normaliser::mean(), on)
         .total;
   }
 
   /// Bytes that one evaluation has to read and write, each once.
   std::size_t bytes(const prospect::any_token& f) const {
-    return (prospect::reads_reference<float>(f) ? 5 : 4) * policy.size() * sizeof(S) + mask.size();
+    const int rows = 2 + (reads_old(f) ? 1 : 0) + (prospect::reads_reference<float>(f) ? 1 : 0);
+    return static_cast<std::size_t>(rows) * policy.size() * sizeof(S) + mask.size();
   }
 
-  array<S> policy, old, reference, loss, d_policy, advantage;
+  array<S> policy, old, reference, d_policy, advantage;
   array<std::uint8_t> mask;
 };
 
@@ -70,13 +83,13 @@ void require_right_answer(const prospect::any_token& loss) {
   }
 }
 
-void evaluate_against_copy(benchmark::State& state, const prospect::any_token& loss, std::size_t n,
+void evaluate_against_read(benchmark::State& state, const prospect::any_token& loss, std::size_t n,
                            prospect::thread_pool& on) {
   require_right_answer(loss);
   batch<float> data{n};
   const array<std::byte> memory{data.bytes(loss)};
   std::fill(memory.begin(), memory.end(), std::byte{1});
-  const memory_limit& limit = limit_of(traffic::copy, on, memory.bytes());
+  const memory_limit& limit = limit_of(traffic::read, on, memory.bytes());
   time_against(
       state, [&] { return limit.rate(memory.bytes()); }, [] {},
       [&] {
@@ -98,7 +111,7 @@ int main(int argc, char* argv[]) {
                                 "/n:" + std::to_string(n) +
                                 "/threads:" + std::to_string(on->threads());
         benchmark::RegisterBenchmark(row.c_str(), [loss, n, on](benchmark::State& state) {
-          evaluate_against_copy(state, loss, n, *on);
+          evaluate_against_read(state, loss, n, *on);
         })->UseManualTime();
       }
     });

@@ -1,6 +1,7 @@
 """Runs the PyTorch sides of the benches, each row in a process of its own, and writes their records
 as JSON. usage: run.py OUT [FILTER]    (with a Python that can import torch)"""
 
+import importlib.util
 import json
 import os
 import re
@@ -35,12 +36,24 @@ def rows():
                 yield f"sequences/torch_{loss}/n:{n}/threads:{threads}", "sequences.py", {
                     "work": f"torch_{loss}", "rows": n, "threads": threads,
                 }, {}
+        for work in token_losses():
+            yield f"token_losses/{work}/n:{1 << 20}/threads:{threads}", "token_losses.py", {
+                "work": work, "rows": 1 << 20, "threads": threads,
+            }, {}
     for work in "torch_log_probs", "torch_frozen", "torch_trained":
         for suffix, environment in ("", {}), ("_tuned", TUNED):
             yield f"head/{work}{suffix}/2048x1024x32000/threads:{cores}", "head.py", {
                 "work": work, "rows": 2048, "hidden": 1024, "columns": 32000, "threads": cores,
                 "seconds": 5,
             }, environment
+
+
+def token_losses():
+    ours = ["torch_grpo", "torch_sft"]
+    if importlib.util.find_spec("liger_kernel"):
+        return [*ours, "liger_grpo"]
+    print("Liger rows are left out: there is no liger_kernel", file=sys.stderr)
+    return ours
 
 
 def main():

@@ -91,12 +91,15 @@ def elsewhere(path, names):
     return entries
 
 
-def measured(path):
-    """Rows of accuracy.tsv by the name of the loss; there may be no such file."""
+def measured(path, names):
+    """Rows of accuracy.tsv, (case, ulp, where, date), by what they are of, one of the names; there may be no
+    such file."""
     rows = {}
     if path.exists():
         for line in path.read_text().splitlines():
             if line and not line.startswith("#"):
-                loss, *row = line.split("\t")
-                rows.setdefault(loss, []).append(row)
+                name, *row = line.split("\t")
+                if name not in names:
+                    raise Stale(f"accuracy.tsv has errors of {name}, which is not in losses.def")
+                rows.setdefault(name, []).append(row)
     return rows

@@ -12,7 +12,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// A storage type by number: the same numbers as in the C API.
 enum class dtype : std::int32_t { f32 = 0, f64 = 1, f16 = 2, bf16 = 3 };
@@ -193,5 +193,5 @@ PROSPECT_INLINE const char* view_problem(const any_row& row) noexcept {
 
 }  // namespace detail
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

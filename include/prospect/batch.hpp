@@ -12,7 +12,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// A sum and the number of terms in it. Ranks and micro-batches add up exactly: all-reduce both
 /// members, then divide once. A mean of means is never taken.
@@ -395,5 +395,5 @@ struct value_metrics {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

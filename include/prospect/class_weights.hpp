@@ -6,7 +6,7 @@
 #include <prospect/core/strict.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 struct class_weights {
   double desirable = 1;
@@ -71,5 +71,5 @@ PROSPECT_INLINE weight_proposal propose_class_weights(
   return proposal;
 }
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #endif
 
 #define PROSPECT_VERSION_MAJOR 0
-#define PROSPECT_VERSION_MINOR 2
+#define PROSPECT_VERSION_MINOR 3
 #define PROSPECT_VERSION_PATCH 0
 
 // A small function that never leaves its caller. Nothing of it stands in an object file, so that a
@@ -84,4 +84,4 @@ static_assert(0.1 != 0.1F,
 
 /// Everything lives in an inline namespace that carries the ABI version, so that two versions
 /// linked into one program cannot be taken for each other.
-namespace prospect::inline v1 {}
+namespace prospect::inline v2 {}

@@ -25,7 +25,7 @@
 #endif
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// A loop body, by reference: `task(i)` does the i-th piece of the work, whatever floating-point
 /// mode the thread is in. Valid during the call it is passed to; called from several threads at
@@ -285,5 +285,5 @@ class thread_pool {
 static_assert(executor<thread_pool> && executor<serial_executor> &&
               executor<const serial_executor>);
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -8,7 +8,7 @@
 #include <cstdint>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// The target of a row that is not scored: prompt, padding, anything masked.
 inline constexpr std::int64_t ignored_target = -100;
@@ -116,5 +116,5 @@ class sequence_layout {
   bool ranges_ = false;
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

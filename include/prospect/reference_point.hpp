@@ -8,7 +8,7 @@
 #include <prospect/core/strict.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// The point completions are measured against, for one optimiser step. No gradient passes through.
 struct reference_point {
@@ -175,5 +175,5 @@ class ema_point {
 /// because it is formed from the batch itself and couples its rows.
 struct cross_class {};
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <prospect/losses/concepts.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// n tokens of sequences that `layout` tells apart, as rows of n elements unless said otherwise.
 /// Rows hold what they hold, fp32, fp64 or 16 bits, and need not agree.
@@ -72,5 +72,5 @@ struct token_metrics {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

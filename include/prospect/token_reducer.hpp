@@ -12,7 +12,7 @@
 #include <limits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// A log-ratio without bounds.
 inline constexpr double no_bound = std::numeric_limits<double>::infinity();
@@ -143,5 +143,5 @@ PROSPECT_INLINE const char* problem(const token_reducer& by) noexcept {
 
 }  // namespace detail
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

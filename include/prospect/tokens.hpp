@@ -12,7 +12,7 @@
 #include <limits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// A soft cap that caps nothing.
 inline constexpr double no_cap = std::numeric_limits<double>::infinity();
@@ -189,5 +189,5 @@ PROSPECT_INLINE const char* problem(const token_options& o, std::int64_t columns
 
 }  // namespace detail
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

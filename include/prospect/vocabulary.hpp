@@ -10,7 +10,7 @@
 #include <limits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// Sums over the logits z of a row, or of a contiguous part of it, in fp64. The target token's own
 /// logit is kept apart: with q = sum over the others of e^(z_j - z_y),
@@ -127,5 +127,5 @@ PROSPECT_HD inline token_scores finish(const vocabulary_partial& p) noexcept {
   return scores;
 }
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

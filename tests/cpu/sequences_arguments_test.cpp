@@ -62,8 +62,8 @@ TEST_CASE("a user's loss is asked for the rows it reads, and no others", "[seque
   const auto m = evaluate(reference_free_odds{},
                           paired_batch<float>{.policy_chosen = chosen, .policy_rejected = rejected},
                           {.d_policy_chosen = d});
-  CHECK(near(m.loss.sum, oracle::softplus(-1) + oracle::softplus(0.5L), 1e-6L));
-  CHECK(near(d[0], -0.5L * oracle::sigmoid(-1) / 2, 1e-6L));
+  CHECK(near(m.loss.sum, oracle::softplus(-1.0L) + oracle::softplus(0.5L), 1e-6L));
+  CHECK(near(d[0], -0.5L * oracle::sigmoid(-1.0L) / 2, 1e-6L));
   evaluate(mean_reading{},
            unpaired_batch<float>{.policy = chosen, .desirable = up, .tokens = tokens},
            prospect::zero_point(), {.d_policy = d});

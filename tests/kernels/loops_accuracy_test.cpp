@@ -25,7 +25,6 @@
 namespace {
 
 namespace pk = prospect::kernels;
-using oracle::real;
 using testing::ulps;
 using testing::worst_float;
 
@@ -37,8 +36,8 @@ struct values {
 /// The worst of each.
 using worst_values = std::array<worst_float, 4>;
 
-values<real> expected(float x) {
-  const real minus = -static_cast<real>(x);
+values<double> expected(float x) {
+  const double minus = -static_cast<double>(x);
   return {oracle::softplus(minus), -oracle::sigmoid(minus), oracle::sigmoid(minus),
           -oracle::sigmoid_slope(minus)};
 }
@@ -66,7 +65,8 @@ std::vector<values<float>> computed(pk::isa set, const std::vector<float>& x) {
   return all;
 }
 
-void keep_worse(worst_values& worst, const values<float>& got, const values<real>& want, float x) {
+void keep_worse(worst_values& worst, const values<float>& got, const values<double>& want,
+                float x) {
   testing::detail::keep_worse(worst[0], ulps(got.softplus, want.softplus), x);
   testing::detail::keep_worse(worst[1], ulps(got.minus_sigmoid, want.minus_sigmoid), x);
   testing::detail::keep_worse(worst[2], ulps(got.sigmoid, want.sigmoid), x);
@@ -80,7 +80,7 @@ std::vector<worst_values> worst_at(const std::vector<pk::isa>& sets, const std::
   for (const pk::isa set : sets) got.push_back(computed(set, x));
   for (std::size_t i = 0; i < x.size(); ++i) {
     if (!std::isfinite(x[i])) continue;
-    const values<real> want = expected(x[i]);
+    const values<double> want = expected(x[i]);
     for (std::size_t k = 0; k < sets.size(); ++k) keep_worse(worst[k], got[k][i], want, x[i]);
   }
   return worst;

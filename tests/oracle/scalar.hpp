@@ -7,27 +7,45 @@
 #pragma once
 
 #include <cmath>
+#include <concepts>
 
 namespace oracle {
 
 using real = long double;
 
-inline real square(real x) { return x * x; }
+// In double, for fp32 on all floats, where long double would take days.
+
+template <std::floating_point T>
+T square(T x) {
+  return x * x;
+}
 
 // 1 / (1 + e^-x). Not 1 - sigmoid(-x): that form has no bits left for negative x.
-inline real sigmoid(real x) { return 1 / (1 + std::exp(-x)); }
+template <std::floating_point T>
+T sigmoid(T x) {
+  return 1 / (1 + std::exp(-x));
+}
 
-inline real sigmoid_slope(real x) { return sigmoid(x) * sigmoid(-x); }
+template <std::floating_point T>
+T sigmoid_slope(T x) {
+  return sigmoid(x) * sigmoid(-x);
+}
 
-// log(1 + e^x). Past 11000 e^x leaves long double, and log(1 + e^x) - x = e^-x left its bits long
-// before.
-inline real softplus(real x) { return x > 11000 ? x : std::log1p(std::exp(x)); }
+// log(1 + e^x). Past 700 e^x leaves double, and log(1 + e^x) - x = e^-x left its bits long before.
+template <std::floating_point T>
+T softplus(T x) {
+  return x > 700 ? x : std::log1p(std::exp(x));
+}
 
-inline real log_sigmoid(real x) { return -softplus(-x); }
+template <std::floating_point T>
+T log_sigmoid(T x) {
+  return -softplus(-x);
+}
 
 // log(1 - e^x) for x <= 0, with the subtraction left to whichever of expm1 and log1p does not
 // cancel.
-inline real log1mexp(real x) {
+template <std::floating_point T>
+T log1mexp(T x) {
   return x < -1 ? std::log1p(-std::exp(x)) : std::log(-std::expm1(x));
 }
 

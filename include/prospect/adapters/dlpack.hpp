@@ -16,7 +16,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::adapters {
+namespace prospect::inline v2::adapters {
 
 namespace detail {
 
@@ -144,5 +144,5 @@ PROSPECT_INLINE matrix_view<T> matrix(const DLManagedTensorVersioned& tensor,
 }
 #endif
 
-}  // namespace prospect::inline v1::adapters
+}  // namespace prospect::inline v2::adapters
 PROSPECT_STRICT_END

@@ -10,7 +10,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::adapters {
+namespace prospect::inline v2::adapters {
 
 /// Something of Eigen's that owns or maps memory and will still be there after the call: an lvalue,
 /// or a Map, Block or Ref, which are views themselves. Expressions (a + b) have no memory to view.
@@ -45,5 +45,5 @@ matrix_view<eigen_element<X>> matrix(X&& x) {
   return {x.data(), x.rows(), x.cols(), x.rows() > 1 ? x.outerStride() : x.cols()};
 }
 
-}  // namespace prospect::inline v1::adapters
+}  // namespace prospect::inline v2::adapters
 PROSPECT_STRICT_END

@@ -11,7 +11,7 @@
 #include <cstdint>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::adapters {
+namespace prospect::inline v2::adapters {
 
 template <class M, std::size_t Rank>
 concept strided_mdspan = (M::rank() == Rank) && requires(const M& m) {
@@ -42,5 +42,5 @@ constexpr matrix_view<typename M::element_type> matrix(const M& m) {
           rows > 1 ? static_cast<std::int64_t>(m.stride(0)) : columns};
 }
 
-}  // namespace prospect::inline v1::adapters
+}  // namespace prospect::inline v2::adapters
 PROSPECT_STRICT_END

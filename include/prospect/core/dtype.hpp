@@ -11,7 +11,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 namespace detail {
 
@@ -106,5 +106,5 @@ PROSPECT_HD constexpr S store(compute_t<S> x) noexcept {
   return S(x);
 }
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

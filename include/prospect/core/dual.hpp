@@ -9,7 +9,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 namespace detail {
 
@@ -287,5 +287,5 @@ PROSPECT_HD constexpr dual<R, N> clamp(const dual<R, N>& x, std::type_identity_t
   return x.chain(clamp(x.value, low, high), select(x.value < low || x.value > high, R(0), R(1)));
 }
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

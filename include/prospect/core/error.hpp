@@ -16,7 +16,7 @@
 #endif
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 #if !defined(__cpp_exceptions)
 /// Written by whoever builds the headers without exceptions, once in the program; without it, the
@@ -43,5 +43,5 @@ namespace detail {
 
 }  // namespace detail
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

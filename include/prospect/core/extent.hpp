@@ -8,7 +8,7 @@
 #include <cstdint>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::detail {
+namespace prospect::inline v2::detail {
 
 /// No machine addresses more: neither more elements than this, however often one is repeated, nor
 /// elements further apart.
@@ -68,5 +68,5 @@ PROSPECT_INLINE const char* view_problem(const matrix_view<T>& m) noexcept {
   return matrix_problem(m.data, m.rows, m.columns, m.pitch, sizeof(T), alignof(T));
 }
 
-}  // namespace prospect::inline v1::detail
+}  // namespace prospect::inline v2::detail
 PROSPECT_STRICT_END

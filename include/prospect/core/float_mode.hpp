@@ -13,7 +13,7 @@
 #endif
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::detail {
+namespace prospect::inline v2::detail {
 
 /// In its scope the calling thread runs in the default mode; afterwards in the one it was in.
 class default_float_mode {
@@ -96,5 +96,5 @@ struct quotient {
   PROSPECT_HD constexpr double operator()(double a, double b) const noexcept { return a / b; }
 };
 
-}  // namespace prospect::inline v1::detail
+}  // namespace prospect::inline v2::detail
 PROSPECT_STRICT_END

@@ -8,7 +8,7 @@
 #include <cstdint>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// A row of int32 or int64 indices, read as int64: targets, or offsets of packed sequences.
 class index_row {
@@ -61,5 +61,5 @@ class index_row {
   strided_span<const std::int64_t> wide_;
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -11,7 +11,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// What a mask may be stored as. A bool is read as its byte, whatever that holds.
 template <class M>
@@ -114,5 +114,5 @@ class mask_row {
 static_assert(sizeof(bool) == 1);
 static_assert(std::is_trivially_copyable_v<mask_row>);
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

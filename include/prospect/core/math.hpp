@@ -23,7 +23,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 namespace detail {
 
@@ -354,5 +354,5 @@ PROSPECT_HD_APART constexpr R clamp(R x, R low, R high) noexcept {
 }
 
 }  // namespace PROSPECT_ISA
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -8,7 +8,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// A row-major view: element (i, j) lies at `data[i * pitch + j]`. The pitch is counted in
 /// elements; columns between `columns` and `pitch` (a padded vocabulary) are neither read nor
@@ -51,5 +51,5 @@ struct matrix_view {
 
 static_assert(std::is_trivially_copyable_v<matrix_view<float>>);
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

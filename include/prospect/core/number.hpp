@@ -10,7 +10,7 @@
 #include <utility>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// A floating-point type, or a class of several of them that behaves like one: arithmetic,
 /// comparisons that give a mask, `select`, and the primitives of math.hpp. Such a class names its
@@ -88,5 +88,5 @@ PROSPECT_HD constexpr R smaller(R a, R b) noexcept {
 
 }  // namespace detail
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -18,7 +18,7 @@ extern "C" __device__ int __nvvm_reflect(const char*);
 #endif
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::detail::precise {
+namespace prospect::inline v2::detail::precise {
 
 template <std::floating_point R>
 PROSPECT_HD inline R exp(R x) noexcept {
@@ -57,5 +57,5 @@ PROSPECT_HD inline bool subnormals_are_0() noexcept {
 #endif
 }
 
-}  // namespace prospect::inline v1::detail::precise
+}  // namespace prospect::inline v2::detail::precise
 PROSPECT_STRICT_END

@@ -17,7 +17,7 @@
 #endif
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::detail {
+namespace prospect::inline v2::detail {
 inline namespace PROSPECT_ISA {
 
 /// The processors this thread may run on.
@@ -155,5 +155,5 @@ inline int usable_processors(const std::string& filesystem = {}) {
 }
 
 }  // namespace PROSPECT_ISA
-}  // namespace prospect::inline v1::detail
+}  // namespace prospect::inline v2::detail
 PROSPECT_STRICT_END

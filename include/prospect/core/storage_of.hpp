@@ -18,7 +18,7 @@ struct __nv_bfloat16;  // NOLINT(bugprone-reserved-identifier)
 #endif
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// The storage type that a T is, bit for bit. A host says so of a 16-bit type of its own:
 ///
@@ -83,5 +83,5 @@ PROSPECT_HD inline To* as_storage(From* data) noexcept {
 
 }  // namespace detail
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -8,7 +8,7 @@
 #include <cstdint>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::detail {
+namespace prospect::inline v2::detail {
 
 /// Bits of the magnitude.
 PROSPECT_HD constexpr std::uint32_t magnitude_bits(float x) noexcept {
@@ -32,5 +32,5 @@ PROSPECT_HD constexpr bool is_finite(R x) noexcept {
   return magnitude_bits(x) < infinity_bits<R>;
 }
 
-}  // namespace prospect::inline v1::detail
+}  // namespace prospect::inline v2::detail
 PROSPECT_STRICT_END

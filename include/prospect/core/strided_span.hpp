@@ -10,7 +10,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// A view of `size` elements, `stride` elements apart. Owns nothing; passed by value, also to
 /// kernels.
@@ -82,5 +82,5 @@ static_assert(std::is_trivially_copyable_v<strided_span<float>>);
 static_assert(std::convertible_to<strided_span<float>, strided_span<const float>>);
 static_assert(!std::convertible_to<strided_span<const float>, strided_span<float>>);
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -9,7 +9,7 @@
 #include <limits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::detail::wide {
+namespace prospect::inline v2::detail::wide {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 constexpr double most = (std::numeric_limits<double>::max)();
@@ -205,5 +205,5 @@ PROSPECT_HD constexpr D pow_slope_in_exponent(D base, D exponent) noexcept {
   return select(base == D(0), at_0, select(base > D(most), at_infinity, slope));
 }
 
-}  // namespace prospect::inline v1::detail::wide
+}  // namespace prospect::inline v2::detail::wide
 PROSPECT_STRICT_END

@@ -20,7 +20,7 @@
 #include <vector>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu {
+namespace prospect::inline v2::cpu {
 
 inline namespace PROSPECT_CPU_ISA {
 
@@ -203,5 +203,5 @@ std::int64_t aot_pairs(const indexed_pairs& in, strided_span<Index> chosen,
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu
+}  // namespace prospect::inline v2::cpu
 PROSPECT_STRICT_END

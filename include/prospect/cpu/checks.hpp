@@ -18,7 +18,7 @@
 #include <string_view>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 [[noreturn]] inline void reject(std::string_view argument, std::string_view why) {
@@ -168,5 +168,5 @@ void finite_point(const reference_point& point) {
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

@@ -10,7 +10,7 @@
 #include <concepts>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu {
+namespace prospect::inline v2::cpu {
 inline namespace PROSPECT_CPU_ISA {
 
 /// One side of a product: a row-major matrix, or its transpose.
@@ -58,5 +58,5 @@ struct eigen_gemm {
 static_assert(gemm<eigen_gemm, float> && gemm<eigen_gemm, double>);
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu
+}  // namespace prospect::inline v2::cpu
 PROSPECT_STRICT_END

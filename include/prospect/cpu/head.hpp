@@ -33,7 +33,7 @@
 #include <vector>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu {
+namespace prospect::inline v2::cpu {
 inline namespace PROSPECT_CPU_ISA {
 
 /// Log-probabilities of the target tokens from hidden states ([tokens, hidden]), as
@@ -161,5 +161,5 @@ void head_step(matrix_view<const std::type_identity_t<S>> hidden, const lm_head<
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu
+}  // namespace prospect::inline v2::cpu
 PROSPECT_STRICT_END

@@ -8,7 +8,7 @@
 #include <prospect/tokens.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu {
+namespace prospect::inline v2::cpu {
 
 /// The last layer of a language model: logits = hidden weight^T + bias.
 template <storage S>
@@ -37,5 +37,5 @@ struct head_gradients {
   bool accumulate = false;             ///< add to weight and bias instead of overwriting them
 };
 
-}  // namespace prospect::inline v1::cpu
+}  // namespace prospect::inline v2::cpu
 PROSPECT_STRICT_END

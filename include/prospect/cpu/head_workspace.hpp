@@ -12,7 +12,7 @@
 #include <utility>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu {
+namespace prospect::inline v2::cpu {
 
 namespace detail {
 
@@ -155,5 +155,5 @@ class head_workspace {
   std::shared_ptr<detail::head_forward> holds_;
 };
 
-}  // namespace prospect::inline v1::cpu
+}  // namespace prospect::inline v2::cpu
 PROSPECT_STRICT_END

@@ -23,7 +23,7 @@
 #include <vector>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu {
+namespace prospect::inline v2::cpu {
 
 /// Completions whose reward is not finite.
 struct unrewarded {
@@ -329,5 +329,5 @@ inline double optimal_value(const const_any_row& rewards, double beta1 = 0.5) {
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu
+}  // namespace prospect::inline v2::cpu
 PROSPECT_STRICT_END

@@ -8,7 +8,7 @@
 #include <prospect/cpu/detail/sequence_calls.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu {
+namespace prospect::inline v2::cpu {
 
 namespace detail {
 inline namespace PROSPECT_CPU_ISA {
@@ -192,5 +192,5 @@ observation observed_log_ratios(const unpaired_batch<>& in, E& on = thread_pool:
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu
+}  // namespace prospect::inline v2::cpu
 PROSPECT_STRICT_END

@@ -13,7 +13,7 @@
 #include <string_view>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 using prospect::detail::coefficient_rows;
@@ -132,5 +132,5 @@ inline void check_layout(const sequence_layout& layout, std::int64_t rows) {
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

@@ -8,7 +8,7 @@
 #include <prospect/cpu/detail/token_loss_calls.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu {
+namespace prospect::inline v2::cpu {
 
 namespace detail {
 inline namespace PROSPECT_CPU_ISA {
@@ -68,5 +68,5 @@ token_metrics evaluate(const Loss& loss, const token_batch& in, const token_batc
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu
+}  // namespace prospect::inline v2::cpu
 PROSPECT_STRICT_END

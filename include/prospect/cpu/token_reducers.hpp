@@ -10,7 +10,7 @@
 #include <vector>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu {
+namespace prospect::inline v2::cpu {
 
 namespace detail {
 inline namespace PROSPECT_CPU_ISA {
@@ -204,5 +204,5 @@ inline void pair_weights(const const_any_row& weight, const sequence_pairs& pair
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu
+}  // namespace prospect::inline v2::cpu
 PROSPECT_STRICT_END

@@ -16,7 +16,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu {
+namespace prospect::inline v2::cpu {
 
 namespace detail {
 inline namespace PROSPECT_CPU_ISA {
@@ -172,5 +172,5 @@ void shift_targets(index_row labels, const sequence_layout& layout,
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu
+}  // namespace prospect::inline v2::cpu
 PROSPECT_STRICT_END

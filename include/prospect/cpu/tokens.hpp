@@ -15,7 +15,7 @@
 #include <algorithm>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu {
+namespace prospect::inline v2::cpu {
 
 namespace detail {
 inline namespace PROSPECT_CPU_ISA {
@@ -305,5 +305,5 @@ void token_log_probs(matrix_view<const vocabulary_partial> parts, index_row targ
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu
+}  // namespace prospect::inline v2::cpu
 PROSPECT_STRICT_END

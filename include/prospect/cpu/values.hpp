@@ -9,7 +9,7 @@
 #include <prospect/cpu/token_checks.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu {
+namespace prospect::inline v2::cpu {
 
 namespace detail {
 
@@ -158,5 +158,5 @@ value_metrics evaluate(const Loss& loss, const value_batch& in, const value_outp
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu
+}  // namespace prospect::inline v2::cpu
 PROSPECT_STRICT_END

@@ -9,7 +9,7 @@
 #include <cub/device/device_radix_sort.cuh>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda {
+namespace prospect::inline v2::cuda {
 
 namespace detail {
 
@@ -94,5 +94,5 @@ static cudaError_t aot_pairs(const indexed_pairs& in, strided_span<Index> chosen
                   rejected);
 }
 
-}  // namespace prospect::inline v1::cuda
+}  // namespace prospect::inline v2::cuda
 PROSPECT_STRICT_END

@@ -4,7 +4,7 @@
 #include <prospect/cuda/checks.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda {
+namespace prospect::inline v2::cuda {
 
 namespace detail {
 
@@ -51,5 +51,5 @@ static const char* aot_problem(const indexed_pairs& in, strided_span<Index> chos
       detail::output_problem<"rejected">(rejected, n));
 }
 
-}  // namespace prospect::inline v1::cuda
+}  // namespace prospect::inline v2::cuda
 PROSPECT_STRICT_END

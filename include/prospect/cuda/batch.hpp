@@ -7,7 +7,7 @@
 #include <prospect/reference_point.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda {
+namespace prospect::inline v2::cuda {
 
 /// What the summed loss is divided by: a normaliser, or a count on the device.
 class denominator {
@@ -127,5 +127,5 @@ PROSPECT_INLINE bool in_fp64(const unpaired_batch<>& in, const point_source<mixe
 
 }  // namespace detail
 
-}  // namespace prospect::inline v1::cuda
+}  // namespace prospect::inline v2::cuda
 PROSPECT_STRICT_END

@@ -9,7 +9,7 @@
 #include <prospect/losses/reads.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda {
+namespace prospect::inline v2::cuda {
 
 namespace detail {
 
@@ -259,5 +259,5 @@ static const char* problem(const detail::point_source<S>& point) {
   }
 }
 
-}  // namespace prospect::inline v1::cuda
+}  // namespace prospect::inline v2::cuda
 PROSPECT_STRICT_END

@@ -8,7 +8,7 @@
 #include <cstdint>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda {
+namespace prospect::inline v2::cuda {
 
 /// Device memory for one call. How much it takes, the call itself says:
 ///
@@ -61,5 +61,5 @@ class scratch {
   std::size_t* needed_ = nullptr;
 };
 
-}  // namespace prospect::inline v1::cuda
+}  // namespace prospect::inline v2::cuda
 PROSPECT_STRICT_END

@@ -17,7 +17,7 @@
 #include <prospect/losses/losses.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda {
+namespace prospect::inline v2::cuda {
 
 namespace detail {
 
@@ -174,5 +174,5 @@ static cudaError_t mismatched_kl(const mismatched_batch<S>& batch, scratch space
   }
 }
 
-}  // namespace prospect::inline v1::cuda
+}  // namespace prospect::inline v2::cuda
 PROSPECT_STRICT_END

@@ -16,7 +16,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 /// A row of logits is cut into tiles of so many bytes, which warps deal with, so many in a block.
 inline constexpr std::int64_t tile_bytes = 8192;
@@ -141,9 +141,9 @@ static const char* gradient_problem(const matrix_view<T>& logits, const matrix_v
                   input_problem<"lse">(lse, logits.rows));
 }
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 
-namespace prospect::inline v1::cuda {
+namespace prospect::inline v2::cuda {
 
 /// Why `token_log_probs` or `token_log_probs_and_gradient` would refuse these arguments, or
 /// nullptr.
@@ -315,5 +315,5 @@ static const char* problem(const matrix_view<T>& matrix, strided_span<const floa
   return detail::input_problem<"factors">(factors, matrix.rows);
 }
 
-}  // namespace prospect::inline v1::cuda
+}  // namespace prospect::inline v2::cuda
 PROSPECT_STRICT_END

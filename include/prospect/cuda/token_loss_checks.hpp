@@ -7,7 +7,7 @@
 #include <prospect/token_batch.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda {
+namespace prospect::inline v2::cuda {
 
 namespace detail {
 
@@ -66,5 +66,5 @@ static const char* problem(const Loss& loss, const token_batch& in, const token_
                                        : detail::token_losses_problem<float>(loss, in, out, by);
 }
 
-}  // namespace prospect::inline v1::cuda
+}  // namespace prospect::inline v2::cuda
 PROSPECT_STRICT_END

@@ -10,7 +10,7 @@
 #include <prospect/cuda/token_loss_checks.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda {
+namespace prospect::inline v2::cuda {
 
 namespace detail {
 
@@ -51,5 +51,5 @@ static cudaError_t evaluate(const Loss& loss, const token_batch& in, const token
              : detail::evaluate_in<float>(loss, in, out, by, metrics, space, stream);
 }
 
-}  // namespace prospect::inline v1::cuda
+}  // namespace prospect::inline v2::cuda
 PROSPECT_STRICT_END

@@ -13,7 +13,7 @@
 #include <algorithm>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda {
+namespace prospect::inline v2::cuda {
 
 /// Reduces the scored tokens of each sequence as `by` says, in fp64 and in an order that depends on
 /// the sequence alone. Tokens with target -100 or mask 0 are skipped, whatever they hold. A
@@ -88,5 +88,5 @@ static inline cudaError_t pair_weights(const const_any_row& weight, const sequen
                         detail::layout_threads, 0, 1, stream, weight, pairs, out);
 }
 
-}  // namespace prospect::inline v1::cuda
+}  // namespace prospect::inline v2::cuda
 PROSPECT_STRICT_END

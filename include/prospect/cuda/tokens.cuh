@@ -19,7 +19,7 @@
 #include <concepts>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda {
+namespace prospect::inline v2::cuda {
 
 /// What logits are stored in on a device; arithmetic is fp32, sums over a row fp64.
 template <class S>
@@ -392,5 +392,5 @@ static inline cudaError_t shift_targets(index_row labels, const sequence_layout&
                         stream, labels, layout, targets);
 }
 
-}  // namespace prospect::inline v1::cuda
+}  // namespace prospect::inline v2::cuda
 PROSPECT_STRICT_END

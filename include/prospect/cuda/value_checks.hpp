@@ -5,7 +5,7 @@
 #include <prospect/cuda/token_checks.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda {
+namespace prospect::inline v2::cuda {
 
 /// Why `evaluate` would refuse these arguments, or nullptr.
 template <class Loss>
@@ -24,5 +24,5 @@ static const char* problem(const Loss& loss, const value_batch& in, const value_
       detail::output_problem<"d_value">(out.d_value, n));
 }
 
-}  // namespace prospect::inline v1::cuda
+}  // namespace prospect::inline v2::cuda
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <prospect/cuda/value_checks.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda {
+namespace prospect::inline v2::cuda {
 
 namespace detail {
 
@@ -38,5 +38,5 @@ static cudaError_t evaluate(const Loss& loss, const value_batch& in, const value
              : detail::evaluate_values_in<float>(loss, in, out, by, metrics, space, stream);
 }
 
-}  // namespace prospect::inline v1::cuda
+}  // namespace prospect::inline v2::cuda
 PROSPECT_STRICT_END

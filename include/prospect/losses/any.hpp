@@ -11,7 +11,7 @@
 #include <cstdint>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 namespace detail {
 
@@ -230,5 +230,5 @@ using any_paired = detail::any_of<detail::paired_losses>::type;
 using any_unpaired = detail::any_of<detail::unpaired_losses>::type;
 using any_token = detail::any_of<detail::token_losses>::type;
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

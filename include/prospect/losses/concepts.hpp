@@ -8,7 +8,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// How the losses of tokens become one.
 enum class averaging {
@@ -126,5 +126,5 @@ PROSPECT_INLINE constexpr bool of_either_sign(double x) { return x >= -1e30 && x
 
 }  // namespace detail
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -5,7 +5,7 @@
 #include <prospect/losses/concepts.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// The loss of one pair and its derivatives in the two summed policy log-probabilities.
 template <class R>
@@ -118,5 +118,5 @@ PROSPECT_HD constexpr token_contribution<R> contribution(const L& loss, const to
   return {.value = result.value, .slope = result.partial[0]};
 }
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

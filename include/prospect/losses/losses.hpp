@@ -63,7 +63,7 @@
 #include <tuple>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 namespace detail {
 
@@ -105,5 +105,5 @@ constexpr bool set_parameter(L& loss, std::string_view name, double value) {
 }
 
 }  // namespace PROSPECT_ISA
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

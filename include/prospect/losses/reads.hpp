@@ -8,7 +8,7 @@
 #include <prospect/losses/differentiate.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 namespace detail {
 inline namespace PROSPECT_ISA {
@@ -192,5 +192,5 @@ bool reads_reference_point(const L& loss) {
 }
 
 }  // namespace PROSPECT_ISA
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <prospect/core/dual.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// One completion, summed over its scored tokens. All log-probabilities are natural (nats).
 ///
@@ -94,5 +94,5 @@ struct token {
   PROSPECT_HD constexpr T mean() const noexcept { return sum / tokens; }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -13,7 +13,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 
 // The same for every instruction set, because a piece may be worked on by one that was chosen at
 // run time and added up by code that was not.
@@ -186,14 +186,15 @@ class times {
   R rounded_;
 };
 
-/// Looks for what is no finite number among values.
+/// Looks for what is no finite number among values. Such as add up to more than there are numbers
+/// for are taken for some: who asks then looks at each.
 template <std::floating_point R>
 class finite_probe {
  public:
   template <class... Values>
   PROSPECT_INLINE void look_at(Values... values) {
     // 0 times a number is 0, and 0 times anything else is NaN.
-    seen_ += (... + (R(0) * values));
+    seen_ += R(0) * (... + values);
   }
   PROSPECT_INLINE bool finite() const {
     // Starting from +0, no sum is -0.
@@ -265,5 +266,5 @@ void for_each_block(range all, const F& f) {
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

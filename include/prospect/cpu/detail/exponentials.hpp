@@ -10,7 +10,7 @@
 #include <limits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 inline constexpr double log2_e = 1.44269504088896341;
@@ -196,5 +196,5 @@ struct exponential {
 };
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

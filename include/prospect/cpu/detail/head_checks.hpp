@@ -10,7 +10,7 @@
 #include <string_view>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 inline token_options token_options_of(const head_options& options) {
@@ -74,5 +74,5 @@ void check_gradients(const head_gradients<S>& g, const matrix_view<const S>& hid
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

@@ -15,7 +15,7 @@
 #include <span>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 using prospect::detail::most_bytes;
@@ -186,5 +186,5 @@ void for_each_chunk(std::span<const std::int64_t> tokens, std::int64_t most_rows
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

@@ -12,7 +12,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 
 inline namespace PROSPECT_CPU_ISA {
 
@@ -78,5 +78,5 @@ bool worth_raising(const extremes<R>& of_tile, const matrix_view<R>& sums) {
 
 }  // namespace PROSPECT_CPU_ISA
 
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

@@ -13,7 +13,7 @@
 #include <vector>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 /// `scored` is ascending; the others get what a token that is not scored gets.
@@ -235,5 +235,5 @@ void head_one_pass(head_pass<S, Gemm, E>& pass, const sequence_layout& layout, s
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

@@ -34,7 +34,7 @@
 #endif
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 
 using prospect::detail::is_finite;
 using prospect::detail::is_nan;
@@ -417,5 +417,5 @@ PROSPECT_INLINE void prefetch_ahead(const S* p) {
 
 }  // namespace PROSPECT_CPU_ISA
 
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

@@ -9,7 +9,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 /// Not a bool: a formula that branches on it does not compile, and is told why.
@@ -147,5 +147,5 @@ PROSPECT_INLINE numbers<R> chosen_by(mask<R> m, numbers<R> a, numbers<R> b) {
 #endif
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

@@ -9,7 +9,7 @@
 #include <string>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 inline void indices_below(std::string_view name, const index_row& indices, std::int64_t end) {
@@ -70,5 +70,5 @@ inline void set_to_zero(const any_row& row) {
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

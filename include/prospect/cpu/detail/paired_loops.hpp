@@ -6,7 +6,7 @@
 #include <prospect/losses/parts/scores.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 
 using prospect::detail::pair_indices;
 
@@ -234,5 +234,5 @@ tally<paired_sum::size> paired_results_of(const Loss& loss, const paired_batch<>
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

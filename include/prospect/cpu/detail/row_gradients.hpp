@@ -12,7 +12,7 @@
 #include <limits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 /// out = f(x), tile by tile; `out` is x, or another row.
@@ -204,5 +204,5 @@ void gradient_of_kept_row(S* x, std::int64_t count, std::int64_t target, double 
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

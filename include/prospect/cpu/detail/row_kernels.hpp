@@ -7,7 +7,7 @@
 #include <prospect/cpu/detail/row_sums.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 
 /// The kernels for one storage type. The archive fills it with those of the instruction set it
 /// finds, header-only users have those of the one they compile for.
@@ -39,5 +39,5 @@ constexpr row_kernels<S> compiled_kernels() noexcept {
 
 }  // namespace PROSPECT_CPU_ISA
 
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

@@ -13,7 +13,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 
 /// What a row holds in which exponentials were kept: from first[i] on e^(z - shift[i]), in units
 /// of 2^-24 in fp32, and nothing that counts before first[0].
@@ -296,5 +296,5 @@ vocabulary_partial sum_row_keeping(S* x, std::int64_t count, std::int64_t target
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

@@ -10,7 +10,7 @@
 #include <limits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 /// What a map makes of one vector of logits: z = high + low, and dz/dx as a share of its largest
@@ -245,5 +245,5 @@ double usable_shift(double x) {
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

@@ -8,7 +8,7 @@
 #include <prospect/losses/parts/next_token.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 /// Whether the primitives take several numbers at once. In fp64 they are the C library's.
@@ -149,5 +149,5 @@ unpaired_value<several<R>> values_of(const Loss& loss, const completions<R>& ans
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

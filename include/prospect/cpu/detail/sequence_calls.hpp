@@ -13,7 +13,7 @@
 #include <iterator>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu {
+namespace prospect::inline v2::cpu {
 
 /// The clamped mean log-ratio of each class (nats): what `cross_class` measures the other class
 /// against. An absent class gives 0; rows that are not finite are left out.
@@ -389,5 +389,5 @@ observation observe(const const_any_row& policy, const const_any_row& reference,
 }  // namespace PROSPECT_CPU_ISA
 }  // namespace detail
 
-}  // namespace prospect::inline v1::cpu
+}  // namespace prospect::inline v2::cpu
 PROSPECT_STRICT_END

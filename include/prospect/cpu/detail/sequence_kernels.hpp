@@ -6,7 +6,7 @@
 #include <prospect/cpu/detail/unpaired_loops.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 
 /// The loops for one paired loss and type of arithmetic. The archive fills the table with those of
 /// the instruction set it finds, header-only users have those of the one they compile for.
@@ -84,5 +84,5 @@ constexpr unpaired_kernels<R, Loss> compiled_unpaired_kernels() noexcept {
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

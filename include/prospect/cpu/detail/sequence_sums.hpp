@@ -4,7 +4,7 @@
 #include <prospect/cpu/detail/samples.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 
 /// The sums of a paired batch.
 struct paired_sum {
@@ -57,5 +57,5 @@ void note_nonfinite(tally<N>& piece, range at, const Block& block) {
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

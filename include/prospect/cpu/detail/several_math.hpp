@@ -12,7 +12,7 @@
 #endif
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 #if PROSPECT_CPU_VECTOR_BYTES > 16
@@ -133,5 +133,5 @@ PROSPECT_APART several<float> sqrt(several<float> x) {
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

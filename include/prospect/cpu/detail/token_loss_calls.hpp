@@ -10,7 +10,7 @@
 #include <cmath>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 /// Sequences are divided by their number alone, and worth threads if they have rows enough.
@@ -130,5 +130,5 @@ token_metrics evaluate_tokens(const token_kernels<R, Loss>& kernels, const Loss&
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

@@ -10,7 +10,7 @@
 #include <cstring>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 
 /// What the tokens of a sequence add up to.
 struct token_sum {
@@ -55,16 +55,17 @@ struct token_results_at {
 };
 
 /// What a block of tokens of one loss goes through. Only a loss that sums has the first two: what
-/// its tokens contribute, and how the loss changes with that, in which order they are called.
+/// its tokens contribute, and how the loss changes with that, in which order they are called. Then
+/// the results, of tokens that share an advantage and have no weight and no entropy, or of any.
 template <std::floating_point R>
 struct token_blocks {
   using sum = double (*)(const void* loss, const tokens_at<R>& rows, int n,
                          const sequence_terms& of);
   using differentiate = bool (*)(const void* loss, const tokens_at<R>& rows,
                                  const token_results_at<R>& out, int n, const sequence_terms& of,
-                                 double entropy_coef, tally<2>& loss_and_clipped);
+                                 double entropy_coef, tally<token_sum::size>& sums);
   sum contribution = nullptr, d_sum = nullptr;
-  differentiate results;
+  differentiate plain, with_options;
 };
 
 /// value(i) of the tokens from i on, those of a block that are kept, added up.
@@ -100,12 +101,14 @@ template <std::floating_point R, class Loss>
   });
 }
 
-/// A block's losses and coefficients, added to the sums, and whether all is finite.
-template <std::floating_point R, class Loss>
+/// A block's losses and coefficients, added to the sums with what else is logged of its tokens, and
+/// whether all is finite. What a loss and a mean both need, such as pi / pi_old, is computed once.
+template <bool with_options, std::floating_point R, class Loss>
 [[gnu::flatten]] bool token_results_of_block(const void* of_loss, const tokens_at<R>& block,
                                              const token_results_at<R>& to, int n,
                                              const sequence_terms& of, double entropy_coef,
-                                             tally<2>& loss_and_clipped) {
+                                             tally<token_sum::size>& sums) {
+  using at = token_sum;
   // Copies, which no result can overlap.
   const Loss loss = *static_cast<const Loss*>(of_loss);
   const tokens_at<R> rows = block;
@@ -114,34 +117,50 @@ template <std::floating_point R, class Loss>
   const sequence_terms terms = of;
   const several<R> none = 0;
   const several<R> one = 1;
-  const several<R> bonus = entropy_coef;
+  [[maybe_unused]] const several<R> bonus = entropy_coef;
+  [[maybe_unused]] const several<R> advantage = load_several(rows.advantage);
   const times<R> factor{terms.factor};
-  running_tally<2> here{loss_and_clipped};
+  running_tally<at::size> here{sums};
   several<R> clipped;
   finite_probe<R> probe;
   for (int i = 0; i < n; i += lanes<R>) {
     const auto kept = rows.kept(i);
-    const tokens<R> t = rows.several_of(i);
-    const several<R> weight = load_several(rows.weight + i);
-    const several<R> entropy = load_several(rows.entropy + i);
+    tokens<R> t = rows.several_of(i);
+    if constexpr (!with_options) t.advantage = advantage;
     const token_value<several<R>> v = values_of<R>(loss, t, terms, kept);
-    several<R> d = weighted(weight, v.d_policy);
+    several<R> d = v.d_policy;
+    several<R> value = v.loss;
+    const auto add = [&](int which, several<R> x) __attribute__((always_inline)) {
+      here.add(which, i, select(kept, x, none));
+    };
+    if constexpr (with_options) {
+      const several<R> weight = load_several(rows.weight + i);
+      const several<R> entropy = load_several(rows.entropy + i);
+      d = weighted(weight, d);
+      value = weighted(weight, value - bonus * entropy);
+      probe.look_at(t.advantage, weight, entropy);
+      if (rows.has_advantages) add(at::advantages, t.advantage);
+      if (rows.measured_entropy != nullptr) {
+        add(at::entropy, load_several<R>(rows.measured_entropy + i));
+      }
+    }
     if constexpr (sums_tokens<Loss>) {
       d += contributions_of<R>(loss, t, terms, kept).slope * several<R>(terms.d_sum);
     }
-    const several<R> value = select(kept, weighted(weight, v.loss - bonus * entropy), none);
+    value = select(kept, value, none);
     const several<R> coefficient = select(kept, factor(d), none);
     store_several(losses + i, value);
     store_several(coefficients + i, coefficient);
-    here.add(0, i, value);
+    here.add(at::loss, i, value);
+    if (rows.has_old) add(at::ratio, ratios(t.ratio));
+    if (rows.has_reference) add(at::kl, divergences(t.reference_ratio));
     const auto held = kept && d == none;
     clipped += select(held, select(t.advantage == none, none, one), none);
-    probe.look_at(t.policy, t.ratio, t.reference_ratio, t.advantage, weight, entropy, value,
-                  coefficient);
+    probe.look_at(t.policy, t.ratio, t.reference_ratio, value, coefficient);
   }
-  here.add(1, 0, clipped);
-  here.store_to(loss_and_clipped);
-  return probe.finite();
+  here.add(at::clipped, 0, clipped);
+  here.store_to(sums);
+  return here.finite() && probe.finite();
 }
 
 /// Zeros for the rows [first, last): they are not scored.
@@ -173,6 +192,7 @@ class token_run {
         in_{in},
         out_{out},
         factor_{factor},
+        plain_{in.token_advantage.empty() && in.weight.empty() && in.entropy.empty()},
         scored_{in.targets, in.mask},
         policy_{in.policy},
         old_{in.old},
@@ -203,8 +223,11 @@ class token_run {
       terms.sum = summed(blocks_.contribution, first, last, terms);
       terms.d_sum = summed(blocks_.d_sum, first, last, terms);
     }
-    const double loss = results(first, last, terms);
-    seen_.sum[token_sum::loss] += of_means ? loss / n : loss;
+    const tally<token_sum::size> sums = results(first, last, terms);
+    for (int k = 0; k < token_sum::size; ++k) {
+      const double sum = sums.total(k);
+      seen_.sum[k] += k == token_sum::loss && of_means ? sum / n : sum;
+    }
     seen_.tokens += n;
     ++seen_.sequences;
   }
@@ -226,8 +249,10 @@ class token_run {
             .advantage = row(advantage_, of_sequence_.row),
             .weight = row(weight_, present),
             .entropy = in_.entropy_coef == 0 ? nothing : row(entropy_, nothing),
+            .measured_entropy = row(entropy_, nullptr),
             .has_old = !in_.old.empty(),
-            .has_reference = !in_.reference.empty()};
+            .has_reference = !in_.reference.empty(),
+            .has_advantages = !in_.token_advantage.empty()};
   }
 
   double summed(typename token_blocks<R>::sum of_block, std::int64_t first, std::int64_t last,
@@ -239,9 +264,10 @@ class token_run {
     return sum;
   }
 
-  /// Writes what a sequence gives, and returns the sum of its losses.
-  double results(std::int64_t first, std::int64_t last, const sequence_terms& terms) {
-    tally<2> loss_and_clipped;
+  /// Writes what a sequence gives, and returns what it adds up to.
+  tally<token_sum::size> results(std::int64_t first, std::int64_t last,
+                                 const sequence_terms& terms) {
+    tally<token_sum::size> sums;
     std::int64_t done = first;
     scored_.for_each_block_of(first, last, [&](const scored_block& block) {
       const std::int64_t end = block.row(block.at.count - 1) + 1;
@@ -254,17 +280,16 @@ class token_run {
       };
       const token_results_at<R> out{
           .loss = place(losses_), .d_policy = place(d_policy_), .d_entropy = place(d_entropy_)};
-      bool finite = blocks_.results(loss_, rows, out, n, terms, in_.entropy_coef, loss_and_clipped);
+      const auto differentiate = plain_ ? blocks_.plain : blocks_.with_options;
+      bool finite = differentiate(loss_, rows, out, n, terms, in_.entropy_coef, sums);
       d_entropies(rows, out.d_entropy.row, n, terms);
-      finite &= measure(block, rows, n);
       for (row_writer<R>* to : {&losses_, &d_policy_, &d_entropy_}) {
         finite &= to->write(block.at, block.through);
       }
       if (!finite) note(block, rows, out);
     });
     zero_rows(out_, done, last);
-    seen_.sum[token_sum::clipped] += loss_and_clipped.total(1);
-    return loss_and_clipped.total(0);
+    return sums;
   }
 
   void d_entropies(const tokens_at<R>& rows, R* to, int n, const sequence_terms& terms) const {
@@ -279,32 +304,10 @@ class token_run {
     }
   }
 
-  /// The means that are no business of the loss; false if one is of what is no number.
-  bool measure(const scored_block& block, const tokens_at<R>& rows, int n) {
-    const auto add = [&](int which, const auto& value) {
-      const double sum = sum_of_block(rows, n, value);
-      seen_.sum[which] += sum;
-      return prospect::detail::is_finite(sum);
-    };
-    if (rows.has_old)
-      add(token_sum::ratio, [&](int i) { return ratios(rows.several_of(i).ratio); });
-    if (rows.has_reference) {
-      add(token_sum::kl, [&](int i) { return divergences(rows.several_of(i).reference_ratio); });
-    }
-    if (!in_.token_advantage.empty()) {
-      add(token_sum::advantages, [&](int i) { return rows.several_of(i).advantage; });
-    }
-    if (in_.entropy.empty()) return true;
-    const R* const entropy = entropy_.read(block.at, block.through);
-    return add(token_sum::entropy, [&](int i) { return load_several<R>(entropy + i); });
-  }
-
   [[gnu::cold, gnu::noinline]] void note(const scored_block& block, const tokens_at<R>& rows,
                                          const token_results_at<R>& out) {
-    const R* const entropy = entropy_.read(block.at, block.through);
     for (std::int64_t i = 0; i < block.at.count; ++i) {
-      const bool measured = entropy == nullptr || prospect::detail::is_finite(entropy[i]);
-      if (measured && rows.finite(i) && out.finite(i)) continue;
+      if (rows.finite(i) && out.finite(i)) continue;
       ++seen_.nonfinite;
       if (seen_.first_nonfinite < 0) seen_.first_nonfinite = block.row(i);
     }
@@ -316,6 +319,7 @@ class token_run {
   const token_batch& in_;
   const token_batch_outputs& out_;
   double factor_;
+  bool plain_;
   scored_rows scored_;
   row_reader<R> policy_, old_, reference_, advantage_, weight_, entropy_;
   row_writer<R> losses_, d_policy_, d_entropy_;
@@ -325,7 +329,8 @@ class token_run {
 
 template <std::floating_point R, class Loss>
 constexpr token_blocks<R> token_blocks_of() {
-  token_blocks<R> blocks{.results = token_results_of_block<R, Loss>};
+  token_blocks<R> blocks{.plain = token_results_of_block<false, R, Loss>,
+                         .with_options = token_results_of_block<true, R, Loss>};
   if constexpr (sums_tokens<Loss>) {
     blocks.contribution = contribution_of_block<R, Loss>;
     blocks.d_sum = d_sum_of_block<R, Loss>;
@@ -350,5 +355,5 @@ constexpr token_kernels<R, Loss> compiled_token_kernels() noexcept {
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

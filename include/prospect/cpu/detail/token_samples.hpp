@@ -6,7 +6,7 @@
 #include <prospect/losses/parts/kl.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 
 /// What the tokens of one sequence have in common, once its tokens were added up.
 struct sequence_terms {
@@ -44,8 +44,10 @@ struct tokens_at {
   const R* reference;
   const R* advantage;
   const R* weight;
-  const R* entropy;  ///< of the bonus: 0 where there is none
+  const R* entropy;           ///< of the bonus: 0 where there is none
+  const R* measured_entropy;  ///< null where none is given
   bool has_old, has_reference;
+  bool has_advantages;  ///< one for each token
 
   PROSPECT_INLINE flag_of<several<R>> kept(int i) const {
     return several<R>(0) < load_several<R>(scored + i);
@@ -67,7 +69,7 @@ struct tokens_at {
     for (const R* row : {policy, old, reference, advantage, weight, entropy}) {
       if (!prospect::detail::is_finite(row[i])) return false;
     }
-    return true;
+    return measured_entropy == nullptr || prospect::detail::is_finite(measured_entropy[i]);
   }
 };
 
@@ -146,5 +148,5 @@ PROSPECT_INLINE several<R> divergences(several<R> log_ratio) {
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

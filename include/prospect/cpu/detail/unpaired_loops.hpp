@@ -5,7 +5,7 @@
 #include <prospect/cpu/detail/sequence_sums.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cpu::detail {
+namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 /// Where a block of completions is, and where its results go.
@@ -218,5 +218,5 @@ tally<class_sum::size> class_slopes(const Loss& loss, const unpaired_batch<>& in
 }
 
 }  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v1::cpu::detail
+}  // namespace prospect::inline v2::cpu::detail
 PROSPECT_STRICT_END

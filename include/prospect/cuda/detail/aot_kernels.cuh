@@ -5,7 +5,7 @@
 #include <prospect/cuda/detail/samples.cuh>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 inline constexpr int aot_threads = 256;
 
@@ -72,5 +72,5 @@ static __global__ void __launch_bounds__(aot_threads)
   rejected[k] = static_cast<Index>(in.rejected[right_at[k]]);
 }
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

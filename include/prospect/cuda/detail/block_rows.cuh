@@ -4,7 +4,7 @@
 #include <prospect/layout.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 /// The rows of sequence i, which a block has, and those between it and the one before, which belong
 /// to none. The last block has what lies behind its sequence as well; there is one even if there is
@@ -39,5 +39,5 @@ struct block_rows {
   }
 };
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

@@ -8,7 +8,7 @@
 #include <cstdint>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 struct device_limits {
   int multiprocessors = 0;
@@ -62,5 +62,5 @@ static cudaError_t launch(void (*kernel)(Parameters...), std::int64_t blocks, in
   return cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
 }
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

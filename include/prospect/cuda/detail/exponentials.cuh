@@ -9,7 +9,7 @@
 #include <limits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 // std::numeric_limits has host functions only.
 inline constexpr float infinity = std::numeric_limits<float>::infinity();
@@ -190,5 +190,5 @@ struct mapped_rows {
   }
 };
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

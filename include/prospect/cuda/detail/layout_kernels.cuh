@@ -10,7 +10,7 @@
 #include <cub/block/block_reduce.cuh>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 inline constexpr int layout_threads = 256;
 
@@ -75,5 +75,5 @@ static __global__ void __launch_bounds__(layout_threads)
   });
 }
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <prospect/losses/parts/next_token.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 /// Pairs among sequences. Coefficients of sequences need to know how often each is named: not at
 /// all, and its coefficient is 0; twice, and it is no number, because there is one place for two.
@@ -325,5 +325,5 @@ static cudaError_t run_pairs(const paired_job<S, Loss, R>& job, scratch space,
   return run(job, space, stream);
 }
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

@@ -11,7 +11,7 @@
 #include <cub/block/block_scan.cuh>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 /// Calls body(t, rank) for this thread's share of the scored rows, with the number of scored ones
 /// in front where `by_rank` says that it matters, else 0. For all threads of a block together.
@@ -144,5 +144,5 @@ static __global__ void __launch_bounds__(threads)
   out.put(i, of(pairs.chosen(i)) * of(pairs.rejected(i, n)));
 }
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

@@ -9,7 +9,7 @@
 #include <prospect/losses/differentiate.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 /// What arithmetic on a batch of S is done in, where that is no matter of run time.
 template <batch_storage S>
@@ -46,5 +46,5 @@ __device__ inline std::int64_t index_or_none(std::int64_t first) {
   return first == row_sums::none ? -1 : first;
 }
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

@@ -20,7 +20,7 @@
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 inline constexpr int sequence_threads = 512;
 inline constexpr int rows_per_thread = 4;
@@ -378,5 +378,5 @@ static cudaError_t run(const Job& job, scratch space, cudaStream_t stream) {
   return run(job, scheme, space, stream);
 }
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

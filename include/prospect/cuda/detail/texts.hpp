@@ -7,7 +7,7 @@
 #include <cstddef>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 template <std::size_t n>
 struct literal {
@@ -69,5 +69,5 @@ static const char* first_of(Problems... problems) {
   return first;
 }
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

@@ -9,7 +9,7 @@
 #include <prospect/cuda/detail/words.cuh>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 /// What the gradient of a row depends on besides its logits.
 struct row_terms {
@@ -131,5 +131,5 @@ struct scaled_by {
   __device__ float operator()(float x, int) const { return factor * x; }
 };
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

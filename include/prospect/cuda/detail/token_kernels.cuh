@@ -11,7 +11,7 @@
 #include <cuda_pipeline.h>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 inline constexpr int threads = warps * lanes;
 /// How many blocks are to fit on a multiprocessor at least: enough loads in flight for its memory,
@@ -411,5 +411,5 @@ static __global__ void __launch_bounds__(threads, deferred_blocks<resident, stat
   }
 }
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

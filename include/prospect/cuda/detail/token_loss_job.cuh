@@ -12,7 +12,7 @@
 #include <prospect/token_batch.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 /// From the first scored row of a sequence to behind the last, and how many are scored.
 struct scored_span {
@@ -237,5 +237,5 @@ struct token_loss_job {
   }
 };
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

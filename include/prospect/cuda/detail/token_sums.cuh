@@ -9,7 +9,7 @@
 #include <prospect/vocabulary.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 inline constexpr int words_per_tile = tile_bytes / sizeof(word);
 template <storage S>
@@ -215,5 +215,5 @@ __device__ vocabulary_partial add_tiles(std::int64_t tiles, const Tile& tile) {
   return sum;
 }
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <prospect/losses/reads.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 /// The mean of what was observed, clamped or as it is. One that is not finite spoils what depends
 /// on it, because nobody could refuse it: clamping would make a 0 of -inf, and many a loss a number
@@ -313,5 +313,5 @@ struct mismatched_job {
   }
 };
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

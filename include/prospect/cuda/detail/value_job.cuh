@@ -4,7 +4,7 @@
 #include <prospect/cuda/detail/samples.cuh>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 template <class Loss, std::floating_point R>
 struct value_job {
@@ -72,5 +72,5 @@ struct value_job {
   }
 };
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

@@ -15,7 +15,7 @@
 #include <cstdint>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1::cuda::detail {
+namespace prospect::inline v2::cuda::detail {
 
 inline constexpr int lanes = 32;
 inline constexpr unsigned all_lanes = 0xffffffffU;
@@ -250,5 +250,5 @@ __device__ void transform(const row_words<S, Memory>& in, S* out, const F& f) {
   }
 }
 
-}  // namespace prospect::inline v1::cuda::detail
+}  // namespace prospect::inline v2::cuda::detail
 PROSPECT_STRICT_END

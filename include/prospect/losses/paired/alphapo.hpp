@@ -9,7 +9,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// AlphaPO (Gupta et al. 2025, arXiv:2501.03884, eq. 8): SimPO over r(p) = (1 - exp(-alpha p)) /
 /// alpha, p the mean log-probability per token. alpha = 0 is SimPO itself. Where alpha p is so far
@@ -57,5 +57,5 @@ struct alphapo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// APO-down (D'Oosterlinck et al. 2024, arXiv:2408.06266, eq. 8): the chosen completion down, and
 /// the rejected one further.
@@ -30,5 +30,5 @@ struct apo_down {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

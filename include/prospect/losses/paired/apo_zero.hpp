@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// APO-zero (D'Oosterlinck et al. 2024, arXiv:2408.06266, eq. 7): the chosen completion up, the
 /// rejected one down.
@@ -30,5 +30,5 @@ struct apo_zero {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// BCO's classifier on both completions of a pair (Jung et al. 2024, arXiv:2404.04656), TRL's
 /// `bco_pair`. `delta` is its reward shift, in units of beta times nats; TRL takes 0.
@@ -34,5 +34,5 @@ struct bco_pair {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// Bradley-Terry (Bradley and Terry 1952; Ouyang et al. 2022, arXiv:2203.02155, eq. 1), with the
 /// centring of Eisenstein et al. (2023, arXiv:2312.09244). The rows of the policy hold the two
@@ -32,5 +32,5 @@ struct bradley_terry {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -8,7 +8,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// CPO (Xu et al. 2024, arXiv:2401.08417, eq. 5): DPO with a uniform reference, and cpo_alpha times
 /// the negative log-likelihood per token of the chosen completion.
@@ -43,5 +43,5 @@ struct cpo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// CPO (Xu et al. 2024, arXiv:2401.08417) with the hinge of TRL's `loss_type="hinge"`; its
 /// negative log-likelihood as in `cpo`.
@@ -37,5 +37,5 @@ struct cpo_hinge {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// CPO (Xu et al. 2024, arXiv:2401.08417) with the square of TRL's `loss_type="ipo"`, over means
 /// per token; its negative log-likelihood as in `cpo`.
@@ -37,5 +37,5 @@ struct cpo_ipo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// The log-ratio modulated loss (Lu et al. 2024, arXiv:2406.08414, eq. 5): DPO's where the pair is
 /// ranked wrongly, exponential where rightly.
@@ -38,29 +38,30 @@ struct discopop {
     using R = scalar_of_t<T>;
     return along(p.log_ratio_margin() * beta, [&](const R& m) {
       const R zero = 0;
-      // From `most` on w is 0 or 1 as far as digits reach, whatever tau divides by, and log w is 0
-      // from `some` on: subnormal numbers would take many times as long.
+      // From here on w is 0 or 1 as far as digits reach, whatever tau divides by: subnormal numbers
+      // would take many times as long.
       const R most = detail::in_fp32<R> ? 87 : 700;
-      const R some = detail::in_fp32<R> ? 20 : 40;
       const auto over_tau = [&](const R& x) { return detail::precise::divide(x, R(tau)); };
       const R y = over_tau(m);
-      const R held_y = select(y > most, most, select(y < -most, -most, y));
-      const R log_of = select(abs(y) > some, some, abs(y));
+      const R size = select(abs(y) > most, most, abs(y));
+      // sigmoid(|y|) and sigmoid(-|y|)
+      const R e = exp(-size);
+      const R high = detail::reciprocal(R(1) + e);
+      const R low = select(abs(y) > most, zero, e * high);
+      const R wrong = select(y > zero, low, high);
+      const R switched = high * low;
       const R loss = softplus(-m);
-      const R wrong = select(y > most, zero, sigmoid(-held_y));
-      const R switched = select(held_y == y, sigmoid_slope(held_y), zero);
-      // The exponent of w exp(-m), of which the parts overflow: where m < 0 it is m (1 / tau - 1).
+      // w exp(-m), of which the parts overflow: where m < 0 it is exp(m (1 / tau - 1)) (1-w).
       const R below = term(1 / tau - 1, m);
       const auto gone = m < zero && below < -most;
-      const R exponent = select(gone, -most, select(m < zero, below, -m)) - softplus(-log_of);
-      const R modulated = select(gone, zero, exp(exponent));
+      const R exponent = select(gone, -most, select(m < zero, below, -m));
+      const R modulated = select(gone, zero, exp(exponent) * high);
+      const R from_w = wrong * modulated - select(switched == zero, zero, switched * loss);
       return value_and_slope<R>{.value = wrong * loss + modulated,
-                                .slope = (over_tau(wrong) - R(1)) * modulated -
-                                         wrong * sigmoid(-m) -
-                                         select(switched == zero, zero, over_tau(switched) * loss)};
+                                .slope = over_tau(from_w) - modulated - wrong * sigmoid(-m)};
     });
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// DPO (Rafailov et al. 2023, arXiv:2305.18290, eq. 7); a positive `label_smoothing` e is
 /// Mitchell's conservative DPO, for labels that are wrong with probability e.
@@ -36,5 +36,5 @@ struct dpo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// EXO for pairs (Ji et al. 2024, arXiv:2402.00856, eq. 16), TRL's `exo_pair`: the KL divergence of
 /// the policy's preference from labels that are wrong with probability e = label_smoothing.
@@ -15,7 +15,8 @@ namespace prospect::inline v1 {
 ///   m = beta (chosen log-ratio - rejected log-ratio)
 ///   loss = sigmoid(m) log(sigmoid(m) / (1-e)) + sigmoid(-m) log(sigmoid(-m) / e)
 ///
-/// 0 at m = logit(1-e), bounded by -log e and -log(1-e), so that the slope vanishes at both ends.
+/// 0 at m = logit(1-e), bounded by -log e and -log(1-e), so that the slope vanishes at both ends: in
+/// fp32 it has its digits down to 1e-36.
 struct exo {
   double beta = 0.1;
   double label_smoothing = 1e-3;  ///< in (0, 1)
@@ -49,5 +50,5 @@ struct exo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// Hinge loss on the normalised log-ratio (RSO, Liu et al. 2023, arXiv:2309.06657; after
 /// SLiC, arXiv:2305.10425).
@@ -30,5 +30,5 @@ struct hinge {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// IPO (Azar et al. 2023, arXiv:2310.12036, eq. 17), averaged over tokens: the length
 /// normalisation its authors confirmed for language models.
@@ -32,5 +32,5 @@ struct ipo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

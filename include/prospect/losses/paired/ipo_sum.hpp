@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// IPO (Azar et al. 2023, arXiv:2310.12036, eq. 17) on whole sequences, without length
 /// normalisation. For language models `ipo` is usually what is wanted.
@@ -30,5 +30,5 @@ struct ipo_sum {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -9,7 +9,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// MPO (Wang et al. 2024, arXiv:2411.10442, eq. 1): DPO for the preference, BCO's classifier for
 /// the quality of each completion, and the negative log-likelihood per token of the chosen one. TRL
@@ -51,5 +51,5 @@ struct mpo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// NCA for pairs (Chen et al. 2024, arXiv:2402.05369, eq. 13), TRL's `nca_pair`: absolute, so that
 /// the likelihood of the chosen completion does not fall with that of the rejected one.
@@ -33,5 +33,5 @@ struct nca {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// The negated probability of the preference (HALOs' former `dpo-sigmoid`): bounded on both sides,
 /// so that a pair that is far off is given up.
@@ -30,5 +30,5 @@ struct neg_sigmoid {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

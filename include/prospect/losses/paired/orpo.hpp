@@ -8,7 +8,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// ORPO (Hong et al. 2024, arXiv:2403.07691, eq. 6 and 7): the odds ratio over mean
 /// log-probabilities p per token, times its weight beta, and sft_weight times the negative
@@ -50,5 +50,5 @@ struct orpo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// Robust DPO (Chowdhury et al. 2024, arXiv:2403.00409): if labels are flipped with
 /// probability e < 1/2, its expectation over the flips is the DPO loss on clean labels.
@@ -40,5 +40,5 @@ struct robust_dpo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

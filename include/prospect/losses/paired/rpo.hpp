@@ -8,7 +8,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// Iterative reasoning preference optimisation (Pang et al. 2024, arXiv:2404.19733, eq. 1): DPO and
 /// rpo_alpha times the negative log-likelihood per token of the chosen completion. TRL writes it
@@ -44,5 +44,5 @@ struct rpo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

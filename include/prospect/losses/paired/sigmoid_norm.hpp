@@ -7,7 +7,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// Length-normalised DPO (Meng et al. 2024, arXiv:2405.14734, appendix; Tulu 3, Lambert et al.
 /// 2024, arXiv:2411.15124), TRL's `sigmoid_norm`.
@@ -35,5 +35,5 @@ struct sigmoid_norm {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -8,7 +8,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// SimPO (Meng et al. 2024, arXiv:2405.14734, eq. 6). `gamma` is absolute, as in TRL; the paper and
 /// HALOs give it as a multiple of beta, and HALOs' defaults are `halos()`. A positive
@@ -48,5 +48,5 @@ struct simpo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// SLiC-HF (Zhao et al. 2023, arXiv:2305.10425, eq. 6) on sums over tokens. `delta` is the margin,
 /// which HALOs names beta; the regulariser is, as there, the likelihood of the chosen completion.
@@ -35,5 +35,5 @@ struct slic {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

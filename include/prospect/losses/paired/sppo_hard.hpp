@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// SPPO with hard probabilities (Wu et al. 2024, arXiv:2405.00675, eq. 4.7), TRL's `sppo_hard`.
 ///
@@ -30,5 +30,5 @@ struct sppo_hard {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

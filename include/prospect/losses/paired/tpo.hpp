@@ -8,7 +8,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// TPO (Saeidi et al. 2024, arXiv:2405.16681): CPO's preference term, and tpo_alpha times the
 /// negative log-likelihood per token of the gold completion, which is the third of each pair. TRL's
@@ -44,5 +44,5 @@ struct tpo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

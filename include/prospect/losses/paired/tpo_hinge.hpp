@@ -7,7 +7,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// TPO (Saeidi et al. 2024, arXiv:2405.16681) with the hinge of TRL's `loss_type="hinge"`; the
 /// third completion as in `tpo`.
@@ -39,5 +39,5 @@ struct tpo_hinge {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// TPO (Saeidi et al. 2024, arXiv:2405.16681) with the square of TRL's `loss_type="ipo"`, over
 /// means per token; the third completion as in `tpo`.
@@ -38,5 +38,5 @@ struct tpo_ipo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

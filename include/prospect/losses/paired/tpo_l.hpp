@@ -8,7 +8,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// TPO-L (Saeidi et al. 2024, arXiv:2405.16681), TRL's `loss_type="tpo-l"`: SimPO's preference term
 /// with an absolute gamma (TRL's `tpo_l_gamma`); the third completion as in `tpo`.
@@ -46,5 +46,5 @@ struct tpo_l {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -5,7 +5,7 @@
 #include <prospect/core/dual.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 template <class R>
 struct value_and_slope {
@@ -47,5 +47,5 @@ PROSPECT_HD constexpr T held(const T& x,
   });
 }
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

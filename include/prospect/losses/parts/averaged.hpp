@@ -4,7 +4,7 @@
 #include <prospect/losses/concepts.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// L, its tokens averaged as `average` says. TRL's `importance_sampling_level="sequence"` with
 /// `loss_type="bnpo"` is `averaged{gspo{}, averaging::tokens}`.
@@ -32,5 +32,5 @@ struct averaged {
 template <class L>
 averaged(L, averaging) -> averaged<L>;
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

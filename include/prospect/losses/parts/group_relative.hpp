@@ -10,7 +10,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// -min(A r, A clip(r, 1 - epsilon, 1 + epsilon_high)) + beta k3,  r = exp(log_ratio)
 ///
@@ -46,5 +46,5 @@ PROSPECT_INLINE constexpr const char* problem_of_group_relative(const L& loss) {
 
 }  // namespace detail
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <prospect/losses/parts/along.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 namespace detail {
 
@@ -58,5 +58,5 @@ PROSPECT_HD constexpr T kl_penalty(const token<T>& t, double beta, double correc
   return static_cast<scalar_of_t<T>>(beta) * k3;
 }
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <prospect/losses/token/sft.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 template <class L>
 struct weighted_loss;
@@ -142,5 +142,5 @@ PROSPECT_HD constexpr mixture<A, B> operator+(const A& a, const B& b) {
   return {a, b};
 }
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <concepts>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// weight x the negative log-likelihood per token (SFT's loss) of completions of a pair, added to
 /// the loss. A mean over tokens, not over pairs: the normaliser of a call says over how many. It is
@@ -42,5 +42,5 @@ PROSPECT_HD constexpr next_token_term next_token_of(const L& loss) {
   }
 }
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <prospect/losses/parts/along.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// How far a ratio may lead its loss: down to `low` where the advantage is negative, up to `high`
 /// where it is positive, and up to `most` where it is negative, if that is not 0.
@@ -59,5 +59,5 @@ PROSPECT_INLINE constexpr const char* problem_of_clipping(double epsilon, double
 
 }  // namespace detail
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <prospect/losses/parts/along.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// s(chosen) - s(rejected), of sums or divided by tokens, with its slopes in the two log-ratios: on
 /// its way into a loss, and what comes of it on the way back.
@@ -173,5 +173,5 @@ inline constexpr bool is_scored<scored<L>> = true;
 
 }  // namespace detail
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

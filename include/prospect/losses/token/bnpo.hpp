@@ -4,7 +4,7 @@
 #include <prospect/losses/parts/group_relative.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// The clipped surrogate of GRPO averaged over the tokens of the batch: TRL's bnpo.
 ///
@@ -35,5 +35,5 @@ struct bnpo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// CISPO (MiniMax 2025, arXiv:2506.13585, eq. 4), averaged over tokens.
 ///
@@ -37,5 +37,5 @@ struct cispo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

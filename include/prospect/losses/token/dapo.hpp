@@ -4,7 +4,7 @@
 #include <prospect/losses/parts/group_relative.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// DAPO (Yu et al. 2025, arXiv:2503.14476, eq. 8). TRL's default.
 ///
@@ -38,5 +38,5 @@ struct dapo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// DFT (Wu et al. 2025, arXiv:2508.05629, eq. 9), averaged over tokens.
 ///
@@ -25,5 +25,5 @@ struct dft {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// DPPO with the binary total variation (arXiv:2602.04879), as verl has it; averaged over tokens.
 ///
@@ -46,5 +46,5 @@ struct dppo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// Dr. GRPO (Liu et al. 2025, arXiv:2503.20783, eq. 4).
 ///
@@ -49,5 +49,5 @@ struct dr_grpo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

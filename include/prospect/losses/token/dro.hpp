@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// DRO (Richemond et al. 2024, arXiv:2405.19107), by token, as verl and Tinker have it.
 ///
@@ -30,5 +30,5 @@ struct dro {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// GMPO (Zhao et al. 2025, arXiv:2507.20673, eq. 4): one loss for a sequence.
 ///
@@ -55,5 +55,5 @@ struct gmpo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

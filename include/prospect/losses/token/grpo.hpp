@@ -4,7 +4,7 @@
 #include <prospect/losses/parts/group_relative.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// GRPO (Shao et al. 2024, arXiv:2402.03300, eq. 3).
 ///
@@ -36,5 +36,5 @@ struct grpo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -4,7 +4,7 @@
 #include <prospect/losses/parts/group_relative.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// GSPO (Zheng et al. 2025, arXiv:2507.18071, eq. 5). TRL: importance_sampling_level "sequence".
 ///
@@ -41,5 +41,5 @@ struct gspo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

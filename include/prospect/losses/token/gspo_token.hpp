@@ -4,7 +4,7 @@
 #include <prospect/losses/parts/group_relative.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// GSPO-token (Zheng et al. 2025, arXiv:2507.18071, eq. 13): the value of GSPO, and through each
 /// token a gradient of its own.
@@ -40,5 +40,5 @@ struct gspo_token {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// k3 (Schulman, joschu.net/blog/kl-approx.html), averaged over tokens; the gradient is that of the
 /// estimate.
@@ -27,5 +27,5 @@ struct kl_k3 {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

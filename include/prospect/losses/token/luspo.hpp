@@ -4,7 +4,7 @@
 #include <prospect/losses/parts/group_relative.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// LUSPO (arXiv:2602.05261): GSPO's loss of a sequence times its number of tokens.
 ///
@@ -39,5 +39,5 @@ struct luspo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// PPO (Schulman et al. 2017, arXiv:1707.06347, eq. 7), averaged over tokens.
 ///
@@ -40,5 +40,5 @@ struct ppo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// RLOO (Ahmadian et al. 2024, arXiv:2402.14740), as TRL clips it.
 ///
@@ -42,5 +42,5 @@ struct rloo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -7,7 +7,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// SAPO (Qwen 2025, arXiv:2511.20347, eq. 6): each sequence's mean over its tokens.
 ///
@@ -47,5 +47,5 @@ struct sapo {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// A*PO (Brantley et al. 2025, arXiv:2505.20686), TRL's A2PO. The target of a completion is its
 /// reward less the optimal value of its prompt, r - V*, which `cpu::optimal_value` gives from the
@@ -31,5 +31,5 @@ struct a2po {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

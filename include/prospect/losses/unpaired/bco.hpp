@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// BCO (Jung et al. 2024, arXiv:2404.04656, eq. 10). The reward shift delta is beta z: give as the
 /// reference point the running mean of log-ratios of both classes, in nats. The formula is then
@@ -37,5 +37,5 @@ struct bco {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// KTO (Ethayarajh et al. 2024, arXiv:2402.01306, eq. 8), lambda_y - v(x, y) in closed form.
 ///
@@ -40,5 +40,5 @@ struct kto {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

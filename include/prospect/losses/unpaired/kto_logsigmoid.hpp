@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// KTO's value function (Ethayarajh et al. 2024, arXiv:2402.01306, eq. 8) inside a logarithm, as
 /// HALOs had it: what is far off keeps its slope.
@@ -37,5 +37,5 @@ struct kto_logsigmoid {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -6,7 +6,7 @@
 #include <array>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// KTO (Ethayarajh et al. 2024, arXiv:2402.01306, eq. 8) with the mean log-probability per token in
 /// place of the log-ratio, as HALOs had it. z is then the mean of those of mismatched completions,
@@ -38,5 +38,5 @@ struct kto_surprisal {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

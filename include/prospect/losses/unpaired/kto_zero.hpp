@@ -4,7 +4,7 @@
 #include <prospect/losses/kto.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// KTO-zero (HALOs), also known as APO-zero unpaired (D'Oosterlinck et al. 2024, arXiv:2408.06266,
 /// eq. 7, one term per completion): `kto` with z = 0, whatever z is given.
@@ -35,5 +35,5 @@ struct kto_zero {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -4,7 +4,7 @@
 #include <prospect/losses/concepts.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v1 {
+namespace prospect::inline v2 {
 
 /// The clipped value loss of PPO (Schulman et al. 2017, arXiv:1707.06347, as their code and TRL
 /// have it): the value may move by `cliprange_value` from what it was before moving further is of
@@ -36,5 +36,5 @@ struct clipped_value {
   }
 };
 
-}  // namespace prospect::inline v1
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END

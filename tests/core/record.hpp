@@ -1,6 +1,7 @@
-// What the exhaustive tests of losses find, kept in the file that the environment names, one line a
-// case: docs/accuracy.tsv, which docs/losses.md shows. A case that has a line is not measured
-// again, so that an interrupted run goes on where it was; who changes a formula deletes its lines.
+// What the exhaustive tests of primitives and losses find, kept in the file that the environment
+// names, one line a case: docs/accuracy.tsv, which docs/losses.md shows. A case that has a line is
+// not measured again, so that an interrupted run goes on where it was; who changes a formula
+// deletes its lines.
 
 #pragma once
 
@@ -39,14 +40,15 @@ inline std::string today() {
 
 }  // namespace detail
 
-/// What `measure()` finds for this case of this loss: from the file PROSPECT_ACCURACY if it is
-/// there, else measured, and added to it. Without such a variable it is measured.
+/// What `measure()` finds for this case of this loss, of "scores" or of "primitive": from the file
+/// PROSPECT_ACCURACY if it is there, else measured, and added to it. Without such a variable it is
+/// measured.
 template <class Measure>
-worst_float recorded(std::string_view loss, std::string_view name, const Measure& measure) {
+worst_float recorded(std::string_view of, std::string_view name, const Measure& measure) {
   const char* path = std::getenv("PROSPECT_ACCURACY");
   if (path == nullptr) return measure();
   std::ostringstream start;
-  start << loss << '\t' << name << "\tloss and slope\t";
+  start << of << '\t' << name << '\t';
   worst_float worst;
   std::string at;
   std::istringstream found{detail::line_of(path, start.str())};
