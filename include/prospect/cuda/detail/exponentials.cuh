@@ -19,6 +19,7 @@ inline constexpr float log2_e = 1.44269504F;
 /// What rounding took from log2(e), and log(2).
 inline constexpr float log2_e_low = 1.92596303e-8F;
 inline constexpr float log_2 = 0.693147181F;
+inline constexpr double exact_log_2 = 0.693147180559945309417;
 
 /// 2^t to 2 ulp, by the hardware; what is below the normal numbers is 0.
 __device__ inline float power_of_2(float t) {
@@ -30,20 +31,35 @@ __device__ inline float power_of_2(float t) {
 /// e^d for a sum: the error grows with |d|, as the term itself fades.
 __device__ inline float exponential(float d) { return power_of_2(d * log2_e); }
 
-/// factor 2^t. With --use_fast_math a power below the normal numbers would be 0 before a large
-/// factor has met it: it is formed 2^64 times too large.
-__device__ inline float scaled_power_of_2(float factor, float t) {
-  if (!prospect::detail::precise::subnormals_are_0()) return factor * exp2f(t);
-  const bool deep = t < -64;
-  return factor * power_of_2(deep ? t + 64 : t) * (deep ? 0x1p-64F : 1.0F);
-}
-
-/// factor e^(d + lost) to a few ulp for every d, where `lost` is what rounding took from d.
+/// factor e^(d + lost) to a few ulp where e^d is a normal number, where `lost` is what rounding
+/// took from d.
 __device__ inline float exact_exponential(float factor, float d, float lost) {
   const float t = d * log2_e;
   const float rest = fmaf(d, log2_e, -t) + fmaf(d, log2_e_low, lost * log2_e);
-  const float y = scaled_power_of_2(factor, t);
+  const float y = factor * power_of_2(t);
   return fmaf(y, rest * log_2, y);
+}
+
+/// What a softmax is taken with: factor e^(z - lse), 2^raised times too large.
+struct softmax_terms {
+  double lse;
+  float factor;
+  int raised = 0;
+
+  /// By how many powers of 2 an exponent is to be higher, so that nothing underflows before it has
+  /// met a factor above 1. Not where z has no digits for them.
+  __device__ int exponent() const {
+    if (!(fabs(lse) < 65536)) return 0;
+    const float size = fabsf(factor);
+    return raised + (size > 1 && size < infinity ? ilogbf(size) + 1 : 0);
+  }
+};
+
+/// The larger one, NaN if any is.
+__device__ inline float larger(float a, float b) {
+  float result;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+  return result;
 }
 
 /// A number that stands for another: a few digits, so that what z - it loses to rounding is
@@ -75,17 +91,28 @@ struct unmapped {
   __device__ double z(float x) const { return x; }
   __device__ double slope(float) const { return 1; }
 
-  /// factor e^(z - lse) dz/dx.
-  struct softmax {
+  /// factor e^(z - lse) dz/dx to fp32.
+  struct exact_softmax {
     static constexpr int words_in_flight = unmapped::words_in_flight;
 
     float factor, anchor, lowest;
 
     __device__ float operator()(float x) const {
       // Below `lowest` nothing is left, and the difference stays exact.
-      x = fmaxf(lowest, x);
+      x = larger(lowest, x);
       const float d = x - anchor;
       return exact_exponential(factor, d, x - (d + anchor));
+    }
+  };
+  /// The same to what is left of it when it is rounded to 16 bits: 4e-6, by the rounding of an
+  /// exponent that may be 126.
+  struct softmax {
+    static constexpr int words_in_flight = unmapped::words_in_flight;
+
+    float factor, scale, shift;
+
+    __device__ float operator()(float x) const {
+      return factor * power_of_2(fmaf(x, scale, -shift));
     }
   };
   /// z(x) - mean with the digits that it has, wherever x is.
@@ -98,13 +125,41 @@ struct unmapped {
     const float leading = few_digits(mean);
     return {leading, static_cast<float>(mean - leading)};
   }
-  __device__ softmax relative_to(double lse, float factor) const {
-    const float anchor = few_digits(lse);
+  template <storage S>
+  __device__ auto relative_to(const softmax_terms& of) const {
+    if constexpr (sizeof(S) == 2) {
+      return in_16_bits(of);
+    } else {
+      return in_fp32(of);
+    }
+  }
+
+ private:
+  __device__ exact_softmax in_fp32(const softmax_terms& of) const {
+    const float anchor = few_digits(of.lse - of.exponent() * exact_log_2);
     // e^(z - lse) = e^(z - anchor) e^(anchor - lse)
     const int exponent = anchor == 0 ? 0 : ilogbf(anchor);
-    return {.factor = static_cast<float>(factor * exp(anchor - lse)),
+    return {.factor = static_cast<float>(of.factor * exp(anchor - of.lse) * ldexp(1.0, of.raised)),
             .anchor = anchor,
             .lowest = anchor - ldexpf(1.0F, exponent < 27 ? 7 : exponent - 20)};
+  }
+  __device__ softmax in_16_bits(const softmax_terms& of) const {
+    const double factor = of.factor;
+    if (fabs(of.lse) < 0x1p17) {
+      const double exact = of.lse * static_cast<double>(log2_e) - of.exponent();
+      const float shift = static_cast<float>(exact);
+      // 2^(shift - exact), which all have in common
+      const double r = (shift - exact) * exact_log_2;
+      const double power = factor * (1 + r * (1 + r * 0.5));
+      return {.factor = static_cast<float>(ldexp(power, of.raised - of.exponent())),
+              .scale = log2_e,
+              .shift = shift};
+    }
+    // Neighbours in 16 bits are hundreds of nats apart: only what is the highest counts.
+    const float highest = prospect::load(store<bfloat16>(static_cast<float>(of.lse)));
+    return {.factor = static_cast<float>(ldexp(factor * exp(highest - of.lse), of.raised)),
+            .scale = 1,
+            .shift = highest};
   }
 };
 
@@ -145,7 +200,8 @@ struct mapped {
   struct softmax;
   __device__ difference below(float highest) const;
   __device__ difference from(double mean) const;
-  __device__ softmax relative_to(double lse, float factor) const;
+  template <storage S>
+  __device__ softmax relative_to(const softmax_terms& of) const;
 };
 
 struct mapped::difference {
@@ -168,14 +224,22 @@ struct mapped::softmax {
 
   __device__ float operator()(float x) const {
     const parts p = map(x);
-    const double d = fmax(-200.0, p.z - lse);
+    const double far = p.z - lse;
+    const double d = far < -200 ? -200 : far;
     const float high = static_cast<float>(d);
     return exact_exponential(factor * static_cast<float>(p.slope), high,
                              static_cast<float>(d - high));
   }
 };
-__device__ inline mapped::softmax mapped::relative_to(double lse, float factor) const {
-  return {*this, lse, factor};
+template <storage S>
+__device__ mapped::softmax mapped::relative_to(const softmax_terms& of) const {
+  // The factor at its largest, where the map is steepest.
+  const softmax_terms steepest{.lse = of.lse,
+                               .factor = static_cast<float>(of.factor * inverse_temperature),
+                               .raised = of.raised};
+  const int exponent = steepest.exponent();
+  return {*this, of.lse - exponent * exact_log_2,
+          static_cast<float>(ldexp(static_cast<double>(of.factor), of.raised - exponent))};
 }
 
 /// Rows with inverse temperatures of their own: each has the very map that it had if they all had

@@ -29,9 +29,9 @@ struct row_terms {
     return log_p < -0.5 ? of_softmax * exp(z - lse) - of_onehot
                         : (of_softmax - of_onehot) + of_softmax * expm1(log_p);
   }
-  template <class Map>
+  template <storage S, class Map>
   __device__ auto off_target(const Map& map) const {
-    return map.relative_to(lse, a);
+    return map.template relative_to<S>({.lse = lse, .factor = a});
   }
 };
 
@@ -68,27 +68,18 @@ struct tilted_row_terms : row_terms {
     return row_terms::at_target(z) + c * slope;
   }
   /// The larger coefficient becomes part of the exponential, where a tiny one keeps its digits.
-  template <class Map>
+  template <storage S, class Map>
   __device__ auto off_target(const Map& map) const {
     const float factor = c == 0 ? a : fmaxf(fabsf(a), fabsf(c));
-    const auto softmax = map.relative_to(lse, factor);
+    // So much as a distance may raise what would be nothing by itself.
+    const softmax_terms terms{
+        .lse = lse, .factor = factor, .raised = c != 0 && fabsf(factor) < 1 ? 12 : 0};
+    const float lower = ldexpf(1, -terms.raised);
+    const auto softmax = map.template relative_to<S>(terms);
     const auto from_mean = map.from(lse - entropy);
     return tilted_softmax<decltype(softmax), decltype(from_mean)>{
-        softmax, from_mean, c == 0 ? 1.0F : __fdiv_rn(a, factor),
-        c == 0 ? 0.0F : __fdiv_rn(c, factor)};
-  }
-};
-
-template <class Softmax>
-struct gradient_of_logit {
-  static constexpr int words_in_flight = Softmax::words_in_flight;
-
-  Softmax softmax;
-  int target;
-  float target_value;
-
-  __device__ float operator()(float x, int column) const {
-    return column == target ? target_value : softmax(x);
+        softmax, from_mean, c == 0 ? lower : lower * __fdiv_rn(a, factor),
+        c == 0 ? 0.0F : lower * __fdiv_rn(c, factor)};
   }
 };
 
@@ -96,7 +87,7 @@ struct constant {
   static constexpr int words_in_flight = 4;
 
   float value;
-  __device__ float operator()(float, int) const { return value; }
+  __device__ float operator()(float) const { return value; }
 };
 
 /// Writes one number over a tile without reading it.
@@ -113,22 +104,26 @@ template <storage S, class Memory, class Terms, class Map>
 __device__ void write_gradient(const row_words<S, Memory>& tile, S* out, int target,
                                const Terms& row, const Map& map) {
   if (row.is_nan()) return write_constant(out, tile.columns, not_a_number);
-  const auto softmax = row.off_target(map);
+  const auto softmax = row.template off_target<S>(map);
+  const bool in_tile = target >= 0 && target < tile.columns;
   float value = 0;
-  if (target >= 0 && target < tile.columns) {
+  if (in_tile) {
     const float x = prospect::load(Memory::load(tile.data + target));
     value = static_cast<float>(map.slope(x) * row.at_target(map.z(x)));
   }
-  // The target's logit is read by all lanes before one of them overwrites it.
+  // The target's logit is read by all lanes before one of them overwrites it, with what it would be
+  // as any other column: to ask each whether it is the target costs more than to write it again.
   __syncwarp();
-  transform(tile, out, gradient_of_logit<decltype(softmax)>{softmax, target, value});
+  transform(tile, out, softmax);
+  __syncwarp();
+  if (in_tile && threadIdx.x % lanes == 0) out[target] = store<S>(value);
 }
 
 struct scaled_by {
   static constexpr int words_in_flight = 4;
 
   float factor;
-  __device__ float operator()(float x, int) const { return factor * x; }
+  __device__ float operator()(float x) const { return factor * x; }
 };
 
 }  // namespace prospect::inline v2::cuda::detail

@@ -200,10 +200,14 @@ struct gradient_arguments {
   std::int64_t tiles;  ///< of a row
 };
 
+/// How many of its blocks are to fit on a multiprocessor.
+template <bool tilted, class Map>
+inline constexpr int gradient_blocks = !tilted && std::is_same_v<Map, unmapped> ? 3 : 2;
+
 /// Every tile of every row, a warp each. `tilted`: entropies have coefficients as well, which is a
 /// kernel of its own, so that the other keeps its registers.
 template <bool tilted, storage S, class Map>
-static __global__ void __launch_bounds__(threads, 2)
+static __global__ void __launch_bounds__(threads, gradient_blocks<tilted, Map>)
     gradient_kernel(const gradient_arguments<S> a, const Map map) {
   const std::int64_t unit = blockIdx.x * std::int64_t{warps} + warp_index();
   const std::int64_t t = unit / a.tiles;

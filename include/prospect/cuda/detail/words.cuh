@@ -207,7 +207,7 @@ struct row_words {
 
 // ---- Writing ----------------------------------------------------------------------------------
 
-/// out[j] = f(in[j], j) for all columns of a piece of a row, by one warp: words where `out` is
+/// out[j] = f(in[j]) for all columns of a piece of a row, by one warp: words where `out` is
 /// aligned, `F::words_in_flight` at a time, and single numbers at both ends. `in` may be the memory
 /// that `out` points to.
 template <storage S, class Memory, class F>
@@ -226,7 +226,7 @@ __device__ void transform(const row_words<S, Memory>& in, S* out, const F& f) {
   const int at = lane < head                    ? lane
                  : lane >= n && lane < n + tail ? in.columns - tail + lane - n
                                                 : -1;
-  if (at >= 0) out[at] = store<S>(f(prospect::load(Memory::load(in.data + at)), at));
+  if (at >= 0) out[at] = store<S>(f(prospect::load(Memory::load(in.data + at))));
 
   // Nothing beyond, even where it could be read: another lane or warp may be writing it.
   const row_words<S, Memory> body{.data = in.data + head,
@@ -244,7 +244,7 @@ __device__ void transform(const row_words<S, Memory>& in, S* out, const F& f) {
       float x[n];
       unpack(w[k], x, S{});
 #pragma unroll
-      for (int i = 0; i < n; ++i) x[i] = f(x[i], head + here * n + i);
+      for (int i = 0; i < n; ++i) x[i] = f(x[i]);
       __stcs(to + here, pack(x, S{}));
     }
   }
