@@ -73,8 +73,10 @@ __device__ inline float few_digits(double x) {
 
 /// Most models' map: nothing to do, z = x.
 struct unmapped {
-  /// How many words a lane holds at a time: enough to keep the memory busy.
+  /// How many words a lane holds at a time: enough to keep the memory busy, twice as many where
+  /// nothing is written.
   static constexpr int words_in_flight = 4;
+  static constexpr int words_summed = 8;
 
   template <class F>
   __device__ auto of_row(std::int64_t, const F& f) const {
@@ -88,6 +90,26 @@ struct unmapped {
   };
   /// z(x) - z(highest), where x is not higher.
   __device__ difference below(float highest) const { return {highest}; }
+
+  struct power {
+    float shift;
+
+    __device__ float operator()(float x) const { return power_of_2(fmaf(x, log2_e, -shift)); }
+  };
+  /// f(e) of a function e(x) that is some factor above e^(z(x) - z(highest)), with one rounding in
+  /// its exponent. Returns what brings a sum of them back.
+  template <class F>
+  __device__ double with_powers(float highest, const F& f) const {
+    if (fabsf(highest) < 65536) {
+      const float shift = highest * log2_e;
+      f(power{shift});
+      const double y = static_cast<double>(fmaf(highest, log2_e, -shift)) * exact_log_2;
+      return 1 + y * (-1 + y * 0.5);
+    }
+    // The rounding of such a shift would be more than a factor.
+    f([d = below(highest)](float x) { return exponential(d(x)); });
+    return 1;
+  }
   __device__ double z(float x) const { return x; }
   __device__ double slope(float) const { return 1; }
 
@@ -167,6 +189,7 @@ struct unmapped {
 struct mapped {
   /// Bound by arithmetic, which more would only multiply.
   static constexpr int words_in_flight = 1;
+  static constexpr int words_summed = 1;
 
   double inverse_temperature, soft_cap;
   bool caps;
@@ -199,6 +222,8 @@ struct mapped {
   struct difference;
   struct softmax;
   __device__ difference below(float highest) const;
+  template <class F>
+  __device__ double with_powers(float highest, const F& f) const;
   __device__ difference from(double mean) const;
   template <storage S>
   __device__ softmax relative_to(const softmax_terms& of) const;
@@ -212,6 +237,11 @@ struct mapped::difference {
 };
 __device__ inline mapped::difference mapped::below(float highest) const {
   return {*this, z(highest)};
+}
+template <class F>
+__device__ double mapped::with_powers(float highest, const F& f) const {
+  f([d = below(highest)](float x) { return exponential(d(x)); });
+  return 1;
 }
 __device__ inline mapped::difference mapped::from(double mean) const { return {*this, mean}; }
 

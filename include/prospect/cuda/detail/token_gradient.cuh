@@ -116,7 +116,7 @@ __device__ void write_gradient(const row_words<S, Memory>& tile, S* out, int tar
   __syncwarp();
   transform(tile, out, softmax);
   __syncwarp();
-  if (in_tile && threadIdx.x % lanes == 0) out[target] = store<S>(value);
+  if (in_tile && lane_of_warp() == 0) out[target] = store<S>(value);
 }
 
 struct scaled_by {

@@ -19,7 +19,6 @@ inline constexpr int threads = warps * lanes;
 inline constexpr int resident_blocks = 3;
 inline constexpr int resident_blocks_with_statistics = 2;
 
-__device__ inline int lane_index() { return static_cast<int>(threadIdx.x) % lanes; }
 __device__ inline int warp_index() { return static_cast<int>(threadIdx.x) / lanes; }
 
 /// Where the columns lie in the vocabulary.
@@ -71,12 +70,13 @@ struct row_targets {
 /// A tile of a row, as words.
 template <class Memory, storage S>
 __device__ row_words<S, Memory> tile_of(const S* row, std::int64_t columns, std::int64_t tile) {
-  const std::int64_t first = tile * tile_columns<S>;
-  const std::int64_t left = columns - first;
+  // A row has fewer than 2^31 columns.
+  const int first = static_cast<int>(tile) * tile_columns<S>;
+  const int left = static_cast<int>(columns) - first;
   return {.data = row + first,
-          .columns = static_cast<int>(left < tile_columns<S> ? left : tile_columns<S>),
+          .columns = left < tile_columns<S> ? left : tile_columns<S>,
           .at_start = tile == 0,
-          .readable = static_cast<int>(left)};
+          .readable = left};
 }
 /// The row's target as a column of the tile; nowhere stays nowhere.
 template <storage S>
@@ -116,7 +116,7 @@ template <class Tile>
 __device__ void finish_row(const token_results& results, std::int64_t t, const row_target& target,
                            std::int64_t tiles, const Tile& tile) {
   const vocabulary_partial sum = target.scored() ? add_tiles(tiles, tile) : vocabulary_partial{};
-  if (lane_index() == 0) results.finish(t, target, sum);
+  if (lane_of_warp() == 0) results.finish(t, target, sum);
 }
 
 template <storage S>
@@ -146,15 +146,15 @@ static __global__ void __launch_bounds__(threads, statistics ? resident_blocks_w
   const bool exists = t < a.logits.rows;
   const row_target target = exists ? a.targets.at(t, a.logits.columns) : row_target::none();
   vocabulary_partial* const sums = split ? a.sums + t * a.tiles : shared_sums + row_here * a.tiles;
-  const std::int64_t first = split ? unit % a.tiles : warp_of_row;
-  const std::int64_t end = split ? first + 1 : a.tiles;
+  const int first = split ? static_cast<int>(unit % a.tiles) : warp_of_row;
+  const int end = split ? first + 1 : static_cast<int>(a.tiles);
   if (target.scored()) {
-    for (std::int64_t i = first; i < end; i += a.warps_per_row) {
+    for (int i = first; i < end; i += a.warps_per_row) {
       const auto tile = tile_of<constant_memory>(a.logits.row(t), a.logits.columns, i);
       const vocabulary_partial sum = map.of_row(t, [&](const auto& own) {
         return sum_tile<statistics>(tile, column_in_tile<S>(target.column, i), own);
       });
-      if (lane_index() == 0) sums[i] = sum;
+      if (lane_of_warp() == 0) sums[i] = sum;
     }
   }
   if (split) return;
@@ -283,7 +283,7 @@ __device__ void make_resident(const row_words<S, changing_memory>& tile, std::by
   const int in_row = (tile.readable + before) / per_word<S>;
   const int of_tile = (tile.columns + before + per_word<S> - 1) / per_word<S>;
   const int end = in_row < of_tile ? in_row : of_tile;
-  for (int w = begin + lane_index(); w < end; w += lanes) {
+  for (int w = begin + lane_of_warp(); w < end; w += lanes) {
     __pipeline_memcpy_async(reinterpret_cast<word*>(memory) + w, aligned + w, sizeof(word));
   }
   // The numbers at the row's ends.
@@ -293,8 +293,8 @@ __device__ void make_resident(const row_words<S, changing_memory>& tile, std::by
   const auto copy_one = [&](int j, int stop) {
     if (j < stop && j < tile.columns) copy[j] = tile.data[j];
   };
-  copy_one(lane_index(), head);
-  copy_one(tail + lane_index(), tile.columns);
+  copy_one(lane_of_warp(), head);
+  copy_one(tail + lane_of_warp(), tile.columns);
 }
 
 /// The same tile, there.
@@ -320,17 +320,17 @@ struct deferred_arguments {
   int tiles_per_block;
 };
 
-/// How many of its blocks are to fit on a multiprocessor. Statistics beside two kinds of map are
-/// more than the registers of three can hold.
-template <bool resident, bool statistics, class Map>
+/// How many of its blocks are to fit on a multiprocessor. Two kinds of map are more than the
+/// registers of three can hold.
+template <bool resident, class Map>
 inline constexpr int deferred_blocks =
-    resident && !(statistics && std::is_same_v<Map, mapped_rows>) ? resident_blocks : 2;
+    resident && !std::is_same_v<Map, mapped_rows> ? resident_blocks : 2;
 
 /// Forward pass and unscaled gradient in one: a row in the hands of a cluster of blocks, a block
 /// without one. `resident`: the row waits for its gradient in shared memory, so that the logits are
 /// read once; otherwise they are read again, from the L2 cache if they are still there.
 template <bool resident, bool statistics, storage S, class Map>
-static __global__ void __launch_bounds__(threads, deferred_blocks<resident, statistics, Map>)
+static __global__ void __launch_bounds__(threads, deferred_blocks<resident, Map>)
     deferred_kernel(const deferred_arguments<S> a, const Map map, const int blocks_per_row) {
   extern __shared__ word block_memory[];
   auto* const shared_sums = reinterpret_cast<vocabulary_partial*>(block_memory);
@@ -377,7 +377,7 @@ static __global__ void __launch_bounds__(threads, deferred_blocks<resident, stat
     const vocabulary_partial sum = map.of_row(t, [&](const auto& own) {
       return sum_tile<statistics>(here(i), column_in_tile<S>(target.column, first + i), own);
     });
-    if (lane_index() == 0) shared_sums[i] = sum;
+    if (lane_of_warp() == 0) shared_sums[i] = sum;
   }
   __syncthreads();
 #if __CUDA_ARCH__ >= 900
@@ -395,7 +395,7 @@ static __global__ void __launch_bounds__(threads, deferred_blocks<resident, stat
 #endif
       return shared_sums[i];
     });
-    if (lane_index() == 0) {
+    if (lane_of_warp() == 0) {
       shared_scores = rank == 0 ? a.results.finish(t, target, sum) : prospect::finish(sum);
     }
   }

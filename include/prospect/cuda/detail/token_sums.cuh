@@ -19,12 +19,17 @@ PROSPECT_HD constexpr std::int64_t tiles_of(std::int64_t columns) {
   return (columns + tile_columns<S> - 1) / tile_columns<S>;
 }
 
+/// NaN only where all lanes have it.
 template <class T>
 __device__ T warp_max(T x) {
 #pragma unroll
   for (int step = lanes / 2; step > 0; step /= 2) {
     const T other = __shfl_xor_sync(all_lanes, x, step);
-    x = other > x ? other : x;
+    if constexpr (std::is_same_v<T, float>) {
+      x = fmaxf(x, other);
+    } else {
+      x = other > x ? other : x;
+    }
   }
   return x;
 }
@@ -40,7 +45,7 @@ __device__ inline double rescaling(float d) {
   return d == d ? static_cast<double>(exact_exponential(1.0F, fmaxf(d, -200.0F), 0.0F)) : 0.0;
 }
 
-/// A lane's running sums, relative to the highest logit it has seen.
+/// A lane's running sums, relative to the highest logit that its warp has seen.
 template <class Map, bool statistics>
 struct lane_sums {
   static constexpr float none = -infinity;
@@ -51,7 +56,7 @@ struct lane_sums {
 
   __device__ float highest() const { return fmaxf(before, after); }
 
-  /// From one highest logit to another that is not lower.
+  /// From one highest logit to another that is not lower. All lanes do or none.
   __device__ void raise(const Map& map, float from, float to) {
     if (from == to) return;
     const float d = from == none ? none : map.below(to)(from);
@@ -65,6 +70,37 @@ struct lane_sums {
   }
 };
 
+/// The highest numbers of a warp's words, `words[k]` from column `lane_column + 32 k n` of the tile
+/// on, in front of the target and behind it. The target's own is taken out.
+template <storage S, class Memory, int count>
+__device__ void split_at_target(const row_words<S, Memory>& tile, word (&words)[count],
+                                int lane_column, int target, float& before, float& after) {
+  constexpr int n = per_word<S>;
+  highest_number<S> front, back;
+#pragma unroll
+  for (int k = 0; k < count; ++k) {
+    const int at = target - (lane_column + k * lanes * n);
+    if (at < 0) {
+      back.look_at(words[k]);
+    } else if (at >= n) {
+      front.look_at(words[k]);
+    } else {
+      take_out<S>(words[k], at);
+    }
+  }
+  before = fmaxf(before, front.value());
+  after = fmaxf(after, back.value());
+  // Its neighbours in the word, a lane each.
+  const int neighbour = target / n * n + lane_of_warp();
+  if (lane_of_warp() < n && neighbour < tile.columns) {
+    const float x = prospect::load(Memory::load(tile.data + neighbour));
+    if (neighbour < target) before = fmaxf(before, x);
+    if (neighbour > target) after = fmaxf(after, x);
+  }
+  before = warp_max(before);
+  after = warp_max(after);
+}
+
 /// The sums over one tile, by one warp; the same value in all lanes. `target` is the row's target
 /// as a column of the tile: below 0 or beyond its end if it is not here.
 ///
@@ -74,83 +110,70 @@ template <bool statistics, storage S, class Memory, class Map>
 __device__ vocabulary_partial sum_tile(const row_words<S, Memory>& tile, int target,
                                        const Map& map) {
   constexpr int n = per_word<S>;
-  constexpr int words_in_flight = Map::words_in_flight;
+  constexpr int count = Map::words_summed;
+  constexpr int step = count * lanes;
   using sums = lane_sums<Map, statistics>;
   constexpr float none = sums::none;
   // Lest the sum of logits overflow where many are at the lowest number.
   constexpr float logits_scale = 0x1p-20F;
 
-  const int lane = static_cast<int>(threadIdx.x) % lanes;
+  const int lane = lane_of_warp();
   const int words = tile.words();
   const S impossible = store<S>(none);
   sums mine;
-  for (int first = lane; first < words + lane; first += words_in_flight * lanes) {
-    word w[words_in_flight];
+  for (int first = lane; first < words + lane; first += step) {
+    word w[count];
     tile.load(w, first, impossible);
-    float x[words_in_flight][n];
     const float highest_before = mine.highest();
+    // Whether the target is among the words of the warp, and if not on which side: one answer for
+    // all lanes.
+    const int at = target - (first - lane) * n;
+    if (at >= 0 && at < step * n) {
+      split_at_target(tile, w, first * n, target, mine.before, mine.after);
+    } else {
+      highest_number<S> here;
 #pragma unroll
-    for (int k = 0; k < words_in_flight; ++k) {
-      unpack(w[k], x[k], S{});
-      const int column = (first + k * lanes) * n;
-      const int at = target - column;
-      if (at >= 0 && at < n) {
-        // The target's own term is kept out of the sum.
-#pragma unroll
-        for (int i = 0; i < n; ++i) {
-          if (i < at) mine.before = fmaxf(mine.before, x[k][i]);
-          if (i > at) mine.after = fmaxf(mine.after, x[k][i]);
-          if (i == at) x[k][i] = none;
-        }
-      } else {
-        float highest = x[k][0];
-#pragma unroll
-        for (int i = 1; i < n; ++i) highest = fmaxf(highest, x[k][i]);
-        if (at < 0) {
-          mine.after = fmaxf(mine.after, highest);
-        } else {
-          mine.before = fmaxf(mine.before, highest);
-        }
-      }
+      for (int k = 0; k < count; ++k) here.look_at(w[k]);
+      const float highest = warp_max(here.value());
+      mine.before = at < 0 ? mine.before : fmaxf(mine.before, highest);
+      mine.after = at < 0 ? fmaxf(mine.after, highest) : mine.after;
     }
     const float highest = mine.highest();
     mine.raise(map, highest_before, highest);
     // Where nothing is possible yet, any reference gives e^-inf = 0.
-    const auto difference = map.below(highest == none ? 0.0F : highest);
-    float exponentials = 0, squares = 0, weighted = 0, logits = 0;
+    const float reference = highest == none ? 0.0F : highest;
+    const auto difference = map.below(reference);
+    float part[4] = {0, 0, 0, 0};
+    float squares = 0, weighted = 0, logits = 0;
+    const double exact = map.with_powers(reference, [&](const auto& power) {
 #pragma unroll
-    for (int k = 0; k < words_in_flight; ++k) {
-      float in_word = 0;
+      for (int k = 0; k < count; ++k) {
+        float x[n];
+        unpack(w[k], x, S{});
 #pragma unroll
-      for (int i = 0; i < n; ++i) {
-        const float d = difference(x[k][i]);
-        const float e = exponential(d);
-        in_word += e;
-        if constexpr (statistics) {
-          squares = fmaf(e, e, squares);
-          weighted = fmaf(fmaxf(d, -200.0F), e, weighted);
-          const int column = (first + k * lanes) * n + i;
-          if (column < tile.columns && column != target) {
-            logits += static_cast<float>(map.z(x[k][i])) * logits_scale;
+        for (int i = 0; i < n; ++i) {
+          const float e = power(x[i]);
+          part[i * 4 / n] += e;
+          if constexpr (statistics) {
+            squares = fmaf(e, e, squares);
+            weighted = fmaf(fmaxf(difference(x[i]), -200.0F), e, weighted);
+            const int column = (first + k * lanes) * n + i;
+            if (column < tile.columns && column != target) {
+              logits += static_cast<float>(map.z(x[i])) * logits_scale;
+            }
           }
         }
       }
-      exponentials += in_word;
-    }
-    mine.exponentials += exponentials;
+    });
+    mine.exponentials += exact * ((part[0] + part[1]) + (part[2] + part[3]));
     if constexpr (statistics) {
-      mine.squares += squares;
-      mine.weighted += weighted;
+      mine.squares += exact * exact * squares;
+      mine.weighted += exact * weighted;
       mine.logits += logits;
     }
   }
 
-  const float own = mine.highest();
-  mine.before = warp_max(mine.before);
-  mine.after = warp_max(mine.after);
   const float highest = mine.highest();
-  mine.raise(map, own, highest);
-
   vocabulary_partial sum{.shift = highest == none ? 0.0 : map.z(highest),
                          .exponentials = warp_sum(mine.exponentials),
                          .squares = not_a_number,
@@ -176,7 +199,7 @@ __device__ vocabulary_partial sum_tile(const row_words<S, Memory>& tile, int tar
 template <class Tile>
 __device__ vocabulary_partial add_tiles(std::int64_t tiles, const Tile& tile) {
   constexpr double none = vocabulary_partial::none;
-  const int lane = static_cast<int>(threadIdx.x) % lanes;
+  const int lane = lane_of_warp();
   double highest = none;
   for (std::int64_t i = lane; i < tiles; i += lanes) {
     const vocabulary_partial p = tile(i);

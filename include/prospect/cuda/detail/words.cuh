@@ -12,7 +12,10 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <type_traits>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cuda::detail {
@@ -21,6 +24,8 @@ inline constexpr int lanes = 32;
 inline constexpr unsigned all_lanes = 0xffffffffU;
 
 using word = uint4;
+
+__device__ inline int lane_of_warp() { return static_cast<int>(threadIdx.x) % lanes; }
 
 template <storage S>
 inline constexpr int per_word = static_cast<int>(sizeof(word) / sizeof(S));
@@ -77,6 +82,55 @@ __device__ inline word pack(const float (&x)[8], float16) {
   return {two(0), two(1), two(2), two(3)};
 }
 
+/// The highest number of some words, of 16 bits two at a time; NaN only where there is nothing
+/// else.
+template <storage S>
+class highest_number {
+ public:
+  __device__ void look_at(const word& w) {
+    if constexpr (sizeof(S) == 4) {
+      const float z = fmaxf(__uint_as_float(w.z), __uint_as_float(w.w));
+      highest_ = fmaxf(highest_, fmaxf(fmaxf(__uint_as_float(w.x), __uint_as_float(w.y)), z));
+    } else {
+      pair_ = __hmax2(
+          pair_, __hmax2(__hmax2(as_pair(w.x), as_pair(w.y)), __hmax2(as_pair(w.z), as_pair(w.w))));
+    }
+  }
+  __device__ float value() const {
+    if constexpr (sizeof(S) == 4) {
+      return highest_;
+    } else {
+      return fmaxf(__low2float(pair_), __high2float(pair_));
+    }
+  }
+
+ private:
+  using pair = std::conditional_t<std::is_same_v<S, bfloat16>, __nv_bfloat162, __half2>;
+  __device__ static pair as_pair(unsigned bits) { return same_bits<pair>(bits); }
+
+  float highest_ = -std::numeric_limits<float>::infinity();
+  pair pair_ = as_pair(std::is_same_v<S, bfloat16> ? 0xff80ff80U : 0xfc00fc00U);
+};
+
+/// The i-th number of a word becomes -inf.
+template <storage S>
+__device__ void take_out(word& w, int i) {
+  constexpr int per_part = per_word<S> / 4;
+  const auto out_of = [&](unsigned& part, int first) {
+    if constexpr (sizeof(S) == 4) {
+      if (i == first) part = 0xff800000U;
+    } else {
+      constexpr unsigned none = std::is_same_v<S, bfloat16> ? 0xff80U : 0xfc00U;
+      if (i == first) part = (part & 0xffff0000U) | none;
+      if (i == first + 1) part = (part & 0xffffU) | none << 16;
+    }
+  };
+  out_of(w.x, 0);
+  out_of(w.y, per_part);
+  out_of(w.z, 2 * per_part);
+  out_of(w.w, 3 * per_part);
+}
+
 // ---- Loads ------------------------------------------------------------------------------------
 
 /// Of memory that nothing writes while the kernel runs.
@@ -97,12 +151,15 @@ struct changing_memory {
     return *from;
   }
 };
-/// Of what this block copied.
+/// Of what this block copied to its dynamic shared memory, from whose beginning it is found again:
+/// that a pointer is shared could be said by an assumption as well, but nvcc 13.0 then takes loads
+/// that follow each other for impossible, and leaves them out.
 struct shared_memory {
   template <class T>
   __device__ static T load(const T* from) {
-    __builtin_assume(__isShared(from));
-    return *from;
+    extern __shared__ word block_memory[];
+    const auto at = __cvta_generic_to_shared(from) - __cvta_generic_to_shared(block_memory);
+    return *reinterpret_cast<const T*>(reinterpret_cast<const std::byte*>(block_memory) + at);
   }
 };
 /// Of what nobody looks at.
@@ -159,28 +216,24 @@ struct row_words {
     const int begin = bytes != 0 && at_start ? 1 : 0;
     const int whole = (readable + static_cast<int>(bytes / sizeof(S))) / per_word<S>;
     const int end = bytes != 0 ? whole - 1 : whole;
-    const auto inside = [&](int w) { return w >= begin && w < end; };
-    if (bytes == 0) {
+    if (bytes == 0 && first - lane_of_warp() + n * lanes <= end) {
+      // As most are: nothing to ask for each.
+      const word* const from = aligned + first;
 #pragma unroll
-      for (int k = 0; k < n; ++k) {
-        const int w = first + k * lanes;
-        loaded[k] = inside(w) ? Memory::load(aligned + w) : word{};
-      }
-    } else {
-      word next[n];
-#pragma unroll
-      for (int k = 0; k < n; ++k) {
-        const int w = first + k * lanes;
-        loaded[k] = inside(w) ? Memory::load(aligned + w) : word{};
-        next[k] = inside(w) ? Memory::load(aligned + w + 1) : word{};
-      }
-#pragma unroll
-      for (int k = 0; k < n; ++k) loaded[k] = straddle<S>(loaded[k], next[k], bytes);
+      for (int k = 0; k < n; ++k) loaded[k] = Memory::load(from + k * lanes);
+      return;
     }
 #pragma unroll
     for (int k = 0; k < n; ++k) {
       const int w = first + k * lanes;
-      if (!inside(w)) loaded[k] = edge(w, filler);
+      const bool inside = w >= begin && w < end;
+      word x = inside ? Memory::load(aligned + w) : word{};
+      if (bytes != 0) {
+        const word y = inside ? Memory::load(aligned + w + 1) : word{};
+        x = straddle<S>(x, y, bytes);
+      }
+      loaded[k] = x;
+      if (!inside) loaded[k] = edge(w, filler);
     }
   }
 
@@ -214,7 +267,7 @@ template <storage S, class Memory, class F>
 __device__ void transform(const row_words<S, Memory>& in, S* out, const F& f) {
   constexpr int in_flight = F::words_in_flight;
   constexpr int n = per_word<S>;
-  const int lane = static_cast<int>(threadIdx.x) % lanes;
+  const int lane = lane_of_warp();
   const auto misaligned =
       static_cast<int>(reinterpret_cast<std::uintptr_t>(out) % sizeof(word) / sizeof(S));
   const int to_alignment = misaligned == 0 ? 0 : n - misaligned;
