@@ -80,6 +80,54 @@ void check_huge_ties(const BackEnd& on) {
   }
 }
 
+/// A gradient with an lse that is not that of its logits: a NaN among them stays where it is, and
+/// an infinite lse leaves nothing.
+template <class S, class BackEnd>
+void check_given_lse(const BackEnd& on) {
+  using R = compute_t<S>;
+  logits_matrix<S> logits{1, 70}, want{1, 70}, got{1, 70};
+  const auto logit = [](std::int64_t j) { return static_cast<double>(j % 7) - 3; };
+  logits.fill_row(0, logit);
+  const std::vector<std::int64_t> targets{5};
+  const std::vector<R> d{0.5};
+  auto pass = on.forward(logits, targets, {});
+  on.gradient(logits, want, targets, pass, d, {});
+  logits.fill_row(0, [&](std::int64_t j) {
+    return j == 17 ? std::numeric_limits<double>::quiet_NaN() : logit(j);
+  });
+  on.gradient(logits, got, targets, pass, d, {});
+  for (std::int64_t j = 0; j < 70; ++j) {
+    CAPTURE(j);
+    const auto g = prospect::load(got.at(0, j));
+    CHECK((j == 17 ? std::isnan(g) : g == prospect::load(want.at(0, j))));
+  }
+  logits.fill_row(0, logit);
+  for (const double lse : {-1.0, 1.0}) {
+    pass.lse[0] = lse * std::numeric_limits<double>::infinity();
+    CAPTURE(pass.lse[0]);
+    on.gradient(logits, got, targets, pass, d, {});
+    for (std::int64_t j = 0; j < 70; ++j) REQUIRE(std::isnan(prospect::load(got.at(0, j))));
+  }
+}
+
+/// A probability that is nothing by itself, times a large coefficient.
+template <class S, class BackEnd>
+void check_large_coefficients(const BackEnd& on) {
+  logits_matrix<S> logits{1, 70}, gradient{1, 70};
+  logits.fill_row(0,
+                  [](std::int64_t j) { return j == 5 ? 1.0 : -84.0 - static_cast<double>(j % 8); });
+  const std::vector<std::int64_t> targets{5};
+  const auto want = oracle::softmax(logits.row(0), 5);
+  const auto pass = on.forward(logits, targets, {});
+  for (const float a : {1.5F, 30.0F, 1e20F}) {
+    if (std::is_same_v<S, prospect::float16> && a > 1e4F) continue;
+    CAPTURE(a);
+    const std::vector<compute_t<S>> both{a};
+    on.gradient(logits, gradient, targets, pass, both, both, {});
+    CHECK(wrong_columns(gradient, 0, 5, a, a, want, 0) == 0);
+  }
+}
+
 template <class BackEnd>
 void check_argmax_of_equals(const BackEnd& on) {
   for (const std::int64_t vocabulary : {3, 64, 500}) {

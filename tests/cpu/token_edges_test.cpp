@@ -41,3 +41,13 @@ TEST_CASE("a soft cap's slope keeps its digits in the target's column", "[tokens
 TEMPLATE_TEST_CASE("impossible tokens", "[tokens][edges]", float, double, bfloat16, float16) {
   testing::check_impossible<TestType>(on_cpu);
 }
+
+TEMPLATE_TEST_CASE("a gradient with an lse that is not that of its logits", "", float, bfloat16,
+                   float16) {
+  testing::check_given_lse<TestType>(on_cpu);
+}
+
+TEMPLATE_TEST_CASE("what a large coefficient makes of a vanishing probability", "", float, bfloat16,
+                   float16) {
+  testing::check_large_coefficients<TestType>(on_cpu);
+}

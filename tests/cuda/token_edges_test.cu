@@ -36,3 +36,13 @@ TEST_CASE("a soft cap's slope keeps its digits in the target's column on the dev
 TEMPLATE_TEST_CASE("impossible tokens on the device", "", float, bfloat16, float16) {
   testing::check_impossible<TestType>(on_cuda);
 }
+
+TEMPLATE_TEST_CASE("a gradient with an lse that is not that of its logits, on the device", "",
+                   float, bfloat16, float16) {
+  testing::check_given_lse<TestType>(on_cuda);
+}
+
+TEMPLATE_TEST_CASE("what a large coefficient makes of a vanishing probability on the device", "",
+                   float, bfloat16, float16) {
+  testing::check_large_coefficients<TestType>(on_cuda);
+}

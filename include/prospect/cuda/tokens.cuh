@@ -204,8 +204,9 @@ static cudaError_t token_log_probs(matrix_view<const std::type_identity_t<S>> lo
 /// d_token[t] (onehot(targets[t]) - softmax(z)) dz/dx.
 ///
 /// Rows that are not scored or whose coefficient is 0 become 0 without being read. `log_prob` and
-/// `lse` are those `token_log_probs` gave for the same logits and options. Of a split vocabulary
-/// each part is handled alone, with the `log_prob` and `lse` of the whole.
+/// `lse` are those `token_log_probs` gave for the same logits and options: one that is not finite
+/// makes its row NaN, a NaN among the logits that it does not know of its own column. Of a split
+/// vocabulary each part is handled alone, with the `log_prob` and `lse` of the whole.
 template <logits_storage S>
 static cudaError_t logits_gradient(matrix_view<const std::type_identity_t<S>> logits,
                                    matrix_view<std::type_identity_t<S>> gradient, index_row targets,

@@ -128,7 +128,7 @@ void gradient_row(const S* x, S* out, std::int64_t count, std::int64_t target, d
   const R a = by.softmax;
   const R b = by.onehot;
   const R c = by.d_entropy;
-  if (is_nan(lse) || is_nan(a) || is_nan(b) || is_nan(c) || !is_finite(by.entropy)) {
+  if (!is_finite(lse) || is_nan(a) || is_nan(b) || is_nan(c) || !is_finite(by.entropy)) {
     for (std::int64_t j = 0; j < count; ++j) out[j] = store<S>(std::numeric_limits<R>::quiet_NaN());
     return;
   }
@@ -188,7 +188,7 @@ void gradient_of_kept_row(S* x, std::int64_t count, std::int64_t target, double 
                           double lse, compute_t<S> a, compute_t<S> b, const logit_map& map,
                           const kept_exponentials& kept) {
   using R = compute_t<S>;
-  if (kept.pieces == 0 || is_nan(lse) || is_nan(a) || is_nan(b)) {
+  if (kept.pieces == 0 || !is_finite(lse) || is_nan(a) || is_nan(b)) {
     return gradient_row<S>(x, x, count, target, log_prob, lse, {.softmax = a, .onehot = b}, map);
   }
   const double z = target < 0 ? 0.0 : static_cast<double>(load(x[target]));

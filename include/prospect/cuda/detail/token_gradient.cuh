@@ -18,7 +18,7 @@ struct row_terms {
   float a, b;  ///< of softmax and of onehot
 
   __device__ bool zero() const { return a == 0 && b == 0; }
-  __device__ bool is_nan() const { return lse != lse || a != a || b != b; }
+  __device__ bool is_nan() const { return !prospect::detail::is_finite(lse) || a != a || b != b; }
 
   /// a p - b: from 1 - p where the model is confident, because as a difference it would lose its
   /// digits; from the logit where it is not, because log p in fp32 has too few.
@@ -99,7 +99,8 @@ __device__ void write_constant(S* out, int columns, float value) {
 }
 
 /// Writes the gradient of a tile to `out`, which may be where the tile lies. `target` is a column
-/// of the tile, or not. A NaN anywhere in the terms is a NaN everywhere in the row.
+/// of the tile, or not. A NaN anywhere in the terms, or an infinite lse, is
+/// a NaN everywhere in the row.
 template <storage S, class Memory, class Terms, class Map>
 __device__ void write_gradient(const row_words<S, Memory>& tile, S* out, int target,
                                const Terms& row, const Map& map) {

@@ -15,8 +15,8 @@ namespace prospect::inline v2 {
 ///   m = beta (chosen log-ratio - rejected log-ratio)
 ///   loss = sigmoid(m) log(sigmoid(m) / (1-e)) + sigmoid(-m) log(sigmoid(-m) / e)
 ///
-/// 0 at m = logit(1-e), bounded by -log e and -log(1-e), so that the slope vanishes at both ends: in
-/// fp32 it has its digits down to 1e-36.
+/// 0 at m = logit(1-e), bounded by -log e and -log(1-e), so that the slope vanishes at both ends:
+/// in fp32 it has its digits down to 1e-36.
 struct exo {
   double beta = 0.1;
   double label_smoothing = 1e-3;  ///< in (0, 1)
