@@ -189,10 +189,10 @@ class token_run {
       : blocks_{blocks},
         loss_{loss},
         average_{average},
+        plain_{in.token_advantage.empty() && in.weight.empty() && in.entropy.empty()},
         in_{in},
         out_{out},
         factor_{factor},
-        plain_{in.token_advantage.empty() && in.weight.empty() && in.entropy.empty()},
         scored_{in.targets, in.mask},
         policy_{in.policy},
         old_{in.old},
@@ -316,10 +316,10 @@ class token_run {
   const token_blocks<R>& blocks_;
   const void* loss_;
   averaging average_;
+  bool plain_;
   const token_batch& in_;
   const token_batch_outputs& out_;
   double factor_;
-  bool plain_;
   scored_rows scored_;
   row_reader<R> policy_, old_, reference_, advantage_, weight_, entropy_;
   row_writer<R> losses_, d_policy_, d_entropy_;

@@ -254,8 +254,8 @@ struct mapped::softmax {
 
   __device__ float operator()(float x) const {
     const parts p = map(x);
-    const double far = p.z - lse;
-    const double d = far < -200 ? -200 : far;
+    const double below = p.z - lse;
+    const double d = below < -200 ? -200 : below;
     const float high = static_cast<float>(d);
     return exact_exponential(factor * static_cast<float>(p.slope), high,
                              static_cast<float>(d - high));
