@@ -52,7 +52,7 @@ def by_hand(work, n):
         return -mask / mask.sum()
     ratio = torch.exp(policy - old)
     a = advantage[:, None]
-    free = torch.where(a > 0, ratio <= 1 + EPSILON, ratio >= 1 - EPSILON)
+    free = torch.where(a > 0, ratio <= 1 + EPSILON, ratio >= 1 - EPSILON).double()
     return -free * a * ratio * mask / mask.sum(-1, keepdim=True) / len(policy)
 
 
