@@ -263,6 +263,7 @@ TEST_CASE("what is no number stays in its token, or its sequence, and is reporte
   token_loss_case c = clean;
   c.advantage.put(2, not_a_number);
   CHECK(evaluate(clipped_loss<>{}, c.in(), c.out()).nonfinite.sum == 25);
+  CHECK(evaluate(prospect::sft{}, c.in(), c.out()).nonfinite.sum == 25);  // which reads none
   c = clean;
   c.entropy = {prospect::dtype::f32, c.rows};
   c.entropy.put(3, infinity);

@@ -214,6 +214,13 @@ TEST_CASE("what is no number stays in its token, or its sequence, on the device"
   CHECK(nans() == 20);
   CHECK(shared.nonfinite.sum == 20);
   CHECK(shared.first_nonfinite == c.begins[1]);
+  c.policy.put(bad, -1.5);
+  c.token_advantage = {};
+  c.advantage = {prospect::dtype::f32, 3};
+  c.advantage.put(1, nan);
+  const token_metrics unread = evaluate_tokens(prospect::sft{}, c, normaliser::mean());
+  CHECK(nans() == 0);
+  CHECK(unread.nonfinite.sum == 20);  // an input, though nothing is made of it
 }
 
 TEST_CASE("batches of tokens without any, a count on the device, and one that is no count") {

@@ -123,6 +123,7 @@ template <bool with_options, std::floating_point R, class Loss>
   running_tally<at::size> here{sums};
   several<R> clipped;
   finite_probe<R> probe;
+  if constexpr (!with_options) probe.look_at(advantage);
   for (int i = 0; i < n; i += lanes<R>) {
     const auto kept = rows.kept(i);
     tokens<R> t = rows.several_of(i);
