@@ -182,7 +182,8 @@ TEST_CASE("logits to DPO and back, against the oracle alone", "[tokens][chain]")
   }
   const double reference[2] = {static_cast<double>(sums[0]) - 1.5,
                                static_cast<double>(sums[1]) + 0.5};
-  const auto value = oracle::dpo(sums[0] - reference[0], sums[1] - reference[1], beta, 0);
+  const auto value =
+      oracle::dpo<oracle::real>(sums[0] - reference[0], sums[1] - reference[1], beta, 0);
   for (std::int64_t t = 0; t < 2 * length; ++t) {
     const auto i = static_cast<std::size_t>(t);
     for (std::size_t j = 0; j < rows[i].gradient.size(); ++j) {

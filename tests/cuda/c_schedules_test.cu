@@ -10,28 +10,18 @@
 
 namespace {
 
+using testing::both;
 using testing::c_loss;
 using testing::c_metrics;
 using testing::c_row;
 using testing::check_close;
 using testing::device_array;
+using testing::normals;
 using testing::random_source;
 using testing::run_on_device;
 using testing::sized;
 
 const std::vector<std::int64_t> sizes{513, 1025, 2055, 8200};
-
-template <class T>
-std::vector<T> normals(random_source& random, std::int64_t n, double mean) {
-  std::vector<T> v;
-  for (std::int64_t i = 0; i < n; ++i) v.push_back(static_cast<T>(mean + random.normal(5)));
-  return v;
-}
-std::vector<std::int32_t> integers(random_source& random, std::int64_t n, int first, int last) {
-  std::vector<std::int32_t> v;
-  for (std::int64_t i = 0; i < n; ++i) v.push_back(static_cast<int>(random.integer(first, last)));
-  return v;
-}
 
 }  // namespace
 
@@ -45,11 +35,9 @@ TEMPLATE_TEST_CASE("any pair's loss in every schedule, on the device as on the h
   for (const std::int64_t n : sizes) {
     CAPTURE(n);
     random_source random{static_cast<std::uint64_t>(900 + n)};
-    const auto policy = normals<TestType>(random, 2 * n, -50);
-    const auto reference = normals<TestType>(random, 2 * n, -50);
-    const auto counts = integers(random, 2 * n, 0, 9);
-    const device_array<TestType> device_policy{policy}, device_reference{reference};
-    const device_array<std::int32_t> device_counts{counts};
+    const both<TestType> policy{normals<TestType>(random, 2 * n, -50, 5)};
+    const both<TestType> reference{normals<TestType>(random, 2 * n, -50, 5)};
+    const both<std::int32_t> counts{testing::token_counts(random, 2 * n)};
     for (const auto& [name, score] :
          std::vector<named_loss>{{"rpo"}, {"exo"}, {"sigmoid_norm", "js_divergence"}}) {
       CAPTURE(name, score);
@@ -60,16 +48,16 @@ TEMPLATE_TEST_CASE("any pair's loss in every schedule, on the device as on the h
           device_e(each.size());
       c_metrics want;
       const auto args = [&](bool device) {
-        const auto side = [&](const auto& host, const auto& on, std::int64_t which) {
-          return prospect_row_slice(device ? c_row(on) : c_row(host), which * n, n);
+        const auto side = [&](const auto& row, std::int64_t which) {
+          return prospect_row_slice(row.row(device), which * n, n);
         };
         auto p = sized<prospect_pairs>();
-        p.policy_chosen = side(policy, device_policy, 0);
-        p.policy_rejected = side(policy, device_policy, 1);
-        p.reference_chosen = side(reference, device_reference, 0);
-        p.reference_rejected = side(reference, device_reference, 1);
-        p.chosen_tokens = side(counts, device_counts, 0);
-        p.rejected_tokens = side(counts, device_counts, 1);
+        p.policy_chosen = side(policy, 0);
+        p.policy_rejected = side(policy, 1);
+        p.reference_chosen = side(reference, 0);
+        p.reference_rejected = side(reference, 1);
+        p.chosen_tokens = side(counts, 0);
+        p.rejected_tokens = side(counts, 1);
         p.loss = device ? c_row(device_each) : c_row(each);
         p.d_policy_chosen = device ? c_row(device_d) : c_row(d);
         p.d_policy_rejected = device ? c_row(device_e) : c_row(e);
@@ -95,15 +83,12 @@ TEMPLATE_TEST_CASE("any thumb's loss in every schedule, each class against the o
   for (const std::int64_t n : sizes) {
     CAPTURE(n);
     random_source random{static_cast<std::uint64_t>(900 + n)};
-    const auto policy = normals<TestType>(random, n, -50), reference = policy;
-    std::vector<TestType> moved = policy;
+    const both<TestType> reference{normals<TestType>(random, n, -50, 5)};
+    std::vector<TestType> moved = reference.host;
     for (TestType& x : moved) x += static_cast<TestType>(random.normal(1) + 0.5);
-    const auto counts = integers(random, n, 0, 9);
-    std::vector<std::uint8_t> up;
-    for (std::int64_t i = 0; i < n; ++i) up.push_back(random.chance(0.5) ? 1 : 0);
-    const device_array<TestType> device_policy{moved}, device_reference{reference};
-    const device_array<std::int32_t> device_counts{counts};
-    const device_array<std::uint8_t> device_up{up};
+    const both<TestType> policy{moved};
+    const both<std::int32_t> counts{testing::token_counts(random, n)};
+    const both<std::uint8_t> up{testing::flags(random, n)};
     const prospect_loss loss = c_loss("kto_logsigmoid");
     std::vector<TestType> each(static_cast<std::size_t>(n), 7), d = each;
     const device_array<TestType> device_each(each.size()), device_d(each.size());
@@ -111,10 +96,10 @@ TEMPLATE_TEST_CASE("any thumb's loss in every schedule, each class against the o
     const auto args = [&](bool device) {
       auto c = sized<prospect_completions>();
       c.reference_point = PROSPECT_CROSS_CLASS;
-      c.policy = device ? c_row(device_policy) : c_row(moved);
-      c.reference = device ? c_row(device_reference) : c_row(reference);
-      c.tokens = device ? c_row(device_counts) : c_row(counts);
-      c.desirable = device ? c_row(device_up) : c_row(up);
+      c.policy = policy.row(device);
+      c.reference = reference.row(device);
+      c.tokens = counts.row(device);
+      c.desirable = up.row(device);
       c.loss = device ? c_row(device_each) : c_row(each);
       c.d_policy = device ? c_row(device_d) : c_row(d);
       return c;

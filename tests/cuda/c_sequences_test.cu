@@ -11,11 +11,13 @@
 
 namespace {
 
+using testing::both;
 using testing::c_loss;
 using testing::c_metrics;
 using testing::c_row;
 using testing::check_close;
 using testing::device_array;
+using testing::normals;
 using testing::random_source;
 using testing::run_on_device;
 using testing::same_bits;
@@ -23,42 +25,15 @@ using testing::sized;
 
 constexpr std::int64_t n = 67;
 
-/// Log-probabilities of two sides, on the host and on the device.
-template <class T>
-struct both {
-  std::vector<T> host;
-  device_array<T> device;
-  explicit both(std::vector<T> values) : host(std::move(values)), device{host} {}
-  prospect_row row(bool on_device) const { return on_device ? c_row(device) : c_row(host); }
-};
-
-template <class T>
-std::vector<T> numbers(random_source& random, double mean, double spread) {
-  std::vector<T> v;
-  for (std::int64_t i = 0; i < n; ++i) v.push_back(static_cast<T>(random.normal(spread) + mean));
-  return v;
-}
-
 struct c_batch {
   random_source random{801};
-  both<double> a{numbers<double>(random, -50, 10)}, b{numbers<double>(random, -50, 10)};
+  both<double> a{normals<double>(random, n, -50, 10)}, b{normals<double>(random, n, -50, 10)};
   both<float> fa{std::vector<float>(a.host.begin(), a.host.end())};
   both<float> fb{std::vector<float>(b.host.begin(), b.host.end())};
-  both<float> ra{numbers<float>(random, -50, 10)}, rb{numbers<float>(random, -50, 10)};
-  both<float> weight{numbers<float>(random, 1, 0.25)}, margin{numbers<float>(random, 0, 1)};
-  both<std::int32_t> tokens{counts()};
-  both<std::uint8_t> desirable{flags()};
-
-  std::vector<std::int32_t> counts() {
-    std::vector<std::int32_t> v;
-    for (std::int64_t i = 0; i < n; ++i) v.push_back(static_cast<int>(random.integer(0, 9)));
-    return v;
-  }
-  std::vector<std::uint8_t> flags() {
-    std::vector<std::uint8_t> v;
-    for (std::int64_t i = 0; i < n; ++i) v.push_back(random.chance(0.5) ? 1 : 0);
-    return v;
-  }
+  both<float> ra{normals<float>(random, n, -50, 10)}, rb{normals<float>(random, n, -50, 10)};
+  both<float> weight{normals<float>(random, n, 1, 0.25)}, margin{normals<float>(random, n, 0, 1)};
+  both<std::int32_t> tokens{testing::token_counts(random, n)};
+  both<std::uint8_t> desirable{testing::flags(random, n)};
 };
 
 /// Two rows of results on either side.

@@ -1,5 +1,5 @@
-// The C surface on a device for tests: calls that are first asked for their scratch, and metrics
-// that come back.
+// The C surface on a device for tests: rows that stand on both sides, calls that are first asked
+// for their scratch, and metrics that come back.
 
 #pragma once
 
@@ -7,14 +7,44 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "c/surface.hpp"
 #include "closeness.hpp"
 #include "cuda/device.hpp"
+#include "random.hpp"
 
 namespace testing {
+
+/// Numbers on the host and on the device.
+template <class T>
+struct both {
+  std::vector<T> host;
+  device_array<T> device;
+  explicit both(std::vector<T> values) : host(std::move(values)), device{host} {}
+  prospect_row row(bool on_device) const { return on_device ? c_row(device) : c_row(host); }
+};
+
+template <class T>
+std::vector<T> normals(random_source& random, std::int64_t n, double mean, double spread) {
+  std::vector<T> v;
+  for (std::int64_t i = 0; i < n; ++i) v.push_back(static_cast<T>(random.normal(spread) + mean));
+  return v;
+}
+/// Of tokens, with some that are none.
+inline std::vector<std::int32_t> token_counts(random_source& random, std::int64_t n) {
+  std::vector<std::int32_t> v;
+  for (std::int64_t i = 0; i < n; ++i) v.push_back(static_cast<int>(random.integer(0, 9)));
+  return v;
+}
+inline std::vector<std::uint8_t> flags(random_source& random, std::int64_t n) {
+  std::vector<std::uint8_t> v;
+  for (std::int64_t i = 0; i < n; ++i) v.push_back(random.chance(0.5) ? 1 : 0);
+  return v;
+}
 
 inline void require_ok(prospect_status status, const prospect_error& error) {
   CAPTURE(prospect_status_string(status), std::string{error.message});

@@ -89,11 +89,12 @@ void check_pairs(floats which) {
              [](double x) { return links::dpo(x, 1, 0.25); });
   check_line("robust_dpo", which, robust_dpo{.beta = 1, .label_smoothing = 0.25}, of_ratio,
              [](double x) { return links::robust_dpo(x, 0.25); });
-  check_line("hinge", which, hinge{.beta = 1}, of_ratio, links::hinge);
+  check_line("hinge", which, hinge{.beta = 1}, of_ratio,
+             [](double x) { return links::of(oracle::hinge<double>(x, 0, 1)); });
   check_line("ipo_sum", which, ipo_sum{.tau = 0.5}, of_ratio,
-             [](double x) { return links::ipo(x, 1); });
+             [](double x) { return links::of(oracle::ipo_sum<double>(x, 0, 0.5)); });
   check_line("ipo", which, ipo{.tau = 0.5}, of_four_tokens,
-             [](double x) { return links::ipo(x, 4); });
+             [](double x) { return links::of(oracle::ipo<double>(x, 0, 4, 1, 0.5)); });
   check_line("exo", which, exo{.beta = 1, .label_smoothing = 0.25}, of_ratio,
              [](double x) { return links::exo(x, 0.25); });
   check_line("discopop", which, discopop{.beta = 1, .tau = 0.5}, of_ratio,
@@ -120,13 +121,13 @@ void check_thumbs(floats which) {
   using namespace prospect;
   const kto weighted{.beta = 1, .desirable_weight = 1.5, .undesirable_weight = 0.75};
   check_line("kto, desirable", which, weighted, good,
-             [](double x) { return links::kto(x, 1, 1.5); });
+             [](double x) { return links::of(oracle::kto<double>(x, true, 0, 1, 1.5, 0.75)); });
   check_line("kto, undesirable", which, weighted, bad,
-             [](double x) { return links::kto(x, -1, 0.75); });
+             [](double x) { return links::of(oracle::kto<double>(x, false, 0, 1, 1.5, 0.75)); });
   check_line("kto_zero, desirable", which, kto_zero{.beta = 2}, good,
-             [](double x) { return links::without_z(links::kto(x, 2, 1)); });
+             [](double x) { return links::of(oracle::kto_zero<double>(x, true, 2, 1, 1)); });
   check_line("kto_zero, undesirable", which, kto_zero{.beta = 2}, bad,
-             [](double x) { return links::without_z(links::kto(x, -2, 1)); });
+             [](double x) { return links::of(oracle::kto_zero<double>(x, false, 2, 1, 1)); });
   check_line("kto_logsigmoid, desirable", which, kto_logsigmoid{.beta = 1}, good,
              [](double x) { return links::kto_logsigmoid(x, 1); });
   check_line("kto_logsigmoid, undesirable", which, kto_logsigmoid{.beta = 1}, bad,

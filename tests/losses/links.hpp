@@ -1,12 +1,14 @@
-// Losses of one number as their papers state them, with the gradient differentiated by hand, in
-// double: what fp32 is held against on the whole line. The chosen completion's log-ratio is x, the
-// rejected one's 0; in unpaired losses z is 0.
+// Losses of one number in double: what fp32 is held against on the whole line. Those of the
+// textbook (oracle/losses.hpp), and more, as their papers state them, with the gradient
+// differentiated by hand. The chosen completion's log-ratio is x, the rejected one's 0; in unpaired
+// losses z is 0.
 
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 
+#include "oracle/losses.hpp"
 #include "oracle/scalar.hpp"
 
 namespace testing {
@@ -26,26 +28,18 @@ using oracle::sigmoid_slope;
 using oracle::softplus;
 using oracle::square;
 
+/// A textbook loss of pairs, or of thumbs.
+inline link of(const oracle::paired_values<double>& v, double loss_terms = 0,
+               double slope_terms = 0) {
+  return {v.loss, v.d_chosen, v.d_rejected, loss_terms, slope_terms};
+}
+inline link of(const oracle::unpaired_values<double>& v) { return {v.loss, v.d_policy, v.d_z}; }
+
 inline link dpo(double x, double beta, double e) {
-  const double m = beta * x;
-  const double slope = beta * (e * sigmoid(m) - (1 - e) * sigmoid(-m));
-  return {(1 - e) * softplus(-m) + e * softplus(m), slope, -slope, 0, e};
+  return of(oracle::dpo<double>(x, 0, beta, e), 0, e);
 }
-
 inline link robust_dpo(double x, double e) {
-  const double slope = (-(1 - e) * sigmoid(-x) - e * sigmoid(x)) / (1 - 2 * e);
-  return {((1 - e) * softplus(-x) - e * softplus(x)) / (1 - 2 * e), slope, -slope, std::abs(x) / 2};
-}
-
-inline link hinge(double x) {
-  const double slope = x < 1 ? -1 : 0;
-  return {std::max(0.0, 1 - x), slope, -slope};
-}
-
-// tau = 1/2, of means.
-inline link ipo(double x, double tokens) {
-  const double residual = x / tokens - 1;
-  return {residual * residual, 2 * residual / tokens, -2 * residual};
+  return of(oracle::robust_dpo<double>(x, 0, 1, e), std::abs(x) / 2);
 }
 
 // p log(p / (1-e)) + (1-p) log((1-p) / e) with p = sigmoid(x).
@@ -104,16 +98,6 @@ inline link power_score(double x, double alpha) {
 inline link jensen_shannon(double x) {
   const double s = std::min(x, 0.0) - std::log1p(std::expm1(-std::abs(x)) / 2);
   return {softplus(-s), -sigmoid(-s) * sigmoid(-x), sigmoid(-s) / 2};
-}
-
-/// A thumb up with beta, a thumb down with -beta.
-inline link kto(double x, double beta, double weight) {
-  const double m = beta * x, slope = weight * beta * sigmoid_slope(m);
-  return {weight * sigmoid(-m), -slope, slope};
-}
-inline link without_z(link at) {
-  at.other = 0;
-  return at;
 }
 
 inline link kto_logsigmoid(double x, double beta) {

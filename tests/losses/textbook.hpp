@@ -40,27 +40,27 @@ struct token_point {
 };
 
 inline oracle::paired_value textbook(const prospect::dpo& l, const textbook_pair& p) {
-  return oracle::dpo(p.chosen, p.rejected, l.beta, l.label_smoothing);
+  return oracle::dpo<oracle::real>(p.chosen, p.rejected, l.beta, l.label_smoothing);
 }
 inline oracle::paired_value textbook(const prospect::robust_dpo& l, const textbook_pair& p) {
-  return oracle::robust_dpo(p.chosen, p.rejected, l.beta, l.label_smoothing);
+  return oracle::robust_dpo<oracle::real>(p.chosen, p.rejected, l.beta, l.label_smoothing);
 }
 inline oracle::paired_value textbook(const prospect::hinge& l, const textbook_pair& p) {
-  return oracle::hinge(p.chosen, p.rejected, l.beta);
+  return oracle::hinge<oracle::real>(p.chosen, p.rejected, l.beta);
 }
 inline oracle::paired_value textbook(const prospect::ipo& l, const textbook_pair& p) {
-  return oracle::ipo(p.chosen, p.rejected, p.chosen_tokens, p.rejected_tokens, l.tau);
+  return oracle::ipo<oracle::real>(p.chosen, p.rejected, p.chosen_tokens, p.rejected_tokens, l.tau);
 }
 inline oracle::paired_value textbook(const prospect::ipo_sum& l, const textbook_pair& p) {
-  return oracle::ipo_sum(p.chosen, p.rejected, l.tau);
+  return oracle::ipo_sum<oracle::real>(p.chosen, p.rejected, l.tau);
 }
 inline oracle::unpaired_value textbook(const prospect::kto& l, const textbook_answer& a) {
-  return oracle::kto(a.log_ratio, a.desirable, a.z, l.beta, l.desirable_weight,
-                     l.undesirable_weight);
+  return oracle::kto<oracle::real>(a.log_ratio, a.desirable, a.z, l.beta, l.desirable_weight,
+                                   l.undesirable_weight);
 }
 inline oracle::unpaired_value textbook(const prospect::kto_zero& l, const textbook_answer& a) {
-  return oracle::kto_zero(a.log_ratio, a.desirable, l.beta, l.desirable_weight,
-                          l.undesirable_weight);
+  return oracle::kto_zero<oracle::real>(a.log_ratio, a.desirable, l.beta, l.desirable_weight,
+                                        l.undesirable_weight);
 }
 
 template <class L>

@@ -48,14 +48,5 @@ PROSPECT_HD constexpr R divide(R a, R b) noexcept {
   return a / b;
 }
 
-/// Whether this is device code whose fp32 has no numbers between 0 and 2^-126 (--ftz).
-PROSPECT_HD inline bool subnormals_are_0() noexcept {
-#if defined(PROSPECT_LIBDEVICE)
-  return __nvvm_reflect("__CUDA_FTZ") != 0;
-#else
-  return false;
-#endif
-}
-
 }  // namespace prospect::inline v2::detail::precise
 PROSPECT_STRICT_END

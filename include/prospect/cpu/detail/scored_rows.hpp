@@ -67,23 +67,8 @@ class scored_rows {
       });
     }
     if (!mask_.empty()) mask_.visit(keep);
-    return ones_among(scored, n);
-  }
-
-  /// Their sum, eight bytes at a time: of a block no byte adds up to more than it holds.
-  static int ones_among(const std::uint8_t* scored, int n) {
-    static_assert(block_size / 8 < 256);
-    constexpr std::uint64_t every_second = 0x00ff00ff00ff00ffU;
-    std::uint64_t bytes = 0;
-    int i = 0;
-    for (; i + 8 <= n; i += 8) {
-      std::uint64_t eight;
-      std::memcpy(&eight, scored + i, sizeof(eight));
-      bytes += eight;
-    }
-    const std::uint64_t pairs = (bytes & every_second) + (bytes >> 8 & every_second);
-    int sum = static_cast<int>(pairs * 0x0001000100010001U >> 48);
-    for (; i < n; ++i) sum += scored[i];
+    int sum = 0;
+    for (int i = 0; i < n; ++i) sum += scored[i];
     return sum;
   }
 

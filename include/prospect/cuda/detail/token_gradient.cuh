@@ -99,8 +99,8 @@ __device__ void write_constant(S* out, int columns, float value) {
 }
 
 /// Writes the gradient of a tile to `out`, which may be where the tile lies. `target` is a column
-/// of the tile, or not. A NaN anywhere in the terms, or an infinite lse, is
-/// a NaN everywhere in the row.
+/// of the tile, or not. A NaN anywhere in the terms, or an infinite lse, is a NaN everywhere in the
+/// row.
 template <storage S, class Memory, class Terms, class Map>
 __device__ void write_gradient(const row_words<S, Memory>& tile, S* out, int target,
                                const Terms& row, const Map& map) {
