@@ -23,8 +23,8 @@
 
 #include <prospect/cpu/detail/head_schedules.hpp>
 #include <prospect/cpu/gemm.hpp>
-#include <prospect/cpu/head_arguments.hpp>
 #include <prospect/cpu/head_workspace.hpp>
+#include <prospect/head.hpp>
 
 #include <concepts>
 #include <cstdint>
@@ -34,6 +34,11 @@
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cpu {
+
+using prospect::head_gradients;
+using prospect::head_options;
+using prospect::lm_head;
+
 inline namespace PROSPECT_CPU_ISA {
 
 /// Log-probabilities of the target tokens from hidden states ([tokens, hidden]), as

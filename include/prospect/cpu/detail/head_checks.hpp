@@ -2,8 +2,8 @@
 #pragma once
 
 #include <prospect/cpu/checks.hpp>
-#include <prospect/cpu/head_arguments.hpp>
 #include <prospect/cpu/tokens.hpp>
+#include <prospect/head.hpp>
 #include <prospect/layout.hpp>
 
 #include <string>

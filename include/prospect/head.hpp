@@ -1,5 +1,5 @@
-// What the head path works on: the last layer of a model, how its logits become a distribution, and
-// where its gradients go.
+// What the head paths of all back ends work on: the last layer of a model, how its logits become a
+// distribution, and where its gradients go.
 #pragma once
 
 #include <prospect/core/dtype.hpp>
@@ -8,7 +8,7 @@
 #include <prospect/tokens.hpp>
 
 PROSPECT_STRICT_BEGIN
-namespace prospect::inline v2::cpu {
+namespace prospect::inline v2 {
 
 /// The last layer of a language model: logits = hidden weight^T + bias.
 template <storage S>
@@ -37,5 +37,5 @@ struct head_gradients {
   bool accumulate = false;             ///< add to weight and bias instead of overwriting them
 };
 
-}  // namespace prospect::inline v2::cpu
+}  // namespace prospect::inline v2
 PROSPECT_STRICT_END
