@@ -125,22 +125,43 @@ static __global__ void __launch_bounds__(512)
 }
 static __global__ void __launch_bounds__(512)
     read_words(const uint4* from, unsigned* sink, std::size_t n) {
+  constexpr int in_flight = 4;
   unsigned all = 0;
-  for (std::size_t i = blockIdx.x * std::size_t{512} + threadIdx.x; i < n;
-       i += gridDim.x * std::size_t{512}) {
-    const uint4 w = __ldg(from + i);
-    all |= w.x | w.y | w.z | w.w;
+  const std::size_t step = gridDim.x * std::size_t{512};
+  for (std::size_t i = blockIdx.x * std::size_t{512} + threadIdx.x; i < n; i += in_flight * step) {
+    uint4 w[in_flight];
+#pragma unroll
+    for (int k = 0; k < in_flight; ++k) {
+      w[k] = i + k * step < n ? __ldg(from + i + k * step) : uint4{};
+    }
+#pragma unroll
+    for (int k = 0; k < in_flight; ++k) all |= w[k].x | w[k].y | w[k].z | w[k].w;
   }
   if (all == 0x12345678) *sink = all;  // so that the loads are not left out
 }
 
 enum class traffic { read, copy };
 
+inline int attribute(cudaDeviceAttr what) {
+  int value = 0;
+  require(cudaDeviceGetAttribute(&value, what, 0));
+  return value;
+}
+inline int multiprocessors() { return attribute(cudaDevAttrMultiProcessorCount); }
+
+/// Seconds that a launch takes on paper (MODEL.md): what its bytes take at the limit, or its warp
+/// instructions at nine tenths of the issue slots. 0 where nobody counted them.
+inline double model(double bytes, double limit_rate, double instructions) {
+  if (instructions == 0) return 0;
+  const double slots = 4.0 * multiprocessors() * 1e3 * attribute(cudaDevAttrClockRate);
+  return std::max(bytes / limit_rate, instructions / (0.9 * slots));
+}
+
 /// Bytes per second of a plain read, or read and write together, of `bytes` in all.
 inline double limit(stopwatch& watch, traffic what, std::size_t bytes) {
   const std::size_t words = std::max<std::size_t>(1, bytes / (what == traffic::copy ? 32 : 16));
   const device_array<uint4> from(words);
-  const int blocks = tiny() ? 2 : 132 * 8;
+  const int blocks = tiny() ? 2 : multiprocessors() * 4;
   if (what == traffic::read) {
     const device_array<unsigned> sink(1);
     return static_cast<double>(from.bytes()) / watch.median([&](cudaStream_t stream) {
@@ -160,12 +181,13 @@ inline double limit(stopwatch& watch, traffic what, std::size_t bytes) {
 }
 
 /// Reports what was timed. `bytes` is what the work must move, each byte once; 0 if it is bound by
-/// nothing but launches.
+/// nothing but launches. `model_seconds`: what it takes on paper, where that is known.
 inline void report(benchmark::State& state, double seconds, double bytes, double limit_rate,
-                   int launches) {
+                   int launches, double model_seconds = 0) {
   for ([[maybe_unused]] auto _ : state) state.SetIterationTime(seconds);
   state.counters["median_s"] = seconds;
   state.counters["launches"] = launches;
+  if (model_seconds > 0) state.counters["model_s"] = model_seconds;
   if (bytes == 0) return;
   state.counters["bytes"] = bytes;
   state.counters["bytes_per_s"] = bytes / seconds;

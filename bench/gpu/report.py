@@ -32,13 +32,14 @@ def columns(header, lines):
 
 
 def figures(row):
-    """The cells of a row: time, rate, share of the limit, launches, what is to be said about it."""
+    """The cells of a row: time, time on paper, rate, share of the limit, launches, what is to be said about it."""
     if row.get("error_occurred"):
-        return ["", "", "", "", row.get("error_message", "failed")]
+        return ["", "", "", "", "", row.get("error_message", "failed")]
     rate = f"{row['bytes_per_s'] / 1e12:.2f} TB/s" if "bytes_per_s" in row else ""
     share = f"{100 * row['of_limit']:.0f} %" if "of_limit" in row else ""
+    model = f"{row['model_s'] * 1e6:.1f} us" if "model_s" in row else ""
     launches = f"{row['launches']:.0f}" if "launches" in row else ""
-    return [f"{row['median_s'] * 1e6:.1f} us", rate, share, launches, row.get("note", "")]
+    return [f"{row['median_s'] * 1e6:.1f} us", model, rate, share, launches, row.get("note", "")]
 
 
 def table(context, stages, rows, rehearsal):
@@ -51,8 +52,9 @@ def table(context, stages, rows, rehearsal):
     if rehearsal:
         yield f"a rehearsal: {len(rows)} rows ran, and their times mean nothing"
         return
-    yield from columns(["row", "median", "rate", "of limit", "launches", "note"],
+    yield from columns(["row", "median", "model", "rate", "of limit", "launches", "note"],
                        [[row["name"], *figures(row)] for row in rows])
+    yield "  model: on paper, from bytes and counted instructions (bench/gpu/MODEL.md)"
     yield "  of limit: of what a plain read or copy of as many bytes moved in the same process"
 
 

@@ -145,6 +145,27 @@ constexpr const char* name_of = std::is_same_v<S, float>      ? "fp32"
                                 : std::is_same_v<S, bfloat16> ? "bf16"
                                                               : "fp16";
 
+/// Warp instructions for 32 elements, as counted for MODEL.md.
+struct counted {
+  double forward, gradient, deferred;
+};
+template <class S>
+constexpr counted instructions =
+    sizeof(S) == 2 ? counted{7.1, 8.1, 14.4} : counted{9.4, 21.8, 29.8};
+
+template <class S>
+double model_of(const std::string& what, double bytes, double rate) {
+  const auto time = [&](double passes, double count) {
+    return bench::model(passes * bytes, rate, count * bytes / sizeof(S) / 32);
+  };
+  constexpr counted by = instructions<S>;
+  if (what == "log_probs") return time(1, by.forward);
+  if (what == "gradient") return time(2, by.gradient);
+  if (what == "deferred") return time(2, by.deferred);
+  if (what == "keep_logits") return time(1, by.forward) + time(2, by.gradient);
+  return 0;
+}
+
 template <class S>
 void run_row(benchmark::State& state, shape s, const std::string& what) {
   const std::size_t needed = static_cast<std::size_t>(s.rows * s.columns) * sizeof(S);
@@ -177,7 +198,8 @@ void run_row(benchmark::State& state, shape s, const std::string& what) {
     };
     launches = 2;
   }
-  bench::report(state, watch.median(launch), factor * p.bytes(), rate, launches);
+  bench::report(state, watch.median(launch), factor * p.bytes(), rate, launches,
+                model_of<S>(what, p.bytes(), rate));
 }
 
 template <class S>
