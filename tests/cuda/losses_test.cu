@@ -157,6 +157,7 @@ void check_primitive(const std::vector<float>& x, F f, Value value, Slope slope)
     worst_value = std::max(worst_value, ulps(got[i].value, value(static_cast<long double>(x[i]))));
     worst_slope = std::max(worst_slope, ulps(got[i].slope, slope(static_cast<long double>(x[i]))));
   }
+  CAPTURE(__PRETTY_FUNCTION__);  // which primitive
   CHECK(worst_value <= 2);
   CHECK(worst_slope <= 2);
 }

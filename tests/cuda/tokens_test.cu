@@ -128,7 +128,8 @@ TEST_CASE("how the deferred schedule lays a row over blocks") {
   }
   CHECK(plan(32000, true, h100).blocks_per_row == 1);
   CHECK(plan(128256, true, h100).blocks_per_row == 4);
-  CHECK(plan(151936, true, h100).blocks_per_row == 8);
+  CHECK(plan(151936, true, h100).blocks_per_row == 5);
+  CHECK(plan(151936, true, h100).tiles_per_block == 8);
   CHECK(plan(50257, false, a100).resident);
   CHECK_FALSE(plan(128256, false, a100).resident);
   CHECK(plan(128256, false, a100).blocks_per_row == 1);

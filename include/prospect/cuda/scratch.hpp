@@ -34,6 +34,7 @@ class scratch {
   }
 
   PROSPECT_INLINE constexpr bool counting() const noexcept { return needed_ != nullptr; }
+  PROSPECT_INLINE constexpr std::size_t size() const noexcept { return size_; }
   /// Ends the carving: hands out the size if it was asked for; false if the memory is too small.
   PROSPECT_INLINE constexpr bool suffices() const noexcept {
     if (counting()) *needed_ = used_;

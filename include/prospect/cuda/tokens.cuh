@@ -79,7 +79,6 @@ static cudaError_t forward(matrix_view<const S> logits, index_row targets,
                          .targets = rows_of(targets, options, logits.columns),
                          .results = results,
                          .tiles = std::max<std::int64_t>(1, tiles_of<S>(logits.columns)),
-                         .warps_per_row = 1,
                          .sums = nullptr};
   // Few rows do not fill the device, unless blocks share them.
   const bool few = logits.rows < 2 * device.multiprocessors && a.tiles > warps;
@@ -89,18 +88,17 @@ static cudaError_t forward(matrix_view<const S> logits, index_row targets,
   }
   if (!space.suffices() || !space.aligned()) return cudaErrorInvalidValue;
   if (space.counting() || logits.rows == 0) return cudaSuccess;
-  while (!split && a.warps_per_row < warps && a.warps_per_row < a.tiles) a.warps_per_row *= 2;
 
   return with_variant(options, statistics, [&](auto map, auto with_statistics) {
     const auto kernel = &forward_kernel<with_statistics(), S, decltype(map)>;
     if (!split) {
-      const std::int64_t rows_per_block = warps / a.warps_per_row;
-      const auto shared = static_cast<std::size_t>(rows_per_block * a.tiles);
-      return launch(kernel, blocks_for(logits.rows, rows_per_block), threads,
-                    shared * sizeof(vocabulary_partial), 1, stream, a, map);
+      const auto block = std::min<std::int64_t>(forward_warps, a.tiles) * lanes;
+      return launch(kernel, logits.rows, static_cast<int>(block),
+                    static_cast<std::size_t>(a.tiles) * sizeof(vocabulary_partial), 1, stream, a,
+                    map);
     }
-    if (const cudaError_t e = launch(kernel, blocks_for(logits.rows * a.tiles, warps), threads, 0,
-                                     1, stream, a, map)) {
+    if (const cudaError_t e = launch(kernel, blocks_for(logits.rows * a.tiles, forward_warps),
+                                     forward_warps * lanes, 0, 1, stream, a, map)) {
       return e;
     }
     return launch(&finish_kernel<threads>, blocks_for(logits.rows, warps), threads, 0, 1, stream,
@@ -109,29 +107,30 @@ static cudaError_t forward(matrix_view<const S> logits, index_row targets,
 }
 
 /// `tilted`: entropies have coefficients as well.
-template <bool tilted, logits_storage S>
-static cudaError_t gradient(matrix_view<const S> logits, matrix_view<S> gradient, index_row targets,
-                            strided_span<const float> log_prob, strided_span<const double> lse,
+template <bool tilted, logits_storage S, logits_storage Out>
+static cudaError_t gradient(matrix_view<const S> logits, matrix_view<Out> gradient,
+                            index_row targets, strided_span<const float> log_prob,
+                            strided_span<const double> lse,
                             const prospect::detail::coefficient_rows<float>& coefficients,
                             const token_options& options, cudaStream_t stream) {
   if (const cudaError_t e = zero_padding(gradient, options, stream)) return e;
   if (logits.rows == 0 || logits.columns == 0) return cudaSuccess;
-  const gradient_arguments<S> a{.logits = logits,
-                                .gradient = gradient,
-                                .targets = rows_of(targets, options, logits.columns),
-                                .log_prob = log_prob,
-                                .lse = lse,
-                                .coefficients = coefficients,
-                                .tiles = tiles_of<S>(logits.columns)};
+  const gradient_arguments<S, Out> a{.logits = logits,
+                                     .gradient = gradient,
+                                     .targets = rows_of(targets, options, logits.columns),
+                                     .log_prob = log_prob,
+                                     .lse = lse,
+                                     .coefficients = coefficients,
+                                     .tiles = tiles_of<S>(logits.columns)};
   const auto run = [&](const auto& kernel, const auto& map) {
     return launch(kernel, blocks_for(logits.rows * a.tiles, warps), threads, 0, 1, stream, a, map);
   };
   if constexpr (tilted) {  // one kernel for every map
-    return run(&gradient_kernel<true, S, mapped_rows>,
+    return run(&gradient_kernel<true, S, mapped_rows, Out>,
                mapped_rows{prospect::detail::maps_of(options)});
   } else {
     return with_variant(options, false, [&](auto map, auto) {
-      return run(&gradient_kernel<false, S, decltype(map)>, map);
+      return run(&gradient_kernel<false, S, decltype(map), Out>, map);
     });
   }
 }
@@ -147,32 +146,64 @@ struct deferred_plan {
   template <storage S>
   PROSPECT_INLINE static deferred_plan of(std::int64_t tiles, bool clusters,
                                           int most_shared_memory) {
-    // A tile for each warp; more only if the largest portable cluster does not reach.
-    constexpr int most_blocks = 8;
-    int blocks = 1;
-    while (clusters && blocks < most_blocks && std::int64_t{blocks} * warps < tiles) blocks *= 2;
-    const std::int64_t per_block = (tiles + blocks - 1) / blocks;
+    // A warp for each tile, as far as the largest portable cluster reaches.
+    constexpr std::int64_t most_blocks = 8;
+    const std::int64_t blocks = clusters ? std::min(most_blocks, blocks_for(tiles, warps)) : 1;
+    const std::int64_t per_block = blocks_for(tiles, blocks);
     const std::int64_t sums = per_block * static_cast<std::int64_t>(sizeof(vocabulary_partial));
     const std::int64_t all = sums + per_block * static_cast<std::int64_t>(resident_bytes<S>);
     const std::int64_t room = most_shared_memory - 1024;  // for the driver, and the scores
-    return {.blocks_per_row = blocks,
+    return {.blocks_per_row = static_cast<int>(blocks),
             .tiles_per_block = static_cast<int>(per_block),
             .resident = all <= room,
             .shared_memory = static_cast<std::size_t>(all <= room ? all : sums)};
   }
 };
 
-template <bool resident, bool statistics, logits_storage S, class Map>
-static cudaError_t deferred(const deferred_plan& plan, const deferred_arguments<S>& a,
+template <bool resident, bool statistics, logits_storage S, class Map, logits_storage Out>
+static cudaError_t deferred(const deferred_plan& plan, const deferred_arguments<S, Out>& a,
                             const Map& map, cudaStream_t stream) {
-  const auto kernel = &deferred_kernel<resident, statistics, S, Map>;
+  const auto kernel = &deferred_kernel<resident, statistics, S, Map, Out>;
   if (const cudaError_t e =
           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(plan.shared_memory))) {
     return e;
   }
-  return launch(kernel, a.logits.rows * plan.blocks_per_row, threads, plan.shared_memory,
+  // Where a warp has several tiles, they all have as many.
+  const std::int64_t rounds =
+      blocks_for(plan.tiles_per_block, deferred_warps<resident, statistics, Map>);
+  const int block = static_cast<int>(blocks_for(plan.tiles_per_block, rounds)) * lanes;
+  return launch(kernel, a.logits.rows * plan.blocks_per_row, block, plan.shared_memory,
                 plan.blocks_per_row, stream, a, map, plan.blocks_per_row);
+}
+
+/// Log-probs of logits, and the unscaled gradient: over them, or where `gradient` is.
+template <logits_storage S, logits_storage Out>
+static cudaError_t deferred_rows(matrix_view<const S> logits, matrix_view<Out> gradient,
+                                 index_row targets, const token_outputs<float>& out,
+                                 const token_options& options, cudaStream_t stream) {
+  if (logits.rows == 0) return cudaSuccess;
+  device_limits device;
+  if (const cudaError_t e = device_limits::of_current(device)) return e;
+  deferred_arguments<S, Out> a{.logits = logits,
+                               .gradient = gradient,
+                               .targets = rows_of(targets, options, logits.columns),
+                               .results = {.out = out, .partials = {}},
+                               .tiles = std::max<std::int64_t>(1, tiles_of<S>(logits.columns)),
+                               .tiles_per_block = 0};
+  if (const cudaError_t e = zero_padding(gradient, options, stream)) return e;
+  return with_variant(options, out.statistics(), [&](auto map, auto statistics) {
+    using Map = decltype(map);
+    bool clusters = false;
+    if (const cudaError_t e =
+            knows_clusters(&deferred_kernel<true, statistics(), S, Map, Out>, device, clusters)) {
+      return e;
+    }
+    const auto plan = deferred_plan::of<S>(a.tiles, clusters, device.shared_memory);
+    a.tiles_per_block = plan.tiles_per_block;
+    return plan.resident ? deferred<true, statistics()>(plan, a, map, stream)
+                         : deferred<false, statistics()>(plan, a, map, stream);
+  });
 }
 
 }  // namespace detail
@@ -217,8 +248,9 @@ static cudaError_t logits_gradient(matrix_view<const std::type_identity_t<S>> lo
   if (problem(logits, gradient, targets, log_prob, lse, d_token, options) != nullptr) {
     return cudaErrorInvalidValue;
   }
-  return detail::gradient<false, S>(logits, gradient, targets, log_prob, lse,
-                                    prospect::detail::loss_coefficients(d_token), options, stream);
+  return detail::gradient<false, S, S>(logits, gradient, targets, log_prob, lse,
+                                       prospect::detail::loss_coefficients(d_token), options,
+                                       stream);
 }
 
 /// The same in place.
@@ -243,8 +275,8 @@ static cudaError_t logits_gradient(matrix_view<const std::type_identity_t<S>> lo
   if (problem(logits, gradient, targets, log_prob, lse, coefficients, options) != nullptr) {
     return cudaErrorInvalidValue;
   }
-  const auto run =
-      coefficients.d_entropy.empty() ? &detail::gradient<false, S> : &detail::gradient<true, S>;
+  const auto run = coefficients.d_entropy.empty() ? &detail::gradient<false, S, S>
+                                                  : &detail::gradient<true, S, S>;
   return run(logits, gradient, targets, log_prob, lse, {.rows = coefficients}, options, stream);
 }
 
@@ -265,28 +297,7 @@ static cudaError_t token_log_probs_and_gradient(matrix_view<std::type_identity_t
                                                 index_row targets, const token_outputs<float>& out,
                                                 const token_options& options, cudaStream_t stream) {
   if (problem(logits, targets, out, options) != nullptr) return cudaErrorInvalidValue;
-  if (logits.rows == 0) return cudaSuccess;
-  detail::device_limits device;
-  if (const cudaError_t e = detail::device_limits::of_current(device)) return e;
-  detail::deferred_arguments<S> a{
-      .logits = logits,
-      .targets = detail::rows_of(targets, options, logits.columns),
-      .results = {.out = out, .partials = {}},
-      .tiles = std::max<std::int64_t>(1, detail::tiles_of<S>(logits.columns)),
-      .tiles_per_block = 0};
-  if (const cudaError_t e = detail::zero_padding(logits, options, stream)) return e;
-  return detail::with_variant(options, out.statistics(), [&](auto map, auto statistics) {
-    using Map = decltype(map);
-    bool clusters = false;
-    if (const cudaError_t e = detail::knows_clusters(
-            &detail::deferred_kernel<true, statistics(), S, Map>, device, clusters)) {
-      return e;
-    }
-    const auto plan = detail::deferred_plan::of<S>(a.tiles, clusters, device.shared_memory);
-    a.tiles_per_block = plan.tiles_per_block;
-    return plan.resident ? detail::deferred<true, statistics()>(plan, a, map, stream)
-                         : detail::deferred<false, statistics()>(plan, a, map, stream);
-  });
+  return detail::deferred_rows<S, S>(logits, logits, targets, out, options, stream);
 }
 
 /// Multiplies row t of a matrix by `factors[t]`. A row of factor 0 becomes 0 unread. What lies

@@ -101,8 +101,8 @@ __device__ void write_constant(S* out, int columns, float value) {
 /// Writes the gradient of a tile to `out`, which may be where the tile lies. `target` is a column
 /// of the tile, or not. A NaN anywhere in the terms, or an infinite lse, is a NaN everywhere in the
 /// row.
-template <storage S, class Memory, class Terms, class Map>
-__device__ void write_gradient(const row_words<S, Memory>& tile, S* out, int target,
+template <storage S, class Memory, storage Out, class Terms, class Map>
+__device__ void write_gradient(const row_words<S, Memory>& tile, Out* out, int target,
                                const Terms& row, const Map& map) {
   if (row.is_nan()) return write_constant(out, tile.columns, not_a_number);
   const auto softmax = row.template off_target<S>(map);
@@ -117,7 +117,7 @@ __device__ void write_gradient(const row_words<S, Memory>& tile, S* out, int tar
   __syncwarp();
   transform(tile, out, softmax);
   __syncwarp();
-  if (in_tile && lane_of_warp() == 0) out[target] = store<S>(value);
+  if (in_tile && lane_of_warp() == 0) out[target] = store<Out>(value);
 }
 
 struct scaled_by {

@@ -3,21 +3,18 @@
 #pragma once
 
 #include <prospect/core/matrix_view.hpp>
+#include <prospect/cuda/detail/resident_rows.cuh>
+#include <prospect/cuda/detail/row_end.cuh>
 #include <prospect/cuda/detail/token_gradient.cuh>
 #include <prospect/cuda/detail/token_sums.cuh>
 #include <prospect/layout.hpp>
 
 #include <cooperative_groups.h>
-#include <cuda_pipeline.h>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cuda::detail {
 
 inline constexpr int threads = warps * lanes;
-/// How many blocks are to fit on a multiprocessor at least: enough loads in flight for its memory,
-/// in registers that hold everything.
-inline constexpr int resident_blocks = 3;
-inline constexpr int resident_blocks_with_statistics = 2;
 
 __device__ inline int warp_index() { return static_cast<int>(threadIdx.x) / lanes; }
 
@@ -57,7 +54,11 @@ struct row_targets {
 
   /// An inverse temperature that is none makes its row invalid, as a target does that is no token.
   __device__ row_target at(std::int64_t t, std::int64_t columns) const {
-    row_target target{tokens[t], range, columns};
+    return at(t, tokens[t], columns);
+  }
+  /// The same, `token` already in hand.
+  __device__ row_target at(std::int64_t t, std::int64_t token, std::int64_t columns) const {
+    row_target target{token, range, columns};
     if (!maps.inverse_temperatures.empty() && target.scored() &&
         !prospect::detail::moderate(maps[t].inverse_temperature)) {
       target.invalid = true;
@@ -85,38 +86,16 @@ __device__ int column_in_tile(int column, std::int64_t tile) {
                                          : column - static_cast<int>(tile) * tile_columns<S>;
 }
 
-/// Where the results of forward passes go.
-struct token_results {
-  token_outputs<float> out;
-  strided_span<vocabulary_partial> partials;
-
-  __device__ void put(std::int64_t t, const token_scores& s) const {
-    if (!out.log_prob.empty()) out.log_prob[t] = static_cast<float>(s.log_prob);
-    if (!out.lse.empty()) out.lse[t] = s.lse;
-    if (!out.entropy.empty()) out.entropy[t] = static_cast<float>(s.entropy);
-    if (!out.sum_squares.empty()) out.sum_squares[t] = static_cast<float>(s.sum_squares);
-    if (!out.mean_logit.empty()) out.mean_logit[t] = static_cast<float>(s.mean_logit);
-    if (!out.target_is_argmax.empty()) out.target_is_argmax[t] = s.target_is_argmax ? 1 : 0;
-  }
-  /// What follows from the sums over a row. An ignored row is 0 everywhere, an invalid one NaN.
-  __device__ token_scores finish(std::int64_t t, const row_target& target,
-                                 const vocabulary_partial& sum) const {
-    if (!partials.empty()) {
-      partials[t] = target.ignored ? vocabulary_partial{} : sum;
-      return {};
-    }
-    const token_scores scores = target.ignored ? token_scores{} : prospect::finish(sum);
-    put(t, scores);
-    return scores;
-  }
-};
-
 /// The results of a row from the sums over its tiles, by one warp.
-template <class Tile>
+template <bool statistics, class Tile>
 __device__ void finish_row(const token_results& results, std::int64_t t, const row_target& target,
                            std::int64_t tiles, const Tile& tile) {
-  const vocabulary_partial sum = target.scored() ? add_tiles(tiles, tile) : vocabulary_partial{};
-  if (lane_of_warp() == 0) results.finish(t, target, sum);
+  if (target.scored()) {
+    const auto sum = add_tiles<statistics>(tiles, !results.partials.empty(), tile);
+    if (lane_of_warp() == 0) results.put_sum<statistics>(t, sum);
+  } else if (lane_of_warp() == 0) {
+    results.finish_unread<statistics>(t, target.ignored);
+  }
 }
 
 template <storage S>
@@ -125,31 +104,36 @@ struct forward_arguments {
   row_targets targets;
   token_results results;
   std::int64_t tiles;        ///< of a row
-  int warps_per_row;         ///< a power of two, at most `warps`
   vocabulary_partial* sums;  ///< [rows, tiles] where rows are split over blocks, else nullptr
 };
 
-/// One row in the hands of one or several warps of a block; or, where rows are few and long, every
-/// tile in those of a warp of any block, and `finish_kernel` to follow.
+/// Warps of a block of the forward pass, and how many of its blocks are to fit on a multiprocessor:
+/// small ones, since a block that ends a row holds the registers of all its warps, with enough
+/// loads on their way for its memory.
+inline constexpr int forward_warps = 4;
+template <bool statistics, storage S>
+inline constexpr int forward_blocks = statistics       ? 4
+                                      : sizeof(S) == 4 ? 5
+                                                       : 6;
+
+/// A row in the hands of a block; or, where rows are few and long,
+/// every tile in those of a warp of any block, and `finish_kernel` to follow.
 template <bool statistics, storage S, class Map>
-static __global__ void __launch_bounds__(threads, statistics ? resident_blocks_with_statistics
-                                                             : resident_blocks)
+static __global__ void __launch_bounds__(forward_warps* lanes, forward_blocks<statistics, S>)
     forward_kernel(const forward_arguments<S> a, const Map map) {
   extern __shared__ word block_memory[];
-  auto* const shared_sums = reinterpret_cast<vocabulary_partial*>(block_memory);
-  const std::int64_t rows_here = warps / a.warps_per_row;
-  const int row_here = warp_index() / a.warps_per_row;
-  const int warp_of_row = warp_index() % a.warps_per_row;
+  const int warps_here = static_cast<int>(blockDim.x) / lanes;
   const bool split = a.sums != nullptr;
-  const std::int64_t unit = blockIdx.x * std::int64_t{warps} + warp_index();
-  const std::int64_t t = split ? unit / a.tiles : blockIdx.x * rows_here + row_here;
-  const bool exists = t < a.logits.rows;
-  const row_target target = exists ? a.targets.at(t, a.logits.columns) : row_target::none();
-  vocabulary_partial* const sums = split ? a.sums + t * a.tiles : shared_sums + row_here * a.tiles;
-  const int first = split ? static_cast<int>(unit % a.tiles) : warp_of_row;
+  const std::int64_t unit = blockIdx.x * std::int64_t{forward_warps} + warp_index();
+  const std::int64_t t = split ? unit / a.tiles : blockIdx.x;
+  if (t >= a.logits.rows) return;
+  const row_target target = a.targets.at(t, a.logits.columns);
+  auto* const sums =
+      split ? a.sums + t * a.tiles : reinterpret_cast<vocabulary_partial*>(block_memory);
+  const int first = split ? static_cast<int>(unit % a.tiles) : warp_index();
   const int end = split ? first + 1 : static_cast<int>(a.tiles);
   if (target.scored()) {
-    for (int i = first; i < end; i += a.warps_per_row) {
+    for (int i = first; i < end; i += warps_here) {
       const auto tile = tile_of<constant_memory>(a.logits.row(t), a.logits.columns, i);
       const vocabulary_partial sum = map.of_row(t, [&](const auto& own) {
         return sum_tile<statistics>(tile, column_in_tile<S>(target.column, i), own);
@@ -159,8 +143,8 @@ static __global__ void __launch_bounds__(threads, statistics ? resident_blocks_w
   }
   if (split) return;
   __syncthreads();
-  if (!exists || warp_of_row != 0) return;
-  finish_row(a.results, t, target, a.tiles, [&](std::int64_t i) { return sums[i]; });
+  if (warp_index() != 0) return;
+  finish_row<statistics>(a.results, t, target, a.tiles, [&](std::int64_t i) { return sums[i]; });
 }
 
 /// The rows of a split forward pass, a warp each.
@@ -171,8 +155,8 @@ static __global__ void __launch_bounds__(block)
   const std::int64_t t = blockIdx.x * std::int64_t{block / lanes} + warp_index();
   if (t >= rows) return;
   const row_target target = targets.at(t, columns);
-  finish_row(results, t, target, row_tiles,
-             [&](std::int64_t i) { return sums[t * row_tiles + i]; });
+  finish_row<true>(results, t, target, row_tiles,
+                   [&](std::int64_t i) { return sums[t * row_tiles + i]; });
 }
 
 /// Gathered partials, a thread for each token; in the library's order, from the first part to the
@@ -186,13 +170,13 @@ static __global__ void __launch_bounds__(block)
   const bool ignored = targets[t] == ignored_target;
   vocabulary_partial whole = parts.row(0)[t];
   for (std::int64_t i = 1; i < parts.rows; ++i) whole = combine(whole, parts.row(i)[t]);
-  results.put(t, ignored ? token_scores{} : prospect::finish(whole));
+  results.put<true>(t, ignored ? token_scores{} : prospect::finish(whole));
 }
 
-template <storage S>
+template <storage S, storage Out>
 struct gradient_arguments {
   matrix_view<const S> logits;
-  matrix_view<S> gradient;
+  matrix_view<Out> gradient;  ///< may be the logits where the types are one
   row_targets targets;
   strided_span<const float> log_prob;
   strided_span<const double> lse;
@@ -202,13 +186,13 @@ struct gradient_arguments {
 
 /// How many of its blocks are to fit on a multiprocessor.
 template <bool tilted, class Map>
-inline constexpr int gradient_blocks = !tilted && std::is_same_v<Map, unmapped> ? 3 : 2;
+inline constexpr int gradient_blocks = !tilted && std::is_same_v<Map, unmapped> ? 4 : 2;
 
 /// Every tile of every row, a warp each. `tilted`: entropies have coefficients as well, which is a
 /// kernel of its own, so that the other keeps its registers.
-template <bool tilted, storage S, class Map>
+template <bool tilted, storage S, class Map, storage Out = S>
 static __global__ void __launch_bounds__(threads, gradient_blocks<tilted, Map>)
-    gradient_kernel(const gradient_arguments<S> a, const Map map) {
+    gradient_kernel(const gradient_arguments<S, Out> a, const Map map) {
   const std::int64_t unit = blockIdx.x * std::int64_t{warps} + warp_index();
   const std::int64_t t = unit / a.tiles;
   const std::int64_t i = unit % a.tiles;
@@ -226,7 +210,7 @@ static __global__ void __launch_bounds__(threads, gradient_blocks<tilted, Map>)
   }
   if (target.invalid) terms.lse = not_a_number;
   const auto tile = tile_of<changing_memory>(a.logits.row(t), a.logits.columns, i);
-  S* const out = a.gradient.row(t) + i * tile_columns<S>;
+  Out* const out = a.gradient.row(t) + i * tile_columns<S>;
   if (target.ignored || (terms.zero() && !target.invalid)) {
     write_constant(out, tile.columns, 0);
   } else {
@@ -264,108 +248,47 @@ static __global__ void __launch_bounds__(threads)
   }
 }
 
-static_assert(sizeof(vocabulary_partial) % sizeof(word) == 0);
-
-/// Shared memory for a tile that may start anywhere in a word.
-template <storage S>
-inline constexpr std::size_t resident_bytes = (words_per_tile + 1) * sizeof(word);
-
-/// Copies a tile to `memory` in shared memory, where it is as far from a multiple of 16 bytes as it
-/// was. Asynchronous until the caller waits.
-template <storage S>
-__device__ void make_resident(const row_words<S, changing_memory>& tile, std::byte* memory) {
-  const auto address = reinterpret_cast<std::uintptr_t>(tile.data);
-  const auto bytes = static_cast<unsigned>(address % sizeof(word));
-  const int before = static_cast<int>(bytes / sizeof(S));
-  const word* const aligned = reinterpret_cast<const word*>(address - bytes);
-  // Words that lie in the row are copied whole, with what they hold of the tiles around.
-  const int begin = before != 0 && tile.at_start ? 1 : 0;
-  const int in_row = (tile.readable + before) / per_word<S>;
-  const int of_tile = (tile.columns + before + per_word<S> - 1) / per_word<S>;
-  const int end = in_row < of_tile ? in_row : of_tile;
-  for (int w = begin + lane_of_warp(); w < end; w += lanes) {
-    __pipeline_memcpy_async(reinterpret_cast<word*>(memory) + w, aligned + w, sizeof(word));
-  }
-  // The numbers at the row's ends.
-  S* const copy = reinterpret_cast<S*>(memory + bytes);
-  const int head = begin == 0 ? 0 : per_word<S> - before;
-  const int tail = end > begin ? end * per_word<S> - before : head;
-  const auto copy_one = [&](int j, int stop) {
-    if (j < stop && j < tile.columns) copy[j] = tile.data[j];
-  };
-  copy_one(lane_of_warp(), head);
-  copy_one(tail + lane_of_warp(), tile.columns);
-}
-
-/// The same tile, there.
-template <storage S>
-__device__ row_words<S, shared_memory> resident_tile(const row_words<S, changing_memory>& tile,
-                                                     const std::byte* memory) {
-  const auto bytes = reinterpret_cast<std::uintptr_t>(tile.data) % sizeof(word);
-  const int before = static_cast<int>(bytes / sizeof(S));
-  const int of_tile = (tile.columns + before + per_word<S> - 1) / per_word<S>;
-  const int copied = of_tile * per_word<S> - before;
-  return {.data = reinterpret_cast<const S*>(memory + bytes),
-          .columns = tile.columns,
-          .at_start = tile.at_start,
-          .readable = tile.readable < copied ? tile.readable : copied};
-}
-
-template <storage S>
+template <storage S, storage Out>
 struct deferred_arguments {
-  matrix_view<S> logits;
+  matrix_view<const S> logits;
+  matrix_view<Out> gradient;  ///< may be the logits where the types are one
   row_targets targets;
   token_results results;
   std::int64_t tiles;  ///< of a row
   int tiles_per_block;
 };
 
-/// How many of its blocks are to fit on a multiprocessor. Two kinds of map are more than the
-/// registers of three can hold.
-template <bool resident, class Map>
-inline constexpr int deferred_blocks =
-    resident && !std::is_same_v<Map, mapped_rows> ? resident_blocks : 2;
+/// The most warps of a block; two of the largest are to fit on a multiprocessor. What most ask for
+/// makes do with registers for twelve.
+template <bool resident, bool statistics, class Map>
+inline constexpr int deferred_warps =
+    resident && !statistics && std::is_same_v<Map, unmapped> ? 12 : warps;
 
 /// Forward pass and unscaled gradient in one: a row in the hands of a cluster of blocks, a block
 /// without one. `resident`: the row waits for its gradient in shared memory, so that the logits are
 /// read once; otherwise they are read again, from the L2 cache if they are still there.
-template <bool resident, bool statistics, storage S, class Map>
-static __global__ void __launch_bounds__(threads, deferred_blocks<resident, Map>)
-    deferred_kernel(const deferred_arguments<S> a, const Map map, const int blocks_per_row) {
+template <bool resident, bool statistics, storage S, class Map, storage Out = S>
+static __global__ void __launch_bounds__(deferred_warps<resident, statistics, Map>* lanes, 2)
+    deferred_kernel(const deferred_arguments<S, Out> a, const Map map, const int blocks_per_row) {
   extern __shared__ word block_memory[];
-  auto* const shared_sums = reinterpret_cast<vocabulary_partial*>(block_memory);
-  __shared__ token_scores shared_scores;
+  auto* const sums = reinterpret_cast<vocabulary_partial*>(block_memory);
+  __shared__ log_prob_and_lse shared_scores;
+  const int warps_here = static_cast<int>(blockDim.x) / lanes;
   const int rank = static_cast<int>(blockIdx.x % static_cast<unsigned>(blocks_per_row));
   const std::int64_t t = blockIdx.x / static_cast<unsigned>(blocks_per_row);
-  const std::int64_t first = std::int64_t{rank} * a.tiles_per_block;
-  const int mine =
-      static_cast<int>(a.tiles - first < a.tiles_per_block ? a.tiles - first : a.tiles_per_block);
+  const int first = rank * a.tiles_per_block;  // a row has fewer than 2^31 columns
+  const int left = static_cast<int>(a.tiles) - first;
+  const int mine = left < a.tiles_per_block ? left : a.tiles_per_block;
   const row_target target = a.targets.at(t, a.logits.columns);
-  S* const row = a.logits.row(t);
-  const auto tile_at = [&](int i) {
-    return tile_of<changing_memory>(static_cast<const S*>(row), a.logits.columns, first + i);
-  };
-  const auto out_at = [&](int i) { return row + (first + i) * tile_columns<S>; };
   std::byte* const memory =
       reinterpret_cast<std::byte*>(block_memory) + a.tiles_per_block * sizeof(vocabulary_partial);
+  const auto tile_at = [&](int i) {
+    return tile_of<changing_memory>(a.logits.row(t), a.logits.columns, first + i);
+  };
+  const auto out_at = [&](int i) {
+    return a.gradient.row(t) + std::int64_t{first + i} * tile_columns<S>;
+  };
   const auto resident_at = [&](int i) { return memory + i * resident_bytes<S>; };
-
-  // The same for all blocks of a row.
-  if (!target.scored()) {
-    const float fill = target.ignored ? 0.0F : not_a_number;
-    for (int i = warp_index(); i < mine; i += warps) {
-      write_constant(out_at(i), tile_at(i).columns, fill);
-    }
-    if (rank == 0 && threadIdx.x == 0) a.results.finish(t, target, {});
-    return;
-  }
-
-  if constexpr (resident) {
-    for (int i = warp_index(); i < mine; i += warps) make_resident(tile_at(i), resident_at(i));
-    __pipeline_commit();
-    __pipeline_wait_prior(0);
-    __syncwarp();
-  }
   const auto here = [&](int i) {
     if constexpr (resident) {
       return resident_tile(tile_at(i), resident_at(i));
@@ -373,46 +296,78 @@ static __global__ void __launch_bounds__(threads, deferred_blocks<resident, Map>
       return tile_at(i);
     }
   };
-  for (int i = warp_index(); i < mine; i += warps) {
+  // Of a cluster's blocks, in two steps: whoever has arrived may go on until he waits.
+  const auto arrive = [&] {
+#if __CUDA_ARCH__ >= 900
+    if (blocks_per_row > 1) cooperative_groups::this_cluster().barrier_arrive();
+#endif
+  };
+  const auto wait = [&] {
+#if __CUDA_ARCH__ >= 900
+    if (blocks_per_row > 1) cooperative_groups::this_cluster().barrier_wait();
+#endif
+  };
+
+  // The same for all blocks of a row.
+  if (!target.scored()) {
+    const float fill = target.ignored ? 0.0F : not_a_number;
+    for (int i = warp_index(); i < mine; i += warps_here) {
+      write_constant(out_at(i), tile_at(i).columns, fill);
+    }
+    if (rank == 0 && threadIdx.x == 0) {
+      a.results.template finish_unread<statistics>(t, target.ignored);
+    }
+    return;
+  }
+
+  if constexpr (resident) {
+    for (int i = warp_index(); i < mine; i += warps_here) make_resident(tile_at(i), resident_at(i));
+    __pipeline_commit();
+    __pipeline_wait_prior(0);
+    __syncwarp();
+  }
+  for (int i = warp_index(); i < mine; i += warps_here) {
     const vocabulary_partial sum = map.of_row(t, [&](const auto& own) {
       return sum_tile<statistics>(here(i), column_in_tile<S>(target.column, first + i), own);
     });
-    if (lane_of_warp() == 0) shared_sums[i] = sum;
+    if (lane_of_warp() == 0) sums[i] = sum;
   }
   __syncthreads();
-#if __CUDA_ARCH__ >= 900
-  if (blocks_per_row > 1) cooperative_groups::this_cluster().sync();
-#endif
+  arrive();
+  wait();
   if (warp_index() == 0) {
-    const vocabulary_partial sum = add_tiles(a.tiles, [&](std::int64_t i) {
+    const auto sum = add_tiles<statistics>(a.tiles, false, [&](std::int64_t i) {
 #if __CUDA_ARCH__ >= 900
       if (blocks_per_row > 1) {
         const auto owner = static_cast<unsigned>(i / a.tiles_per_block);
-        const auto* const theirs =
-            cooperative_groups::this_cluster().map_shared_rank(shared_sums, owner);
+        const auto* const theirs = cooperative_groups::this_cluster().map_shared_rank(sums, owner);
         return theirs[i % a.tiles_per_block];
       }
 #endif
-      return shared_sums[i];
+      return sums[i];
     });
     if (lane_of_warp() == 0) {
-      shared_scores = rank == 0 ? a.results.finish(t, target, sum) : prospect::finish(sum);
+      const token_scores scores = finish_scores<statistics>(sum);
+      shared_scores = {scores.log_prob, scores.lse};
+      if (statistics && rank == 0) a.results.template put<statistics>(t, scores);
     }
   }
   __syncthreads();
-#if __CUDA_ARCH__ >= 900
-  // Nobody overwrites logits that a neighbour may still read, or leaves while he may read its sums.
-  if (blocks_per_row > 1) cooperative_groups::this_cluster().sync();
-#endif
+  arrive();
+  if (!resident) wait();  // nobody overwrites logits that a neighbour has still to read
+  if (!statistics && rank == 0 && threadIdx.x == 0) {
+    a.results.put_log_prob(t, shared_scores);  // while the others go on
+  }
   const row_terms terms{.log_prob = static_cast<float>(shared_scores.log_prob),
                         .lse = shared_scores.lse,
                         .a = -1,
                         .b = -1};
-  for (int i = warp_index(); i < mine; i += warps) {
+  for (int i = warp_index(); i < mine; i += warps_here) {
     map.of_row(t, [&](const auto& own) {
       write_gradient(here(i), out_at(i), column_in_tile<S>(target.column, first + i), terms, own);
     });
   }
+  if (resident) wait();  // nobody leaves while a neighbour may read his sums
 }
 
 }  // namespace prospect::inline v2::cuda::detail

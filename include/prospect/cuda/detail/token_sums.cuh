@@ -1,6 +1,6 @@
 // The sums behind a log-probability. A row is cut into tiles of 8 KiB; a warp sums a tile, tiles
-// are added in a fixed tree. How rows and tiles are dealt out to blocks and clusters is the
-// kernels' business (token_kernels.cuh) and shows in no bit of the result.
+// are added in a fixed tree (row_end.cuh). How rows and tiles are dealt out to blocks and clusters
+// is the kernels' business (token_kernels.cuh) and shows in no bit of the result.
 #pragma once
 
 #include <prospect/cuda/detail/exponentials.cuh>
@@ -191,50 +191,6 @@ __device__ vocabulary_partial sum_tile(const row_words<S, Memory>& tile, int tar
     sum.targets = 1;
     sum.target = map.z(prospect::load(Memory::load(tile.data + target)));
   }
-  return sum;
-}
-
-/// The sums over a row from those of its tiles, by one warp; the same value in all lanes. `tile(i)`
-/// gives the i-th.
-template <class Tile>
-__device__ vocabulary_partial add_tiles(std::int64_t tiles, const Tile& tile) {
-  constexpr double none = vocabulary_partial::none;
-  const int lane = lane_of_warp();
-  double highest = none;
-  for (std::int64_t i = lane; i < tiles; i += lanes) {
-    const vocabulary_partial p = tile(i);
-    // Not if there is no sum; but if it is NaN.
-    if (p.exponentials != 0 && !(p.shift <= highest)) highest = p.shift;
-  }
-  highest = warp_max(highest);
-  if (highest == none) highest = 0;
-
-  vocabulary_partial sum{};
-  for (std::int64_t i = lane; i < tiles; i += lanes) {
-    vocabulary_partial p = tile(i);
-    p.shift_to(highest);
-    sum.exponentials += p.exponentials;
-    sum.squares += p.squares;
-    sum.weighted += p.weighted;
-    sum.logits += p.logits;
-    sum.tokens += p.tokens;
-    sum.targets += p.targets;
-    sum.target = p.target > sum.target || p.target != p.target ? p.target : sum.target;
-    sum.before = p.before > sum.before ? p.before : sum.before;
-    sum.after = p.after > sum.after ? p.after : sum.after;
-  }
-  sum.shift = highest;
-  sum.exponentials = warp_sum(sum.exponentials);
-  sum.squares = warp_sum(sum.squares);
-  sum.weighted = warp_sum(sum.weighted);
-  sum.logits = warp_sum(sum.logits);
-  sum.tokens = warp_sum(sum.tokens);
-  sum.targets = warp_sum(sum.targets);
-  // Of one lane, if of any; -inf where it is impossible or not here.
-  const unsigned nan = __ballot_sync(all_lanes, sum.target != sum.target);
-  sum.target = nan != 0 ? double{not_a_number} : warp_max(sum.target);
-  sum.before = warp_max(sum.before);
-  sum.after = warp_max(sum.after);
   return sum;
 }
 

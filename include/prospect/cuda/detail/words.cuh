@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cuda::detail {
@@ -82,6 +83,20 @@ __device__ inline word pack(const float (&x)[8], float16) {
   return {two(0), two(1), two(2), two(3)};
 }
 
+/// Of 32 bits numbers become 16: half a word.
+__device__ inline uint2 pack(const float (&x)[4], bfloat16) {
+  const auto two = [&](int i) {
+    return same_bits<unsigned>(__floats2bfloat162_rn(x[2 * i], x[2 * i + 1]));
+  };
+  return {two(0), two(1)};
+}
+__device__ inline uint2 pack(const float (&x)[4], float16) {
+  const auto two = [&](int i) {
+    return same_bits<unsigned>(__floats2half2_rn(x[2 * i], x[2 * i + 1]));
+  };
+  return {two(0), two(1)};
+}
+
 /// The highest number of some words, of 16 bits two at a time; NaN only where there is nothing
 /// else.
 template <storage S>
@@ -133,8 +148,12 @@ __device__ void take_out(word& w, int i) {
 
 // ---- Loads ------------------------------------------------------------------------------------
 
+// `is_far`: worth many loads on their way at a time.
+
 /// Of memory that nothing writes while the kernel runs.
 struct constant_memory {
+  static constexpr bool is_far = true;
+
   __device__ static word load(const word* from) { return __ldg(from); }
   __device__ static float load(const float* from) { return __ldg(from); }
   template <class S>
@@ -145,6 +164,8 @@ struct constant_memory {
 /// Of global memory that the kernel itself writes. Saying where a pointer points saves a generic
 /// load from finding it out.
 struct changing_memory {
+  static constexpr bool is_far = true;
+
   template <class T>
   __device__ static T load(const T* from) {
     __builtin_assume(__isGlobal(from));
@@ -155,6 +176,8 @@ struct changing_memory {
 /// that a pointer is shared could be said by an assumption as well, but nvcc 13.0 then takes loads
 /// that follow each other for impossible, and leaves them out.
 struct shared_memory {
+  static constexpr bool is_far = false;
+
   template <class T>
   __device__ static T load(const T* from) {
     extern __shared__ word block_memory[];
@@ -164,34 +187,35 @@ struct shared_memory {
 };
 /// Of what nobody looks at.
 struct nothing {
+  static constexpr bool is_far = false;
+
   template <class T>
   __device__ static T load(const T*) {
     return T{};
   }
 };
 
-/// The 16 bytes that start `bytes` into two neighbouring words. `bytes` is a multiple of sizeof(S).
+/// The 16 bytes that start `bytes` into two neighbouring words; `bytes` is a multiple of sizeof(S),
+/// and the same for all lanes.
 template <storage S>
 __device__ word straddle(const word& a, const word& b, unsigned bytes) {
-  // First by whole registers, then inside them; an array would be indexed in local memory.
-  const bool two = (bytes & 8U) != 0;
-  const bool one = (bytes & 4U) != 0;
-  const unsigned v0 = two ? a.z : a.x;
-  const unsigned v1 = two ? a.w : a.y;
-  const unsigned v2 = two ? b.x : a.z;
-  const unsigned v3 = two ? b.y : a.w;
-  const unsigned v4 = two ? b.z : b.x;
-  const unsigned u0 = one ? v1 : v0;
-  const unsigned u1 = one ? v2 : v1;
-  const unsigned u2 = one ? v3 : v2;
-  const unsigned u3 = one ? v4 : v3;
-  if constexpr (sizeof(S) == 4) {
-    return {u0, u1, u2, u3};
+  unsigned v[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+  const auto part = [&](int i) { return __funnelshift_r(v[i], v[i + 1], 8 * (bytes & 3U)); };
+  if constexpr (sizeof(S) == 2) {
+    // A branch to one of four, in which to skip whole registers costs nothing.
+    if (bytes >= 12) return {part(3), part(4), part(5), part(6)};
+    if (bytes >= 8) return {part(2), part(3), part(4), part(5)};
+    if (bytes >= 4) return {part(1), part(2), part(3), part(4)};
+    return {part(0), part(1), part(2), part(3)};
   } else {
-    const unsigned u4 = one ? (two ? b.w : b.y) : v4;
-    const unsigned bits = 8 * (bytes & 3U);
-    return {__funnelshift_r(u0, u1, bits), __funnelshift_r(u1, u2, bits),
-            __funnelshift_r(u2, u3, bits), __funnelshift_r(u3, u4, bits)};
+    // There would be nothing else in the branches; an array would be indexed in local memory.
+    const auto skip = [&](bool so, int by) {
+#pragma unroll
+      for (int i = 0; i + by < 8; ++i) v[i] = so ? v[i + by] : v[i];
+    };
+    skip((bytes & 8U) != 0, 2);
+    skip((bytes & 4U) != 0, 1);
+    return {v[0], v[1], v[2], v[3]};
   }
 }
 
@@ -223,17 +247,32 @@ struct row_words {
       for (int k = 0; k < n; ++k) loaded[k] = Memory::load(from + k * lanes);
       return;
     }
+    const auto inside = [&](int k) {
+      const int w = first + k * lanes;
+      return w >= begin && w < end;
+    };
+    const auto word_at = [&](int k, int offset) {
+      return inside(k) ? Memory::load(aligned + first + k * lanes + offset) : word{};
+    };
+    if constexpr (Memory::is_far) {
+      // All first halves before one of them is used. The second ones lie in the L1 cache by then,
+      // or are on their way there.
+#pragma unroll
+      for (int k = 0; k < n; ++k) loaded[k] = word_at(k, 0);
+      if (bytes != 0) {
+#pragma unroll
+        for (int k = 0; k < n; ++k) loaded[k] = straddle<S>(loaded[k], word_at(k, 1), bytes);
+      }
+    } else {
+#pragma unroll
+      for (int k = 0; k < n; ++k) {
+        loaded[k] = word_at(k, 0);
+        if (bytes != 0) loaded[k] = straddle<S>(loaded[k], word_at(k, 1), bytes);
+      }
+    }
 #pragma unroll
     for (int k = 0; k < n; ++k) {
-      const int w = first + k * lanes;
-      const bool inside = w >= begin && w < end;
-      word x = inside ? Memory::load(aligned + w) : word{};
-      if (bytes != 0) {
-        const word y = inside ? Memory::load(aligned + w + 1) : word{};
-        x = straddle<S>(x, y, bytes);
-      }
-      loaded[k] = x;
-      if (!inside) loaded[k] = edge(w, filler);
+      if (!inside(k)) loaded[k] = edge(first + k * lanes, filler);
     }
   }
 
@@ -260,16 +299,18 @@ struct row_words {
 
 // ---- Writing ----------------------------------------------------------------------------------
 
-/// out[j] = f(in[j]) for all columns of a piece of a row, by one warp: words where `out` is
-/// aligned, `F::words_in_flight` at a time, and single numbers at both ends. `in` may be the memory
-/// that `out` points to.
-template <storage S, class Memory, class F>
-__device__ void transform(const row_words<S, Memory>& in, S* out, const F& f) {
+/// out[j] = f(in[j]) for all columns of a piece of a row, by one warp: what comes of a word at a
+/// time where `out` is aligned for it, `F::words_in_flight` words on their way, and single numbers
+/// at both ends. `in` may be the memory that `out` points to where both store the same type.
+template <storage S, class Memory, storage Out, class F>
+__device__ void transform(const row_words<S, Memory>& in, Out* out, const F& f) {
   constexpr int in_flight = F::words_in_flight;
   constexpr int n = per_word<S>;
+  using out_word = decltype(pack(std::declval<const float(&)[n]>(), Out{}));
+  static_assert(sizeof(out_word) == n * sizeof(Out));
   const int lane = lane_of_warp();
   const auto misaligned =
-      static_cast<int>(reinterpret_cast<std::uintptr_t>(out) % sizeof(word) / sizeof(S));
+      static_cast<int>(reinterpret_cast<std::uintptr_t>(out) % sizeof(out_word) / sizeof(Out));
   const int to_alignment = misaligned == 0 ? 0 : n - misaligned;
   const int head = to_alignment < in.columns ? to_alignment : in.columns;
   const int words = (in.columns - head) / n;
@@ -279,26 +320,33 @@ __device__ void transform(const row_words<S, Memory>& in, S* out, const F& f) {
   const int at = lane < head                    ? lane
                  : lane >= n && lane < n + tail ? in.columns - tail + lane - n
                                                 : -1;
-  if (at >= 0) out[at] = store<S>(f(prospect::load(Memory::load(in.data + at))));
+  if (at >= 0) out[at] = store<Out>(f(prospect::load(Memory::load(in.data + at))));
 
   // Nothing beyond, even where it could be read: another lane or warp may be writing it.
   const row_words<S, Memory> body{.data = in.data + head,
                                   .columns = words * n,
                                   .at_start = in.at_start && head == 0,
                                   .readable = words * n};
-  word* const to = reinterpret_cast<word*>(out + head);
+  out_word* const to = reinterpret_cast<out_word*>(out + head);
   for (int first = lane; first < words + lane; first += in_flight * lanes) {
     word w[in_flight];
     body.load(w, first, S{});
-#pragma unroll
-    for (int k = 0; k < in_flight; ++k) {
-      const int here = first + k * lanes;
-      if (here >= words) continue;
+    const auto put = [&](int k) {
       float x[n];
       unpack(w[k], x, S{});
 #pragma unroll
       for (int i = 0; i < n; ++i) x[i] = f(x[i]);
-      __stcs(to + here, pack(x, S{}));
+      __stcs(to + first + k * lanes, pack(x, Out{}));
+    };
+    if (first - lane + in_flight * lanes <= words) {
+      // As most are: no question between two words, so that they overlap.
+#pragma unroll
+      for (int k = 0; k < in_flight; ++k) put(k);
+    } else {
+#pragma unroll
+      for (int k = 0; k < in_flight; ++k) {
+        if (first + k * lanes < words) put(k);
+      }
     }
   }
 }
