@@ -1,8 +1,9 @@
 // Matrices with a row for each token of the vocabulary, tile by tile: as a GEMM takes them.
 #pragma once
 
+#include <prospect/core/dtype.hpp>
+#include <prospect/core/matrix_view.hpp>
 #include <prospect/cpu/detail/head_plan.hpp>
-#include <prospect/cpu/gemm.hpp>
 
 #include <algorithm>
 #include <cstdint>
