@@ -55,10 +55,10 @@ class head_batch {
   }
 
   /// As `head_sizes::plan`, refused where the workspace is too small for any.
-  head_plan plan(std::int64_t tokens, bool whole_rows, std::int64_t kept = 0) const {
-    const head_plan p = sizes_.plan(tokens, whole_rows, kept);
+  head_plan plan(std::int64_t tokens, bool whole_rows, std::int64_t kept_bytes = 0) const {
+    const head_plan p = sizes_.plan(tokens, whole_rows, kept_bytes);
     if (p.rows == 0) {
-      reject_workspace(kept + sizes_.bytes({row_multiple, p.window, p.wave}), "at least");
+      reject_workspace(kept_bytes + sizes_.bytes({row_multiple, p.window, p.wave}), "at least");
     }
     return p;
   }

@@ -270,7 +270,8 @@ class head_pass {
     const auto part = [&](const matrix_view<R>& m) {
       return wanted(m) ? rows_of_tile(m, tile) : matrix_view<R>{};
     };
-    const matrix_view<R> weight = part(g.weight), b = part(g.lora_b);
+    const matrix_view<R> weight = part(g.weight);
+    const matrix_view<R> b = part(g.lora_b);
     if (accumulate) {
       raise_if_tiny(tile, k, found, {weight, b});
     } else {

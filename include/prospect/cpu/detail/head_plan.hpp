@@ -117,15 +117,15 @@ class head_sizes {
   /// Bytes of everything a chunk needs.
   std::int64_t bytes(const head_plan& p) const { return carve(p, nullptr).bytes; }
 
-  /// Chunks of `tokens` tokens that fit into what is left beside `kept` bytes; without rows where
+  /// Chunks of `tokens` tokens that fit into what is left beside `kept_bytes`; without rows where
   /// none does. Whole rows of logits, or as many tiles as keep the threads busy, but rather more
   /// rows than more tiles.
-  head_plan plan(std::int64_t tokens, bool whole_rows, std::int64_t kept) const {
+  head_plan plan(std::int64_t tokens, bool whole_rows, std::int64_t kept_bytes) const {
     const std::int64_t all = round_up((std::max)(tokens, std::int64_t{1}), row_multiple);
     const std::int64_t most = whole_rows ? all : (std::min)(max_rows, all);
     const auto with_window = [&](std::int64_t window) {
       head_plan p{0, window, wave_of(window)};
-      p.rows = rows_that_fit(p, most, room_ - kept);
+      p.rows = rows_that_fit(p, most, room_ - kept_bytes);
       return p;
     };
     if (whole_rows) return with_window(vocabulary_);
