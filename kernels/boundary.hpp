@@ -95,6 +95,9 @@ PROSPECT_FIRST_SIZE(prospect_token_reducer, reserved);
 PROSPECT_FIRST_SIZE(prospect_values, d_value);
 PROSPECT_FIRST_SIZE(prospect_advantages, advantages);
 PROSPECT_FIRST_SIZE(prospect_token_batch, d_entropy);
+PROSPECT_FIRST_SIZE(prospect_head, lora);
+PROSPECT_FIRST_SIZE(prospect_head_gradients, reserved);
+PROSPECT_FIRST_SIZE(prospect_head_step, workspace);
 #undef PROSPECT_FIRST_SIZE
 
 /// Copies a struct that starts with struct_size. Fields the caller's version lacks read as zero;

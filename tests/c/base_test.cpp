@@ -65,6 +65,19 @@ TEST_CASE("an initialised struct is zero but for its size") {
   CHECK(std::memcmp(&pairs, &zero, sizeof zero) == 0);
 }
 
+TEST_CASE("a head path that is not there says so") {
+  prospect_error error{};
+#if defined(PROSPECT_WITH_C_HEAD)
+  const prospect_status expected = PROSPECT_INVALID_ARGUMENT;
+  const char* const words = "step is NULL";
+#else
+  const prospect_status expected = PROSPECT_UNSUPPORTED;
+  const char* const words = "built without Eigen";
+#endif
+  CHECK(prospect_head_step_cpu(nullptr, nullptr, &error) == expected);
+  CHECK(std::string{error.message}.find(words) != std::string::npos);
+}
+
 TEST_CASE("the library knows its version, and a sentence for each status") {
   CHECK(prospect_version() ==
         PROSPECT_VERSION_MAJOR * 10000 + PROSPECT_VERSION_MINOR * 100 + PROSPECT_VERSION_PATCH);

@@ -133,6 +133,7 @@ TEST_CASE("structs of other versions, one for each struct of the surface") {
       "coefficients", coefficients, [&](auto* c, auto* error) {
         return prospect_logits_gradient_cpu(x, x, &tokens, c, nullptr, error);
       });
+  const prospect_token_coefficients coefficients_again = coefficients;
   // What 0.2 knew of it: what lies behind is the caller's.
   coefficients.struct_size = offsetof(prospect_token_coefficients, d_entropy);
   std::memset(&coefficients.d_entropy, 0xff, 2 * sizeof(prospect_row));
@@ -148,6 +149,44 @@ TEST_CASE("structs of other versions, one for each struct of the surface") {
   check_versions<prospect_values>("values", values, [&](auto* v, auto* error) {
     return prospect_value_loss_cpu(v, nullptr, nullptr, error);
   });
+
+  // From hidden states, which are the logits: the weight is the unit matrix.
+  std::vector<float> unit{1, 0, 0, 0, 1, 0, 0, 0, 1}, d_hidden(6);
+  auto head = sized<prospect_head>();
+  head.weight = PROSPECT_MATRIX(unit.data(), 3, 3);
+  auto gradients = sized<prospect_head_gradients>();
+  gradients.hidden = PROSPECT_MATRIX(d_hidden.data(), 2, 3);
+  auto head_step = sized<prospect_head_step>();
+  prospect_head_workspace* workspace = nullptr;
+  REQUIRE(prospect_head_workspace_create(1 << 20, &workspace, nullptr) == PROSPECT_OK);
+  auto of_step = sized<prospect_token_coefficients>();
+  of_step.d_token = c_row(log_prob);
+  head_step.hidden = x;
+  head_step.head = &head;
+  head_step.tokens = &tokens;
+  head_step.group = 1;
+  head_step.results = &results;
+  head_step.ready.ready = [](void*, std::int64_t, std::int64_t) -> prospect_status {
+    return PROSPECT_OK;
+  };
+  head_step.coefficients = &of_step;
+  head_step.gradients = &gradients;
+  head_step.workspace = workspace;
+  // A library without Eigen reads none of them.
+  if (prospect_head_step_cpu(&head_step, nullptr, nullptr) != PROSPECT_UNSUPPORTED) {
+    check_versions<prospect_head>("head", head, [&](auto* h, auto* error) {
+      return prospect_head_log_probs_cpu(x, h, &tokens, &results, nullptr, 0, workspace, nullptr,
+                                         error);
+    });
+    check_versions<prospect_head_gradients>("gradients", gradients, [&](auto* g, auto* error) {
+      return prospect_head_gradient_cpu(x, &head, &tokens, &coefficients_again, g, nullptr,
+                                        workspace, nullptr, error);
+    });
+    check_versions<prospect_head_step>("step", head_step, [&](auto* s, auto* error) {
+      return prospect_head_step_cpu(s, nullptr, error);
+    });
+  }
+  prospect_head_workspace_destroy(workspace);
   const prospect_row rewards = c_row(a);
   auto advantages = sized<prospect_advantages>();
   advantages.groups = &layout;

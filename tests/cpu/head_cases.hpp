@@ -20,6 +20,7 @@ namespace testing {
 
 struct head_shape {
   std::int64_t tokens, width, vocabulary;
+  std::int64_t rank = 0;  ///< of an adapter; 0: there is none
 };
 
 template <class S>
@@ -28,6 +29,8 @@ struct head_case {
 
   head_shape shape;
   logits_matrix<S> hidden, weight;
+  logits_matrix<S> lora_a, lora_b;
+  double lora_scale = 0.6;
   std::vector<S> bias;
   std::vector<std::int64_t> targets;
   std::vector<R> d_token;
@@ -40,6 +43,8 @@ struct head_case {
       : shape{s},
         hidden{s.tokens, s.width, random.integer(0, 5), random.integer(0, 3)},
         weight{s.vocabulary, s.width, random.integer(0, 5), random.integer(0, 3)},
+        lora_a{s.rank, s.width, 4, 1},
+        lora_b{s.rank == 0 ? 0 : s.vocabulary, s.rank, 2, 3},
         options{o} {
     const double size = 2 / std::sqrt(static_cast<double>(s.width));
     for (std::int64_t v = 0; v < s.vocabulary; ++v) {
@@ -54,9 +59,20 @@ struct head_case {
       targets.push_back(scored ? random.integer(0, s.vocabulary - 1) : prospect::ignored_target);
       d_token.push_back(random.chance(0.1) ? R(0) : static_cast<R>(random.normal(1)));
     }
+    for (std::int64_t i = 0; i < lora_a.rows(); ++i) {
+      lora_a.fill_row(i, [&](std::int64_t) { return random.normal(size); });
+    }
+    for (std::int64_t v = 0; v < lora_b.rows(); ++v) {
+      lora_b.fill_row(v, [&](std::int64_t) {
+        return random.normal(1 / std::sqrt(static_cast<double>(s.rank)));
+      });
+    }
   }
 
-  prospect::cpu::lm_head<S> head() { return {weight.view(), bias}; }
+  prospect::cpu::lm_head<S> head() {
+    if (shape.rank == 0) return {weight.view(), bias};
+    return {weight.view(), bias, {lora_a.view(), lora_b.view(), lora_scale}};
+  }
   bool scored(std::int64_t t) const {
     return targets[static_cast<std::size_t>(t)] != prospect::ignored_target &&
            (options.mask.empty() || options.mask[t]);
@@ -68,24 +84,33 @@ struct head_case {
   }
 };
 
-/// The answer to a case in double.
+/// The answer to a case in double; an adapter is added to the weight.
 struct head_answer {
   std::vector<double> log_prob, lse, entropy;
   std::vector<double> d_hidden;       ///< [tokens, width], from the coefficients
   std::vector<double> d_hidden_unit;  ///< of the log-probs
   std::vector<double> d_weight;       ///< [vocabulary, width]
   std::vector<double> d_bias;
+  std::vector<double> d_lora_a, d_lora_b;
 
   template <class S>
   explicit head_answer(head_case<S>& c) {
-    const auto [tokens, width, vocabulary] = c.shape;
+    const auto [tokens, width, vocabulary, rank] = c.shape;
     const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
     const auto plain = [&](logits_matrix<S>& m) {
       std::vector<double> all;
       for (const S x : m.elements()) all.push_back(static_cast<double>(prospect::load(x)));
       return all;
     };
-    const auto h = plain(c.hidden), w = plain(c.weight);
+    const auto h = plain(c.hidden), a = plain(c.lora_a), b = plain(c.lora_b);
+    auto w = plain(c.weight);
+    for (std::int64_t v = 0; v < vocabulary; ++v) {
+      for (std::int64_t r = 0; r < rank; ++r) {
+        for (std::int64_t k = 0; k < width; ++k) {
+          w[at(v * width + k)] += c.lora_scale * b[at(v * rank + r)] * a[at(r * width + k)];
+        }
+      }
+    }
     log_prob.resize(at(tokens));
     lse.resize(at(tokens));
     entropy.resize(at(tokens));
@@ -137,6 +162,17 @@ struct head_answer {
         }
       }
     }
+    d_lora_a.resize(a.size());
+    d_lora_b.resize(b.size());
+    for (std::int64_t v = 0; v < vocabulary; ++v) {
+      for (std::int64_t r = 0; r < rank; ++r) {
+        for (std::int64_t k = 0; k < width; ++k) {
+          const double d = c.lora_scale * d_weight[at(v * width + k)];
+          d_lora_a[at(r * width + k)] += b[at(v * rank + r)] * d;
+          d_lora_b[at(v * rank + r)] += a[at(r * width + k)] * d;
+        }
+      }
+    }
   }
 };
 
@@ -150,6 +186,7 @@ struct head_results {
   logits_matrix<S> hidden;
   logits_matrix<R> weight;
   laid_out_row<R> bias;
+  logits_matrix<R> lora_a, lora_b;
 
   explicit head_results(const head_shape& s)
       : log_prob(static_cast<std::size_t>(s.tokens), poison<R>()),
@@ -157,22 +194,29 @@ struct head_results {
         lse(log_prob.size(), poison<double>()),
         hidden{s.tokens, s.width, 2, 1},
         weight{s.vocabulary, s.width, 3, 2},
-        bias{s.vocabulary, {.offset = 1, .stride = -2}} {}
+        bias{s.vocabulary, {.offset = 1, .stride = -2}},
+        lora_a{s.rank, s.width, 1, 3},
+        lora_b{s.rank == 0 ? 0 : s.vocabulary, s.rank, 3, 1} {}
 
   prospect::token_outputs<R> scores() {
     return {.log_prob = log_prob, .lse = lse, .entropy = entropy};
   }
   prospect::cpu::head_gradients<S> gradients(bool accumulate = false) {
+    const bool adapted = lora_a.rows() > 0;
     return {.hidden = hidden.view(),
             .weight = weight.view(),
             .bias = bias.view(),
+            .lora_a = adapted ? lora_a.view() : prospect::matrix_view<R>{},
+            .lora_b = adapted ? lora_b.view() : prospect::matrix_view<R>{},
             .accumulate = accumulate};
   }
   bool same_as(head_results& other) {
     return same_bits(log_prob, other.log_prob) && same_bits(entropy, other.entropy) &&
            same_bits(lse, other.lse) && same_bits(hidden.elements(), other.hidden.elements()) &&
            same_bits(weight.elements(), other.weight.elements()) &&
-           same_bits(bias.elements(), other.bias.elements());
+           same_bits(bias.elements(), other.bias.elements()) &&
+           same_bits(lora_a.elements(), other.lora_a.elements()) &&
+           same_bits(lora_b.elements(), other.lora_b.elements());
   }
 };
 

@@ -124,6 +124,10 @@ void check_gradients(head_case<S>& c, head_results<S>& got, const head_answer& w
   CHECK(testing::distance(got.bias.elements(), want.d_bias) <= sum_tolerance<R>);
   CHECK(got.weight.padding_untouched());
   CHECK(got.bias.only_elements_written());
+  CHECK(testing::distance(got.lora_a.elements(), want.d_lora_a) <= sum_tolerance<R>);
+  CHECK(testing::distance(got.lora_b.elements(), want.d_lora_b) <= sum_tolerance<R>);
+  CHECK(got.lora_a.padding_untouched());
+  CHECK(got.lora_b.padding_untouched());
 }
 
 /// c = a b or c += a b, in three loops.
@@ -187,6 +191,100 @@ bool run_step(head_case<S>& c, head_results<S>& r, const sequence_layout& layout
   CHECK(next == layout.sequences());
   CHECK(unscored == 0);
   return true;
+}
+
+enum class head_schedule { recomputed, kept, in_one_step, frozen };
+inline constexpr head_schedule all_schedules[] = {head_schedule::recomputed, head_schedule::kept,
+                                                  head_schedule::in_one_step,
+                                                  head_schedule::frozen};
+inline constexpr head_schedule trained_schedules[] = {
+    head_schedule::recomputed, head_schedule::kept, head_schedule::in_one_step};
+
+/// A case in plenty of memory: scores into `r`, gradients into `g` or, the frozen head's, into `r`.
+template <class S, class Gemm = eigen_gemm>
+void run(head_case<S>& c, head_results<S>& r, head_schedule schedule,
+         const prospect::head_gradients<S>& g, const Gemm& multiply = {}) {
+  using R = compute_t<S>;
+  head_workspace<R> workspace{plenty};
+  prospect::serial_executor on;
+  if (schedule == head_schedule::frozen) {
+    head_log_probs_and_gradient(c.hidden.view(), c.head(), c.targets, r.scores(), r.hidden.view(),
+                                workspace, c.options, multiply, on);
+  } else if (schedule == head_schedule::in_one_step) {
+    head_step(
+        c.hidden.view(), c.head(), c.targets, sequence_layout::padded(c.shape.tokens, 1), 1,
+        r.scores(), [](std::int64_t, std::int64_t) {}, prospect::strided_span<const R>{c.d_token},
+        g, workspace, c.options, multiply, on);
+  } else {
+    const head_ticket ticket =
+        head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace,
+                       schedule == head_schedule::kept, c.options, multiply, on);
+    head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token, g, ticket,
+                  workspace, c.options, multiply, on);
+  }
+}
+
+/// How often a schedule took which way: the cases of a test are to reach all of them.
+struct ways_taken {
+  std::int64_t none_kept = 0, some_kept = 0, all_kept = 0, refused_steps = 0;
+};
+
+/// Every schedule in every workspace leaves what the textbook does.
+template <class S>
+void check_schedules(random_source& random, head_case<S>& c, prospect::thread_pool& pool,
+                     ways_taken& ways) {
+  using R = compute_t<S>;
+  const head_answer want{c};
+  const auto scored = static_cast<std::int64_t>(c.targets.size()) -
+                      std::count(c.targets.begin(), c.targets.end(), ignored_target);
+  CAPTURE(c.shape.tokens, c.shape.width, c.shape.vocabulary, c.shape.rank, c.bias.empty());
+  const auto offsets = any_offsets(random, c.shape.tokens, 8);
+  const auto layout = sequence_layout::packed(offsets);
+  const auto hidden = c.hidden.view();
+  head_results<S> first{c.shape};
+  for (const std::int64_t bytes : workspaces(c)) {
+    CAPTURE(bytes);
+    head_workspace<R> workspace{bytes};
+    for (const bool keep : {false, true}) {
+      CAPTURE(keep);
+      head_results<S> r{c.shape};
+      const head_ticket ticket = head_log_probs(hidden, c.head(), c.targets, r.scores(), workspace,
+                                                keep, c.options, {}, pool);
+      check_scores(c, r, want);
+      if (std::isnan(first.log_prob.empty() ? R(0) : first.log_prob[0])) first = r;
+      CHECK(same_bits(r.log_prob, first.log_prob));
+      CHECK(same_bits(r.lse, first.lse));
+      CHECK(ticket.kept() <= scored);
+      if (!keep) CHECK(ticket.kept() == 0);
+      if (keep && scored > 0) {
+        ++(ticket.kept() == 0       ? ways.none_kept
+           : ticket.kept() < scored ? ways.some_kept
+                                    : ways.all_kept);
+      }
+      head_gradient(hidden, c.head(), c.targets, r.log_prob, r.lse, c.d_token, r.gradients(),
+                    ticket, workspace, c.options, {}, pool);
+      check_gradients(c, r, want);
+      CHECK(ticket.kept() == 0);
+    }
+    if (head_results<S> r{c.shape}; bytes >= least_bytes(c, true)) {
+      head_log_probs_and_gradient(hidden, c.head(), c.targets, r.scores(), r.hidden.view(),
+                                  workspace, c.options, {}, pool);
+      check_scores(c, r, want);
+      CHECK(same_bits(r.log_prob, first.log_prob));
+      check_hidden(c, r, want.d_hidden_unit, false);
+    }
+    for (const std::int64_t group : {1, 2, 4}) {
+      head_results<S> r{c.shape};
+      if (!run_step(c, r, layout, group, workspace, pool)) {
+        ++ways.refused_steps;
+        continue;
+      }
+      CAPTURE(group);
+      check_scores(c, r, want);
+      CHECK(same_bits(r.log_prob, first.log_prob));
+      check_gradients(c, r, want);
+    }
+  }
 }
 
 struct head_variant {

@@ -28,7 +28,7 @@ TEMPLATE_TEST_CASE("no executor shows in what the head path leaves", "[head][inv
   using R = compute_t<TestType>;
   random_source random{702};
   CAPTURE(random.seed());
-  head_case<TestType> c{random, {40, 520, 2100}, true, {.temperature = 0.9}};
+  head_case<TestType> c{random, {40, 520, 2100, 5}, true, {.temperature = 0.9}};
   const auto offsets = any_offsets(random, 40, 6);
   const auto layout = sequence_layout::packed(offsets);
   for (const std::int64_t bytes : {least_bytes(c, false) * 2, plenty}) {
@@ -69,8 +69,10 @@ TEMPLATE_TEST_CASE("a token's log-prob is the same bits alone and in any batch",
   for (const head_shape shape :
        {head_shape{21, 1, 1}, head_shape{21, 1, 3}, head_shape{30, 7, 5}, head_shape{40, 64, 1025},
         head_shape{21, 700, 130}, head_shape{21, 3, 2049}, head_shape{70, 4, 2},
-        head_shape{70, 8, 3}, head_shape{70, 8, 1027}, head_shape{70, 8, 2050}}) {
-    CAPTURE(shape.width, shape.vocabulary);
+        head_shape{70, 8, 3}, head_shape{70, 8, 1027}, head_shape{70, 8, 2050},
+        head_shape{21, 1, 3, 1}, head_shape{40, 64, 1025, 1}, head_shape{70, 8, 1027, 3},
+        head_shape{40, 64, 2100, 16}, head_shape{21, 3, 40, 130}}) {
+    CAPTURE(shape.width, shape.vocabulary, shape.rank);
     head_case<TestType> c{random, shape, true};
     head_workspace<R> workspace{plenty};
     head_results<TestType> together{shape};

@@ -121,7 +121,9 @@ TEMPLATE_TEST_CASE("the head path stays inside its workspace", "[head][memory]",
   using R = prospect::compute_t<TestType>;
   testing::random_source random{801};
   CAPTURE(random.seed());
-  testing::head_case<TestType> c{random, {256, 24, 5000}, true};
+  const std::int64_t rank = GENERATE(0, 7);
+  CAPTURE(rank);
+  testing::head_case<TestType> c{random, {256, 24, 5000, rank}, true};
   prospect::serial_executor on;
   // Logits alone would be 5 MB. Beside the workspace: scores and a partial per token of a chunk.
   constexpr std::int64_t beside = 256 * 128 + 4096;

@@ -49,39 +49,16 @@ struct counting_gemm {
   }
 };
 
-enum { recomputed, kept, in_one_step, frozen };
-
-template <class S, class Gemm = eigen_gemm>
-void run(head_case<S>& c, head_results<S>& r, int schedule, bool accumulate = false,
-         const Gemm& multiply = {}) {
-  using R = compute_t<S>;
-  head_workspace<R> workspace{plenty};
-  prospect::serial_executor on;
-  if (schedule == frozen) {
-    head_log_probs_and_gradient(c.hidden.view(), c.head(), c.targets, r.scores(), r.hidden.view(),
-                                workspace, c.options, multiply, on);
-  } else if (schedule == in_one_step) {
-    head_step(
-        c.hidden.view(), c.head(), c.targets, sequence_layout::padded(c.shape.tokens, 1), 1,
-        r.scores(), [](std::int64_t, std::int64_t) {}, prospect::strided_span<const R>{c.d_token},
-        r.gradients(accumulate), workspace, c.options, multiply, on);
-  } else {
-    const head_ticket ticket = head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(),
-                                              workspace, schedule == kept, c.options, multiply, on);
-    head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token,
-                  r.gradients(accumulate), ticket, workspace, c.options, multiply, on);
-  }
-}
-
 /// All but a few tokens of the vocabulary lie this far below those, in nats.
 template <class S>
-head_case<S> peaked(random_source& random, double from, double to) {
-  head_case<S> c{random, {48, 16, 1100}, true};
+head_case<S> peaked(random_source& random, double from, double to, std::int64_t rank = 0) {
+  head_case<S> c{random, {48, 16, 1100, rank}, true};
   for (std::size_t v = 0; v < c.bias.size(); ++v) {
     c.bias[v] = stored<S>(v < 3 ? 0 : -random.uniform(from, to));
   }
   for (std::int64_t v = 0; v < 1100; ++v) {
     c.weight.fill_row(v, [&](std::int64_t) { return random.normal(0.1); });
+    if (rank > 0) c.lora_b.fill_row(v, [&](std::int64_t) { return random.normal(0.1); });
   }
   return c;
 }
@@ -103,7 +80,8 @@ TEMPLATE_TEST_CASE("the head path forms hardly a subnormal number", "[head][subn
                    bfloat16) {
   using R = compute_t<TestType>;
   random_source random{751};
-  CAPTURE(random.seed());
+  const std::int64_t rank = GENERATE(0, 8);
+  CAPTURE(random.seed(), rank);
   struct kind {
     double d, from, to;
   };
@@ -117,13 +95,13 @@ TEMPLATE_TEST_CASE("the head path forms hardly a subnormal number", "[head][subn
                                     {1, 80, 95},
                                     {1, 85, 87},
                                     {1, 60, 110}}) {
-    head_case<TestType> c = peaked<TestType>(random, from, to);
+    head_case<TestType> c = peaked<TestType>(random, from, to, rank);
     for (auto& x : c.d_token) x *= static_cast<R>(d);
-    for (const int schedule : {recomputed, kept, in_one_step, frozen}) {
+    for (const head_schedule schedule : all_schedules) {
       CAPTURE(d, from, to, schedule);
       std::atomic<std::int64_t> steps{0}, subnormal{0};
       head_results<TestType> r{c.shape};
-      run(c, r, schedule, false, counting_gemm{&steps, &subnormal});
+      run(c, r, schedule, r.gradients(), counting_gemm{&steps, &subnormal});
       CHECK(static_cast<double>(subnormal) < 2e-4 * static_cast<double>(steps));
     }
   }
@@ -134,16 +112,16 @@ TEMPLATE_TEST_CASE("very small coefficients scale the head's gradients exactly",
   random_source random{752};
   CAPTURE(random.seed());
   // Whose smallest probability is some 2^-20.
-  head_case<TestType> c{random, {48, 16, 1100}, true, {.temperature = 2}};
+  head_case<TestType> c{random, {48, 16, 1100, 3}, true, {.temperature = 2}};
   constexpr int by = std::is_same_v<TestType, double> ? -990 : -100;
   constexpr auto least = std::numeric_limits<TestType>::min();
-  for (const int schedule : {recomputed, kept, in_one_step}) {
+  for (const head_schedule schedule : trained_schedules) {
     CAPTURE(schedule);
     head_case<TestType> small = c;
     for (auto& x : small.d_token) x = std::ldexp(x, by);
     head_results<TestType> want{c.shape}, got{c.shape};
-    run(c, want, schedule);
-    run(small, got, schedule);
+    run(c, want, schedule, want.gradients());
+    run(small, got, schedule, got.gradients());
     std::int64_t wrong = 0, lost = 0;
     const auto compare = [&](TestType small_one, TestType x) {
       const TestType scaled = std::ldexp(x, by);
@@ -158,6 +136,10 @@ TEMPLATE_TEST_CASE("very small coefficients scale the head's gradients exactly",
     for (std::size_t i = 0; i < g.size(); ++i) compare(g[i], w[i]);
     const auto gh = got.hidden.elements(), wh = want.hidden.elements();
     for (std::size_t i = 0; i < gh.size(); ++i) compare(gh[i], wh[i]);
+    const auto ga = got.lora_a.elements(), wa = want.lora_a.elements();
+    for (std::size_t i = 0; i < ga.size(); ++i) compare(ga[i], wa[i]);
+    const auto gb = got.lora_b.elements(), wb = want.lora_b.elements();
+    for (std::size_t i = 0; i < gb.size(); ++i) compare(gb[i], wb[i]);
     CHECK(wrong == 0);
     CHECK(lost < 1000);
   }
@@ -167,19 +149,21 @@ TEMPLATE_TEST_CASE("gradients by far-off tokens are right", "[head][subnormal]",
   random_source random{753};
   CAPTURE(random.seed());
   for (const double depth : {40.0, 70.0, 80.0}) {
-    head_case<TestType> c = peaked<TestType>(random, depth, depth + 3);
+    head_case<TestType> c = peaked<TestType>(random, depth, depth + 3, 2);
     // A target that is sure leaves nothing but gradients by the others.
     for (auto& y : c.targets) y = y == ignored_target ? y : 1;
     c.bias[0] = c.bias[2] = c.bias[5];
     const head_answer want{c};
-    for (const int schedule : {recomputed, kept, in_one_step, frozen}) {
+    for (const head_schedule schedule : all_schedules) {
       CAPTURE(depth, schedule);
       head_results<TestType> r{c.shape};
-      run(c, r, schedule);
-      const auto& hidden = schedule == frozen ? want.d_hidden_unit : want.d_hidden;
+      run(c, r, schedule, r.gradients());
+      const auto& hidden = schedule == head_schedule::frozen ? want.d_hidden_unit : want.d_hidden;
       CHECK(relative_distance(r.hidden.elements(), hidden) <= 1e-4);
-      if (schedule != frozen) {
+      if (schedule != head_schedule::frozen) {
         CHECK(relative_distance(r.weight.elements(), want.d_weight) <= 1e-4);
+        CHECK(relative_distance(r.lora_a.elements(), want.d_lora_a) <= 1e-4);
+        CHECK(relative_distance(r.lora_b.elements(), want.d_lora_b) <= 1e-4);
       }
     }
   }
@@ -188,17 +172,21 @@ TEMPLATE_TEST_CASE("gradients by far-off tokens are right", "[head][subnormal]",
 TEST_CASE("sums near the largest number stay what they are when little is added",
           "[head][subnormal]") {
   random_source random{754};
-  head_case<float> c{random, {48, 16, 1100}, true};
+  head_case<float> c{random, {48, 16, 1100, 2}, true};
   for (auto& x : c.d_token) x *= 1e-33F;
-  for (const int schedule : {recomputed, kept, in_one_step}) {
+  for (const head_schedule schedule : trained_schedules) {
     CAPTURE(schedule);
     head_results<float> r{c.shape};
     for (std::int64_t v = 0; v < 1100; ++v) {
       r.weight.fill_row(v, [&](std::int64_t k) { return k == 3 ? 3e38 : 1e-20; });
+      r.lora_b.fill_row(v, [&](std::int64_t) { return 3e38; });
       r.bias[v] = 3e38F;
     }
-    const auto before = r.weight.elements();
-    run(c, r, schedule, true);
-    CHECK(same_bits(r.weight.elements(), before));
+    for (int i = 0; i < 2; ++i) r.lora_a.fill_row(i, [](std::int64_t) { return -3e38; });
+    auto before = r;
+    run(c, r, schedule, r.gradients(true));
+    CHECK(same_bits(r.weight.elements(), before.weight.elements()));
+    CHECK(same_bits(r.lora_a.elements(), before.lora_a.elements()));
+    CHECK(same_bits(r.lora_b.elements(), before.lora_b.elements()));
   }
 }

@@ -30,70 +30,19 @@ const std::vector<head_shape> shapes{{0, 7, 5},      {1, 1, 1},      {1, 64, 102
 
 TEMPLATE_TEST_CASE("every schedule of the head path, in every workspace", "[head]", float, double,
                    bfloat16, float16) {
-  using R = compute_t<TestType>;
   random_source random{701};
   CAPTURE(random.seed());
   prospect::thread_pool pool{3};
-  std::int64_t none_kept = 0, some_kept = 0, all_kept = 0, refused_steps = 0;
+  ways_taken ways;
   for (std::size_t i = 0; i < shapes.size(); ++i) {
     const head_variant& variant = variants[i % variants.size()];
     head_case<TestType> c{random, shapes[i], variant.bias, variant.options};
-    const head_answer want{c};
-    const auto scored = static_cast<std::int64_t>(
-        c.targets.size() -
-        static_cast<std::size_t>(std::count(c.targets.begin(), c.targets.end(), ignored_target)));
-    CAPTURE(c.shape.tokens, c.shape.width, c.shape.vocabulary, variant.bias);
-    const auto offsets = any_offsets(random, c.shape.tokens, 8);
-    const auto layout = sequence_layout::packed(offsets);
-    const auto hidden = c.hidden.view();
-    head_results<TestType> first{c.shape};
-    for (const std::int64_t bytes : workspaces(c)) {
-      CAPTURE(bytes);
-      head_workspace<R> workspace{bytes};
-      for (const bool keep : {false, true}) {
-        CAPTURE(keep);
-        head_results<TestType> r{c.shape};
-        const head_ticket ticket = head_log_probs(hidden, c.head(), c.targets, r.scores(),
-                                                  workspace, keep, c.options, {}, pool);
-        check_scores(c, r, want);
-        if (std::isnan(first.log_prob.empty() ? R(0) : first.log_prob[0])) first = r;
-        CHECK(same_bits(r.log_prob, first.log_prob));
-        CHECK(same_bits(r.lse, first.lse));
-        CHECK(ticket.kept() <= scored);
-        if (!keep) CHECK(ticket.kept() == 0);
-        if (keep && scored > 0) {
-          ++(ticket.kept() == 0 ? none_kept : ticket.kept() < scored ? some_kept : all_kept);
-        }
-        head_gradient(hidden, c.head(), c.targets, r.log_prob, r.lse, c.d_token, r.gradients(),
-                      ticket, workspace, c.options, {}, pool);
-        check_gradients(c, r, want);
-        CHECK(ticket.kept() == 0);
-      }
-      if (head_results<TestType> r{c.shape}; bytes >= least_bytes(c, true)) {
-        head_log_probs_and_gradient(hidden, c.head(), c.targets, r.scores(), r.hidden.view(),
-                                    workspace, c.options, {}, pool);
-        check_scores(c, r, want);
-        CHECK(same_bits(r.log_prob, first.log_prob));
-        check_hidden(c, r, want.d_hidden_unit, false);
-      }
-      for (const std::int64_t group : {1, 2, 4}) {
-        head_results<TestType> r{c.shape};
-        if (!run_step(c, r, layout, group, workspace, pool)) {
-          ++refused_steps;
-          continue;
-        }
-        CAPTURE(group);
-        check_scores(c, r, want);
-        CHECK(same_bits(r.log_prob, first.log_prob));
-        check_gradients(c, r, want);
-      }
-    }
+    check_schedules(random, c, pool, ways);
   }
-  // The list reaches every case.
-  CHECK(none_kept > 0);
-  CHECK(some_kept > 0);
-  CHECK(all_kept > 0);
-  CHECK(refused_steps > 0);
+  CHECK(ways.none_kept > 0);
+  CHECK(ways.some_kept > 0);
+  CHECK(ways.all_kept > 0);
+  CHECK(ways.refused_steps > 0);
 }
 
 TEMPLATE_TEST_CASE("the frozen head follows logits that change by far over the vocabulary",
@@ -140,7 +89,7 @@ TEST_CASE("gradients of the head path are those of finite differences", "[head]"
   random_source random{704};
   CAPTURE(random.seed());
   for (const head_variant& variant : variants) {
-    head_case<double> c{random, {6, 3, 7}, true, variant.options};
+    head_case<double> c{random, {6, 3, 7, 2}, true, variant.options};
     head_workspace<double> workspace{plenty};
     head_results<double> r{c.shape};
     const auto loss = [&] {
@@ -173,6 +122,14 @@ TEST_CASE("gradients of the head path are those of finite differences", "[head]"
       }
       for (std::int64_t v = 0; v < c.shape.vocabulary; ++v) {
         CHECK(testing::near(r.weight.at(v, k), slope(c.weight.at(v, k)), 1e-7L, 1e-8L));
+      }
+    }
+    for (std::int64_t i = 0; i < c.shape.rank; ++i) {
+      for (std::int64_t k = 0; k < c.shape.width; ++k) {
+        CHECK(testing::near(r.lora_a.at(i, k), slope(c.lora_a.at(i, k)), 1e-7L, 1e-8L));
+      }
+      for (std::int64_t v = 0; v < c.shape.vocabulary; ++v) {
+        CHECK(testing::near(r.lora_b.at(v, i), slope(c.lora_b.at(v, i)), 1e-7L, 1e-8L));
       }
     }
     for (std::int64_t v = 0; v < c.shape.vocabulary; ++v) {

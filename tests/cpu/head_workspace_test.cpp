@@ -24,7 +24,7 @@ using namespace prospect::cpu;
 /// Two batches that share the head and the targets, and what is right for each.
 struct two_batches {
   random_source random{731};
-  head_case<float> a{random, {60, 8, 1100}, true, {.temperature = 0.8, .soft_cap = 20}};
+  head_case<float> a{random, {60, 8, 1100, 3}, true, {.temperature = 0.8, .soft_cap = 20}};
   head_case<float> b = a;
   head_workspace<float> workspace{plenty};
 
@@ -50,7 +50,9 @@ struct two_batches {
     const head_answer want{c};
     return distance(r.hidden.elements(), want.d_hidden) <= 1e-5 &&
            distance(r.weight.elements(), want.d_weight) <= 1e-5 &&
-           distance(r.bias.elements(), want.d_bias) <= 1e-5;
+           distance(r.bias.elements(), want.d_bias) <= 1e-5 &&
+           distance(r.lora_a.elements(), want.d_lora_a) <= 1e-5 &&
+           distance(r.lora_b.elements(), want.d_lora_b) <= 1e-5;
   }
 };
 
@@ -221,6 +223,20 @@ TEST_CASE("a ticket of other arguments is refused by what differs", "[head][tick
           head.weight.data = x.b.weight.view().data;
         }) == another_head);
   CHECK(refused([&](auto&, auto& head, auto&, auto&) { head.bias = {}; }) == another_head);
+  const std::string another_adapter = "prospect: ticket is of another adapter";
+  CHECK(refused([&](auto&, auto& head, auto&, auto&) { head.lora = {}; }) == another_adapter);
+  CHECK(refused([&](auto&, auto& head, auto&, auto&) {
+          head.lora.a.data = x.b.lora_a.view().data;
+        }) == another_adapter);
+  CHECK(refused([&](auto&, auto& head, auto&, auto&) {
+          head.lora.b.data = x.b.lora_b.view().data;
+        }) == another_adapter);
+  CHECK(refused([&](auto&, auto& head, auto&, auto&) { --head.lora.a.pitch; }) == another_adapter);
+  CHECK(refused([&](auto&, auto& head, auto&, auto&) { --head.lora.b.pitch; }) == another_adapter);
+  CHECK(refused([&](auto&, auto& head, auto&, auto&) {
+          head.lora.a.rows = head.lora.b.columns = 2;
+        }) == another_adapter);
+  CHECK(refused([&](auto&, auto& head, auto&, auto&) { head.lora.scale = 2; }) == another_adapter);
   const std::string other_targets = "prospect: ticket is of other targets";
   CHECK(refused([](auto&, auto&, auto& t, auto&) {
           for (auto& y : t) {

@@ -1,5 +1,5 @@
 /* The C surface of the archive prospect::kernels: C11, nothing beyond the standard library, nothing
- * to free.
+ * to free but the workspaces and tickets of the head path (head.h).
  *
  * Losses and parameters go by name, so a binding does not change when a loss is added. Every
  * function returns a status and, where `error` is not NULL, a sentence that names the argument.
@@ -19,6 +19,7 @@
 
 #include <prospect/c/base.h>
 #include <prospect/c/cuda.h>
+#include <prospect/c/head.h>
 #include <prospect/c/losses.h>
 #include <prospect/c/rewards.h>
 #include <prospect/c/sequences.h>

@@ -12,6 +12,8 @@
 //   head_step                      3   trained head in one go: for losses whose coefficients are
 //                                      known as soon as the log-probs of a few sequences are
 //
+// An adapter of the head adds rank / hidden of each, and twice rank / vocabulary.
+//
 // Tokens that are not scored take no part in any product. Every function throws
 // std::invalid_argument, with the argument's name and before any work, for
 //
@@ -62,7 +64,8 @@ head_ticket head_log_probs(matrix_view<const std::type_identity_t<S>> hidden,
 /// The frozen head: log-probabilities, and in `d_hidden` ([tokens, hidden]) the gradient of each
 /// token's log-prob by its hidden state, to be multiplied by the coefficients once they are known
 /// (`scale_rows`): one for each token, since the gradient of an entropy is no multiple of it. Rows
-/// that are not scored become 0.
+/// that are not scored become 0. A head with an adapter is frozen with it: gradients of the adapter
+/// are sums over tokens, which need the coefficients first (`head_gradient`, `head_step`).
 template <storage S, gemm<compute_t<S>> Gemm = eigen_gemm, executor E = thread_pool>
 void head_log_probs_and_gradient(matrix_view<const std::type_identity_t<S>> hidden,
                                  const lm_head<S>& head, index_row targets,
@@ -73,12 +76,12 @@ void head_log_probs_and_gradient(matrix_view<const std::type_identity_t<S>> hidd
                                  E& on = thread_pool::shared()) {
   detail::head_pass<S, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
   if (hidden.rows > 0 && !detail::wanted(d_hidden)) detail::reject("d_hidden", "is missing");
-  detail::check_gradient_of("d_hidden", d_hidden, hidden, "hidden", pass.options());
+  detail::check_gradient_of("d_hidden", d_hidden, hidden, "hidden", pass.batch().options());
   detail::head_frozen_pass<S>(pass, out, d_hidden, workspace, hidden.rows);
 }
 
-/// A trained head, backward: the gradient of the loss by hidden states, weight and bias, from one
-/// coefficient per token.
+/// A trained head, backward: the gradient of the loss by hidden states, weight, bias and the
+/// matrices of an adapter, as far as they are wanted, from one coefficient per token.
 ///
 /// Hidden states, head, targets and options are those of the forward pass, and still hold what they
 /// held; `log_prob` and `lse` ([tokens]) are what it gave. Logits are computed again, but for the

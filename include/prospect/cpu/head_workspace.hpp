@@ -23,6 +23,9 @@ struct head_origin {
   const void* weight = nullptr;
   std::int64_t vocabulary = 0, weight_pitch = 0;
   const void* bias = nullptr;
+  const void *lora_a = nullptr, *lora_b = nullptr;
+  std::int64_t rank = 0, lora_a_pitch = 0, lora_b_pitch = 0;
+  double lora_scale = 0;
   double soft_cap = 0;
   /// Hashes: which tokens are scored, each against what and at what temperature.
   std::uint64_t targets = 0xcbf29ce484222325U, temperatures = targets;
@@ -37,6 +40,11 @@ struct head_origin {
     if (weight != other.weight || vocabulary != other.vocabulary ||
         weight_pitch != other.weight_pitch || bias != other.bias) {
       return "is of another head";
+    }
+    if (lora_a != other.lora_a || lora_b != other.lora_b || rank != other.rank ||
+        lora_a_pitch != other.lora_a_pitch || lora_b_pitch != other.lora_b_pitch ||
+        lora_scale != other.lora_scale) {
+      return "is of another adapter";
     }
     if (targets != other.targets) return "is of other targets";
     if (temperatures != other.temperatures) return "is of another temperature";

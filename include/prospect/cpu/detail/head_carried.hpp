@@ -2,8 +2,9 @@
 //
 //   dlogp_y/dh = (1 - p_y) w_y - sum over the others of p_j w_j
 //
-// The sum is carried along with e^(z - reference) for p, and shrinks where a later tile of logits
-// is so high that the reference has to be raised.
+// where w_j is a row of the weight and, with an adapter, of scale b a as well: of the latter its
+// row of b is summed, and multiplied by a once. The sums are carried along with e^(z - reference)
+// for p, and shrink where a later tile of logits is so high that the reference has to be raised.
 #pragma once
 
 #include <prospect/cpu/detail/head_pass.hpp>
@@ -35,13 +36,17 @@ class carried_gradient {
       pass_.on().run(last - first, [&](std::int64_t k) {
         pass_.raise_if_tiny(first + k, k, write_others(first + k, k));
       });
-      pass_.add_hidden(first, last,
-                       [&](std::int64_t k, const matrix_view<R>& sums, std::int64_t row) {
-                         shrink(k, sums, row);
-                       });
+      pass_.add_sums(first, last, {.hidden = true, .adapter = !pass_.adapter().none()},
+                     [&](std::int64_t k, const matrix_view<R>& sums, std::int64_t row) {
+                       shrink(k, sums, row);
+                     });
     });
     for_each_row(pass_.count(), pass_.width() * std::int64_t{sizeof(R)}, pass_.on(),
-                 [&](std::int64_t i) { put(i, out, d_hidden.row(pass_.token(i))); });
+                 [&](std::int64_t i) { put(i, out); });
+    if (!pass_.adapter().none()) {
+      pass_.adapter().finish(pass_.hidden(), pass_.d_hidden(), {}, false);
+    }
+    pass_.store_hidden(d_hidden);
   }
 
  private:
@@ -102,8 +107,8 @@ class carried_gradient {
     }
   }
 
-  /// Row i's scores and its gradient, from its sums.
-  void put(std::int64_t i, const token_outputs<R>& out, S* d_hidden) {
+  /// Row i's scores, and its sums made those of its gradient.
+  void put(std::int64_t i, const token_outputs<R>& out) {
     const vocabulary_partial& w = pass_.whole(i);
     const token_scores scores = finish(w);
     put_scores(out, pass_.token(i), scores);
@@ -112,11 +117,15 @@ class carried_gradient {
         -target_slope * gradient_at_target(w.target, scores.log_prob, scores.lse, 1, 1));
     const auto others =
         static_cast<R>(is_nan(scores.lse) ? scores.lse : std::exp(reference - scores.lse));
-    const S* const weight = pass_.weight_of(pass_.target(i));
-    const R* const sum = pass_.d_hidden(i);
-    for (std::int64_t j = 0; j < pass_.width(); ++j) {
-      d_hidden[j] = store<S>(own * load(weight[j]) - others * sum[j]);
-    }
+    const auto combine = [&](const matrix_view<const S>& rows, R* sum) {
+      const S* const of_target = rows.row(pass_.target(i));
+      for (std::int64_t j = 0; j < rows.columns; ++j) {
+        sum[j] = own * load(of_target[j]) - others * sum[j];
+      }
+    };
+    const lm_head<S>& head = pass_.batch().head();
+    combine(head.weight, pass_.d_hidden().row(i));
+    if (!head.lora.empty()) combine(head.lora.b, pass_.adapter().sums().row(i));
   }
 
   head_pass<S, Gemm, E>& pass_;

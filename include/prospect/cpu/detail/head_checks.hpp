@@ -6,6 +6,8 @@
 #include <prospect/head.hpp>
 #include <prospect/layout.hpp>
 
+#include <cmath>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -21,6 +23,25 @@ inline token_options token_options_of(const head_options& options) {
           .zero_padding = options.zero_padding};
 }
 
+/// `hidden` and `head.weight` have been checked.
+template <storage S>
+void check_lora(const lora_adapter<S>& lora, const matrix_view<const S>& hidden,
+                const matrix_view<const S>& weight) {
+  if (lora.empty()) return;
+  check_matrix("head.lora.a", lora.a);
+  check_matrix("head.lora.b", lora.b);
+  if (lora.a.rows == 0) reject("head.lora.a", "has no rows");
+  const auto agree = [](std::string_view name, std::int64_t has, const std::string& needs,
+                        std::int64_t needed, const char* of_those) {
+    if (has == needed) return;
+    reject(name, "has " + std::to_string(has) + needs + std::to_string(needed) + of_those);
+  };
+  agree("head.lora.a", lora.a.columns, " columns, hidden has ", hidden.columns, "");
+  agree("head.lora.b", lora.b.rows, " rows, head.weight has ", weight.rows, "");
+  agree("head.lora.b", lora.b.columns, " columns, head.lora.a has ", lora.a.rows, " rows");
+  if (!(std::abs(lora.scale) <= 1e30)) reject("head.lora.scale", "must lie within 1e30 of 0");
+}
+
 template <storage S>
 checked_rows check_head(const matrix_view<const S>& hidden, const lm_head<S>& head,
                         const index_row& targets, const token_options& options) {
@@ -33,6 +54,7 @@ checked_rows check_head(const matrix_view<const S>& hidden, const lm_head<S>& he
                               std::to_string(hidden.columns));
   }
   optional_row("head.bias", head.bias, head.weight.rows);
+  check_lora(head.lora, hidden, head.weight);
   if (targets.size() != hidden.rows) {
     reject("targets", "has " + std::to_string(targets.size()) + " elements, hidden has " +
                           std::to_string(hidden.rows) + " rows");
@@ -71,6 +93,11 @@ void check_gradients(const head_gradients<S>& g, const matrix_view<const S>& hid
   check_gradient_of("gradients.hidden", g.hidden, hidden, "hidden", options);
   check_gradient_of("gradients.weight", g.weight, head.weight, "head.weight", options);
   output_row("gradients.bias", g.bias, head.weight.rows);
+  const bool none = head.lora.empty();
+  if (none && wanted(g.lora_a)) reject("gradients.lora_a", "is given, and the head has no adapter");
+  if (none && wanted(g.lora_b)) reject("gradients.lora_b", "is given, and the head has no adapter");
+  check_gradient_of("gradients.lora_a", g.lora_a, head.lora.a, "head.lora.a", options);
+  check_gradient_of("gradients.lora_b", g.lora_b, head.lora.b, "head.lora.b", options);
 }
 
 }  // namespace PROSPECT_CPU_ISA

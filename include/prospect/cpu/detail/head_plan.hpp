@@ -35,6 +35,9 @@ inline constexpr std::int64_t wave_tiles = 16;
 /// The part of the hidden gradient that one thread works on.
 inline constexpr std::int64_t block_rows = 504;  // a multiple of row_multiple
 inline constexpr std::int64_t block_columns = 512;
+/// The rank of an adapter is padded with zeros to a multiple of this: a product with a matrix of
+/// one column is another algorithm in Eigen, whose sums depend on where a row lies.
+inline constexpr std::int64_t rank_multiple = 8;
 
 /// In how large pieces a pass goes through its tokens and the vocabulary.
 struct head_plan {
@@ -57,6 +60,10 @@ struct head_buffers {
   R* d_hidden = nullptr;                   ///< [rows, width]
   R* logits = nullptr;                     ///< [rows, window]
   R* weight = nullptr;                     ///< [wave, width], where storage has to be widened
+  R* lora_a = nullptr;                     ///< [rank, width], an adapter's, its rank padded
+  R* lora_b = nullptr;                     ///< [wave, rank]
+  R* lora_hidden = nullptr;                ///< [rows, rank]
+  R* lora_sums = nullptr;                  ///< [rows, rank]
   vocabulary_partial* partials = nullptr;  ///< [wave, rows]
   carried_step<R>* steps = nullptr;        ///< [wave, rows]
   std::int64_t bytes = 0;
@@ -70,9 +77,11 @@ class head_sizes {
   using R = compute_t<S>;
   static constexpr bool widens = !std::same_as<S, R>;
 
-  constexpr head_sizes(std::int64_t width, std::int64_t vocabulary, std::int64_t workspace) noexcept
+  constexpr head_sizes(std::int64_t width, std::int64_t vocabulary, std::int64_t rank,
+                       std::int64_t workspace) noexcept
       : width_{width},
         vocabulary_{vocabulary},
+        rank_{round_up(rank, rank_multiple)},
         room_{(std::clamp)(workspace, std::int64_t{0}, most_bytes)} {}
 
   /// Between rows of logits: not a multiple of a page, which would put all rows in the same cache
@@ -95,6 +104,12 @@ class head_sizes {
     take(b.d_hidden, p.rows, width_);
     if (own_logits) take(b.logits, p.rows, pitch(p.window));
     if (widens) take(b.weight, p.wave * tile_columns, width_);
+    if (rank_ > 0) {
+      take(b.lora_a, rank_, width_);
+      take(b.lora_b, p.wave * tile_columns, rank_);
+      take(b.lora_hidden, p.rows, rank_);
+      take(b.lora_sums, p.rows, rank_);
+    }
     take(b.partials, p.wave, p.rows);
     take(b.steps, p.wave, p.rows);
     return b;
@@ -102,15 +117,15 @@ class head_sizes {
   /// Bytes of everything a chunk needs.
   std::int64_t bytes(const head_plan& p) const { return carve(p, nullptr).bytes; }
 
-  /// Chunks of `tokens` tokens that fit into what is left beside `kept` bytes; without rows where
+  /// Chunks of `tokens` tokens that fit into what is left beside `kept_bytes`; without rows where
   /// none does. Whole rows of logits, or as many tiles as keep the threads busy, but rather more
   /// rows than more tiles.
-  head_plan plan(std::int64_t tokens, bool whole_rows, std::int64_t kept) const {
+  head_plan plan(std::int64_t tokens, bool whole_rows, std::int64_t kept_bytes) const {
     const std::int64_t all = round_up((std::max)(tokens, std::int64_t{1}), row_multiple);
     const std::int64_t most = whole_rows ? all : (std::min)(max_rows, all);
     const auto with_window = [&](std::int64_t window) {
       head_plan p{0, window, wave_of(window)};
-      p.rows = rows_that_fit(p, most, room_ - kept);
+      p.rows = rows_that_fit(p, most, room_ - kept_bytes);
       return p;
     };
     if (whole_rows) return with_window(vocabulary_);
@@ -164,7 +179,7 @@ class head_sizes {
     return fitting * row_multiple;
   }
 
-  std::int64_t width_, vocabulary_, room_;
+  std::int64_t width_, vocabulary_, rank_, room_;
 };
 
 /// As many chunks as it takes, none of them much shorter than the others: each goes through the

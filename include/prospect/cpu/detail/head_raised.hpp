@@ -7,8 +7,10 @@
 #include <prospect/core/matrix_view.hpp>
 #include <prospect/core/strict.hpp>
 #include <prospect/cpu/detail/row_kernels.hpp>
+#include <prospect/cpu/gemm.hpp>
 
 #include <cstdint>
+#include <initializer_list>
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
@@ -66,14 +68,25 @@ void scale_matrix(const matrix_view<R>& m, R factor) {
   for (std::int64_t i = 0; i < m.rows; ++i) scale_row(m.row(i), m.columns, factor);
 }
 
-/// Whether products with a tile are better raised. `sums` is what one of them is added to, or has
-/// no rows.
+/// Whether products with a tile are better raised. `sums` are what they are added to; those without
+/// rows are none.
 template <std::floating_point R>
-bool worth_raising(const extremes<R>& of_tile, const matrix_view<R>& sums) {
+bool worth_raising(const extremes<R>& of_tile, std::initializer_list<matrix_view<R>> sums) {
   if (!of_tile.tiny() || of_tile.large()) return false;
   extremes<R> of_sums;
-  for (std::int64_t i = 0; i < sums.rows; ++i) of_sums.add(sums.row(i), sums.columns);
+  for (const matrix_view<R>& m : sums) {
+    for (std::int64_t i = 0; i < m.rows; ++i) of_sums.add(m.row(i), m.columns);
+  }
   return !of_sums.large(raised<R>::large_sum);
+}
+
+/// c = a b, or c += a b, where `a` may have been raised.
+template <std::floating_point R, gemm<R> Gemm>
+void multiply_raised(const Gemm& multiply, bool is_raised, const gemm_operand<R>& a,
+                     const gemm_operand<R>& b, const matrix_view<R>& c, bool accumulate) {
+  if (is_raised && accumulate) scale_matrix(c, raised<R>::by);
+  multiply(a, b, c, accumulate);
+  if (is_raised) scale_matrix(c, raised<R>::back);
 }
 
 }  // namespace PROSPECT_CPU_ISA

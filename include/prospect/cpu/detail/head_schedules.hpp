@@ -57,38 +57,39 @@ head_ticket head_forward_pass(head_pass<S, Gemm, E>& pass, const token_outputs<c
                               bool keep_gradients) {
   using R = compute_t<S>;
   check_outputs(out, tokens);
-  const std::vector<std::int64_t> scored = pass.scored();
+  const std::vector<std::int64_t> scored = pass.batch().scored();
   const std::span<const std::int64_t> all{scored};
   const auto n = static_cast<std::int64_t>(scored.size());
-  static_cast<void>(pass.plan(1, false));  // refuses a workspace that is too small
+  static_cast<void>(pass.batch().plan(1, false));  // refuses a workspace that is too small
   zero_scores(out, all, tokens);
   workspace.forget();
-  if (n == 0) return workspace.keep(pass.origin(all), 0);
+  if (n == 0) return workspace.keep(pass.batch().origin(all), 0);
 
-  const std::int64_t kept = keep_gradients ? pass.sizes().tokens_to_keep(n) : 0;
-  const std::int64_t kept_bytes = pass.sizes().kept_bytes(kept);
+  const std::int64_t kept = keep_gradients ? pass.batch().sizes().tokens_to_keep(n) : 0;
+  const std::int64_t kept_bytes = pass.batch().sizes().kept_bytes(kept);
   std::byte* const memory = workspace.memory(
-      keep_gradients ? (std::min)(pass.sizes().room(), kept_bytes + pass.sizes().largest_chunk(n))
-                     : pass.sizes().bytes(pass.plan(n, false)));
+      keep_gradients ? (std::min)(pass.batch().sizes().room(),
+                                  kept_bytes + pass.batch().sizes().largest_chunk(n))
+                     : pass.batch().sizes().bytes(pass.batch().plan(n, false)));
   if (kept > 0) {
     const with_log_probs<R> both{out, tokens};
     const token_outputs<R>& needed = both.outputs;
-    const head_plan plan = pass.plan(kept, false, kept_bytes);
+    const head_plan plan = pass.batch().plan(kept, false, kept_bytes);
     for_each_chunk(all.first(std::size_t(kept)), plan.rows, [&](auto chunk, std::int64_t first) {
-      pass.begin({plan.rows, pass.vocabulary(), plan.wave}, chunk, memory + kept_bytes,
+      pass.begin({plan.rows, pass.batch().vocabulary(), plan.wave}, chunk, memory + kept_bytes,
                  pass.kept_row(memory, first));
       pass.scores(needed);
       pass.gradients_in_place(needed.log_prob, needed.lse);
     });
   }
   if (kept < n) {
-    const head_plan plan = pass.plan(n - kept, false, kept_bytes);
+    const head_plan plan = pass.batch().plan(n - kept, false, kept_bytes);
     for_each_chunk(all.subspan(std::size_t(kept)), plan.rows, [&](auto chunk, std::int64_t) {
       pass.begin(plan, chunk, memory + kept_bytes);
       pass.scores(out);
     });
   }
-  return workspace.keep(pass.origin(all), kept);
+  return workspace.keep(pass.batch().origin(all), kept);
 }
 
 template <storage S, class Gemm, class E>
@@ -96,13 +97,13 @@ void head_frozen_pass(head_pass<S, Gemm, E>& pass, const token_outputs<compute_t
                       const matrix_view<S>& d_hidden, head_workspace<compute_t<S>>& workspace,
                       std::int64_t tokens) {
   check_outputs(out, tokens);
-  const std::vector<std::int64_t> scored = pass.scored();
+  const std::vector<std::int64_t> scored = pass.batch().scored();
   const auto n = static_cast<std::int64_t>(scored.size());
-  const head_plan plan = pass.plan(n, false);
+  const head_plan plan = pass.batch().plan(n, false);
   zero_scores(out, std::span<const std::int64_t>{scored}, tokens);
-  pass.clear({.hidden = d_hidden}, n > 0);
+  pass.batch().clear({.hidden = d_hidden}, n > 0);
   workspace.forget();
-  std::byte* const memory = workspace.memory(pass.sizes().bytes(plan));
+  std::byte* const memory = workspace.memory(pass.batch().sizes().bytes(plan));
   for_each_chunk(std::span<const std::int64_t>{scored}, plan.rows, [&](auto chunk, std::int64_t) {
     pass.begin(plan, chunk, memory);
     carried_gradient<S, Gemm, E>{pass}.run(out, d_hidden);
@@ -115,11 +116,12 @@ void head_backward_pass(head_pass<S, Gemm, E>& pass, strided_span<const compute_
                         const coefficient_rows<compute_t<S>>& coefficients,
                         const head_gradients<S>& gradients, const head_ticket& ticket,
                         head_workspace<compute_t<S>>& workspace) {
-  require_row("log_prob", log_prob, pass.tokens());
-  require_row("lse", lse, pass.tokens());
-  pass.check(gradients);
-  std::vector<std::int64_t> scored = pass.scored();
-  if (const char* why = workspace.problem(ticket, pass.origin(scored))) reject("ticket", why);
+  require_row("log_prob", log_prob, pass.batch().tokens());
+  require_row("lse", lse, pass.batch().tokens());
+  pass.batch().check(gradients);
+  std::vector<std::int64_t> scored = pass.batch().scored();
+  if (const char* why = workspace.problem(ticket, pass.batch().origin(scored)))
+    reject("ticket", why);
   const std::int64_t kept_tokens = workspace.kept(ticket);
   const auto first_other = static_cast<std::size_t>(kept_tokens);
   std::vector<std::int64_t> others;
@@ -132,17 +134,18 @@ void head_backward_pass(head_pass<S, Gemm, E>& pass, strided_span<const compute_
   }
   std::vector<std::int64_t> kept = std::move(scored);
   kept.resize(any_kept ? first_other : 0);
-  const std::int64_t kept_bytes = pass.sizes().kept_bytes(kept_tokens);
-  static_cast<void>(pass.plan(1, false, kept_bytes));  // refuses a workspace that is too small
-  pass.clear(gradients, !kept.empty() || !others.empty());
+  const std::int64_t kept_bytes = pass.batch().sizes().kept_bytes(kept_tokens);
+  static_cast<void>(
+      pass.batch().plan(1, false, kept_bytes));  // refuses a workspace that is too small
+  pass.batch().clear(gradients, !kept.empty() || !others.empty());
 
   bool accumulate = gradients.accumulate;
   const auto run = [&](const std::vector<std::int64_t>& tokens, head_source from) {
     if (tokens.empty()) return;
-    head_plan plan = pass.plan(static_cast<std::int64_t>(tokens.size()), false, kept_bytes);
+    head_plan plan = pass.batch().plan(static_cast<std::int64_t>(tokens.size()), false, kept_bytes);
     // Where gradients were kept the forward pass has taken as much already.
-    std::byte* const memory = workspace.memory(kept_bytes + pass.sizes().bytes(plan));
-    if (from == head_source::gradients) plan.window = pass.vocabulary();
+    std::byte* const memory = workspace.memory(kept_bytes + pass.batch().sizes().bytes(plan));
+    if (from == head_source::gradients) plan.window = pass.batch().vocabulary();
     for_each_chunk(
         std::span<const std::int64_t>{tokens}, plan.rows, [&](auto chunk, std::int64_t first) {
           pass.begin(plan, chunk, memory + kept_bytes,
@@ -186,8 +189,8 @@ std::vector<head_part> head_parts(const head_pass<S, Gemm, E>& pass, const head_
     }
     const auto tokens = static_cast<std::int64_t>(next - start);
     if (tokens > plan.rows) {
-      pass.reject_workspace(
-          pass.sizes().bytes({round_up(tokens, row_multiple), plan.window, plan.wave}),
+      pass.batch().reject_workspace(
+          pass.batch().sizes().bytes({round_up(tokens, row_multiple), plan.window, plan.wave}),
           "for sequences " + std::to_string(first) + " to " + std::to_string(last - 1));
     }
     parts.push_back({first, last, start, next});
@@ -200,24 +203,24 @@ void head_one_pass(head_pass<S, Gemm, E>& pass, const sequence_layout& layout, s
                    const token_outputs<compute_t<S>>& out, const Ready& ready,
                    const coefficient_rows<compute_t<S>>& coefficients,
                    const head_gradients<S>& gradients, head_workspace<compute_t<S>>& workspace) {
-  require_row("log_prob", out.log_prob, pass.tokens());
-  require_row("lse", out.lse, pass.tokens());
-  check_outputs(out, pass.tokens());
-  check_layout(layout, pass.tokens());
+  require_row("log_prob", out.log_prob, pass.batch().tokens());
+  require_row("lse", out.lse, pass.batch().tokens());
+  check_outputs(out, pass.batch().tokens());
+  check_layout(layout, pass.batch().tokens());
   if (group < 1 || layout.sequences() % group != 0) {
     reject("group", "must divide the number of sequences");
   }
-  pass.check(gradients);
-  const std::vector<std::int64_t> all = pass.scored(layout);
+  pass.batch().check(gradients);
+  const std::vector<std::int64_t> all = pass.batch().scored(layout);
   const std::span<const std::int64_t> scored{all};
   const auto n = static_cast<std::int64_t>(scored.size());
-  const head_plan plan = pass.plan(n, true);
+  const head_plan plan = pass.batch().plan(n, true);
   const std::vector<head_part> parts = head_parts(pass, plan, scored, layout, group);
 
-  zero_scores(out, scored, pass.tokens());
-  pass.clear(gradients, n > 0);
+  zero_scores(out, scored, pass.batch().tokens());
+  pass.batch().clear(gradients, n > 0);
   workspace.forget();
-  std::byte* const memory = workspace.memory(pass.sizes().bytes(plan));
+  std::byte* const memory = workspace.memory(pass.batch().sizes().bytes(plan));
   bool accumulate = gradients.accumulate;
   for (const head_part& p : parts) {
     const auto tokens = scored.subspan(p.taken, p.next - p.taken);
