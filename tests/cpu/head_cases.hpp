@@ -3,7 +3,7 @@
 
 #pragma once
 
-#include <prospect/cpu/head.hpp>
+#include <prospect/head.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -35,10 +35,10 @@ struct head_case {
   std::vector<std::int64_t> targets;
   std::vector<R> d_token;
   std::vector<R> d_entropy;  ///< if there are any
-  prospect::cpu::head_options options;
+  prospect::head_options options;
 
   /// Some tokens are masked, their hidden states NaN; some have coefficient 0.
-  head_case(random_source& random, head_shape s, bool with_bias, prospect::cpu::head_options o = {},
+  head_case(random_source& random, head_shape s, bool with_bias, prospect::head_options o = {},
             double masked = 0.25)
       : shape{s},
         hidden{s.tokens, s.width, random.integer(0, 5), random.integer(0, 3)},
@@ -69,7 +69,7 @@ struct head_case {
     }
   }
 
-  prospect::cpu::lm_head<S> head() {
+  prospect::lm_head<S> head() {
     if (shape.rank == 0) return {weight.view(), bias};
     return {weight.view(), bias, {lora_a.view(), lora_b.view(), lora_scale}};
   }
@@ -201,7 +201,7 @@ struct head_results {
   prospect::token_outputs<R> scores() {
     return {.log_prob = log_prob, .lse = lse, .entropy = entropy};
   }
-  prospect::cpu::head_gradients<S> gradients(bool accumulate = false) {
+  prospect::head_gradients<S> gradients(bool accumulate = false) {
     const bool adapted = lora_a.rows() > 0;
     return {.hidden = hidden.view(),
             .weight = weight.view(),

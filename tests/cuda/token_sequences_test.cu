@@ -283,7 +283,7 @@ TEMPLATE_TEST_CASE("a vocabulary in parts gives the results of the whole", "", f
     cpu::token_log_probs<float>({host.data(), parts, n}, targets, twin.out());
     for (std::size_t t = 0; t < targets.size(); ++t) {
       CAPTURE(t);
-      CHECK(testing::near(got.lse[t], twin.lse[t], 1e-14L));
+      CHECK(testing::near(got.lse[t], twin.lse[t], 0, 2e-7L));
       CHECK(testing::near(got.log_prob[t], twin.log_prob[t], 1.2e-7L));
       CHECK(testing::near(got.entropy[t], twin.entropy[t], 1.2e-7L, 1e-12L));
       CHECK(got.argmax[t] == twin.argmax[t]);

@@ -170,7 +170,7 @@ static __global__ void __launch_bounds__(block)
   const bool ignored = targets[t] == ignored_target;
   vocabulary_partial whole = parts.row(0)[t];
   for (std::int64_t i = 1; i < parts.rows; ++i) whole = combine(whole, parts.row(i)[t]);
-  results.put<true>(t, ignored ? token_scores{} : prospect::finish(whole));
+  results.put<true>(t, ignored ? token_scores{} : finish_scores<true>(whole));
 }
 
 template <storage S, storage Out>

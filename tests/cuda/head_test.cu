@@ -1,0 +1,502 @@
+// The head path on the device against the textbook (cpu/head_cases.hpp): every schedule, storage
+// and size of memory. Its products are cuBLASLt's on a GPU, three loops of the host under an
+// emulator, whose device memory is the host's.
+#include <prospect/cuda/gemm_cublaslt.hpp>
+#include <prospect/cuda/head.cuh>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+#include "catch.hpp"
+#include "closeness.hpp"
+#include "cpu/head_cases.hpp"
+#include "cuda/device.hpp"
+#include "random.hpp"
+
+namespace {
+
+namespace gpu = prospect::cuda;
+using prospect::bfloat16;
+using prospect::float16;
+using prospect::ignored_target;
+using testing::device_array;
+using testing::head_answer;
+using testing::head_case;
+using testing::head_shape;
+using testing::logits_matrix;
+using testing::random_source;
+using testing::require_success;
+
+class test_gemm {
+ public:
+  test_gemm() {
+    cudaDeviceProp properties{};
+    require_success(cudaGetDeviceProperties(&properties, 0));
+    if (std::string_view{properties.name}.find("NVIDIA") == std::string_view::npos) return;
+    REQUIRE(cublasLtCreate(&handle_) == CUBLAS_STATUS_SUCCESS);
+    workspace_ = std::make_unique<device_array<std::byte>>(std::size_t{32} << 20);
+    device_ =
+        std::make_unique<gpu::gemm_cublaslt>(handle_, workspace_->data(), workspace_->bytes());
+  }
+  ~test_gemm() {
+    if (handle_ != nullptr) cublasLtDestroy(handle_);
+  }
+  test_gemm(const test_gemm&) = delete;
+  test_gemm& operator=(const test_gemm&) = delete;
+
+  bool on_device() const { return device_ != nullptr; }
+
+  template <class S>
+  cudaError_t operator()(const gpu::gemm_product<S>& p, cudaStream_t stream) const {
+    if (on_device()) return (*device_)(p, stream);
+    if (const cudaError_t e = cudaStreamSynchronize(stream)) return e;
+    const auto at = [](const gpu::gemm_operand<S>& m, std::int64_t i, std::int64_t j) {
+      return prospect::load(m.transposed ? m.matrix.row(j)[i] : m.matrix.row(i)[j]);
+    };
+    CHECK(p.a.rows() == p.c.rows);
+    CHECK(p.b.columns() == p.c.columns);
+    CHECK(p.a.columns() == p.b.rows());
+    CHECK((*p.beta == 0 || *p.beta == 1));
+    for (std::int64_t i = 0; i < p.c.rows; ++i) {
+      for (std::int64_t j = 0; j < p.c.columns; ++j) {
+        float sum = 0;
+        for (std::int64_t k = 0; k < p.b.rows(); ++k) sum += at(p.a, i, k) * at(p.b, k, j);
+        float& c = p.c.row(i)[j];
+        c = *p.alpha * sum + (*p.beta == 0 ? 0.0F : c) + (p.bias != nullptr ? p.bias[j] : 0.0F);
+      }
+    }
+    return cudaSuccess;
+  }
+
+ private:
+  cublasLtHandle_t handle_ = nullptr;
+  std::unique_ptr<device_array<std::byte>> workspace_;
+  std::unique_ptr<gpu::gemm_cublaslt> device_;
+};
+
+/// A matrix of the host, as it lies there, on the device.
+template <class S>
+class device_matrix {
+ public:
+  explicit device_matrix(logits_matrix<S>& host) : host_{host}, memory_(host.block()) {}
+
+  prospect::matrix_view<S> view() const {
+    const auto m = host_.view();
+    return m.rows == 0 ? prospect::matrix_view<S>{}
+                       : prospect::matrix_view<S>{memory_.data() + host_.first(), m.rows, m.columns,
+                                                  m.pitch};
+  }
+  logits_matrix<S>& fetch() {
+    host_.block() = memory_.host();
+    return host_;
+  }
+
+ private:
+  logits_matrix<S>& host_;
+  device_array<S> memory_;
+};
+
+/// A case on the device, with places for all results.
+template <class S>
+struct on_device {
+  head_case<S>& c;
+  std::size_t n = c.targets.size();
+  device_matrix<S> hidden{c.hidden}, weight{c.weight}, lora_a{c.lora_a}, lora_b{c.lora_b};
+  device_array<S> bias{c.bias};
+  device_array<std::int64_t> targets{c.targets};
+  device_array<float> d_token{c.d_token}, d_entropy{c.d_entropy};
+  std::vector<float> inverse = [&] {
+    std::vector<float> x;
+    for (std::int64_t t = 0; t < c.options.inverse_temperatures.size(); ++t) {
+      x.push_back(c.options.inverse_temperatures[t]);
+    }
+    return x;
+  }();
+  device_array<float> inverse_temperatures{inverse};
+  device_array<std::int64_t> scored{1};
+
+  device_array<float> log_prob{n}, entropy{n}, squares{n}, mean{n};
+  device_array<double> lse{n};
+  device_array<std::uint8_t> argmax{n};
+  logits_matrix<S> host_d_hidden{c.shape.tokens, c.shape.width, 3, 1};
+  logits_matrix<float> host_d_weight{c.shape.vocabulary, c.shape.width, 1, 0};
+  logits_matrix<float> host_d_a{c.shape.rank, c.shape.width, 4, 0};
+  logits_matrix<float> host_d_b{c.lora_b.rows(), c.shape.rank, 3, 0};
+  device_matrix<S> d_hidden{host_d_hidden};
+  device_matrix<float> d_weight{host_d_weight}, d_a{host_d_a}, d_b{host_d_b};
+  device_array<float> d_bias{c.bias.size()};
+
+  std::int64_t count() const {
+    return static_cast<std::int64_t>(n) -
+           std::count(c.targets.begin(), c.targets.end(), ignored_target);
+  }
+  gpu::head_rows<S> rows(std::int64_t at_most = -1) const {
+    prospect::lm_head<S> head{.weight = weight.view()};
+    if (bias.size() > 0) head.bias = bias.input();
+    if (c.shape.rank > 0) head.lora = {lora_a.view(), lora_b.view(), c.lora_scale};
+    prospect::head_options options = c.options;
+    if (!inverse.empty()) options.inverse_temperatures = inverse_temperatures.input();
+    return {.hidden = hidden.view(),
+            .head = head,
+            .targets = targets.input(),
+            .options = options,
+            .scored_at_most = at_most < 0 ? count() : at_most,
+            .scored = scored.data()};
+  }
+  prospect::token_outputs<float> out() const {
+    return {.log_prob = log_prob.row(),
+            .lse = lse.row(),
+            .entropy = entropy.row(),
+            .sum_squares = squares.row(),
+            .mean_logit = mean.row(),
+            .target_is_argmax = argmax.row()};
+  }
+  prospect::head_gradients<S> gradients() const {
+    prospect::head_gradients<S> g{.hidden = d_hidden.view(), .weight = d_weight.view()};
+    if (d_bias.size() > 0) g.bias = d_bias.row();
+    if (c.shape.rank > 0) {
+      g.lora_a = d_a.view();
+      g.lora_b = d_b.view();
+    }
+    return g;
+  }
+};
+
+template <class S>
+inline constexpr double sums_tolerance = std::is_same_v<S, float> ? 2e-5 : 4e-3;
+
+template <class S>
+void check_scores(on_device<S>& d, const head_answer& want) {
+  const auto log_prob = d.log_prob.host();
+  const auto lse = d.lse.host();
+  const auto entropy = d.entropy.host();
+  // Of an adapter what the hidden states become in between is stored as they are.
+  const double tolerance = d.c.shape.rank > 0 && sizeof(S) == 2 ? 2e-2 : 1e-4;
+  std::int64_t wrong = 0;
+  for (std::size_t t = 0; t < d.n; ++t) {
+    const auto near = [&](double got, double right) {
+      return std::abs(got - right) <= tolerance * (1 + std::abs(right));
+    };
+    const bool good = !d.c.scored(static_cast<std::int64_t>(t))
+                          ? log_prob[t] == 0 && lse[t] == 0 && entropy[t] == 0
+                          : near(log_prob[t], want.log_prob[t]) && near(lse[t], want.lse[t]) &&
+                                near(entropy[t], want.entropy[t]);
+    wrong += good ? 0 : 1;
+  }
+  CHECK(wrong == 0);
+  CHECK(d.scored.host()[0] == d.count());
+}
+
+template <class S>
+void check_hidden(on_device<S>& d, const std::vector<double>& want, bool coefficients) {
+  logits_matrix<S>& got = d.d_hidden.fetch();
+  CHECK(testing::distance(got.elements(), want) <= sums_tolerance<S>);
+  CHECK(got.padding_untouched());
+  std::int64_t not_zero = 0;
+  for (std::size_t t = 0; t < d.n; ++t) {
+    if (d.c.scored(static_cast<std::int64_t>(t)) && !(coefficients && d.c.d_token[t] == 0))
+      continue;
+    for (std::int64_t k = 0; k < d.c.shape.width; ++k) {
+      not_zero += prospect::load(got.at(static_cast<std::int64_t>(t), k)) == 0 ? 0 : 1;
+    }
+  }
+  CHECK(not_zero == 0);
+}
+
+template <class S>
+void check_gradients(on_device<S>& d, const head_answer& want) {
+  check_hidden(d, want.d_hidden, true);
+  CHECK(testing::distance(d.d_weight.fetch().elements(), want.d_weight) <= sums_tolerance<S>);
+  if (d.d_bias.size() > 0) {
+    CHECK(testing::distance(d.d_bias.host(), want.d_bias) <= sums_tolerance<S>);
+  }
+  // What is between the two factors of an adapter is rounded once more.
+  CHECK(testing::distance(d.d_a.fetch().elements(), want.d_lora_a) <= 1.5 * sums_tolerance<S>);
+  CHECK(testing::distance(d.d_b.fetch().elements(), want.d_lora_b) <= 1.5 * sums_tolerance<S>);
+  CHECK(d.host_d_weight.padding_untouched());
+  CHECK(d.host_d_a.padding_untouched());
+  CHECK(d.host_d_b.padding_untouched());
+}
+
+template <class Launch>
+std::size_t needed(const Launch& launch) {
+  std::size_t bytes = 0;
+  require_success(launch(gpu::scratch::size_into(bytes)));
+  return bytes;
+}
+
+/// Every schedule, in the memory that it asks for and in shares of it down to what is refused.
+template <class S>
+void check_schedules(head_case<S>& c, const test_gemm& multiply) {
+  CAPTURE(c.shape.tokens, c.shape.width, c.shape.vocabulary, c.shape.rank, c.bias.empty());
+  const head_answer want{c};
+  std::vector<float> first;
+  int refused = 0, kept_some = 0, kept_all = 0;
+  for (const double share : {1.0, 0.6, 0.35, 0.01}) {
+    CAPTURE(share);
+    for (const bool keep : {false, true}) {
+      on_device<S> d{c};
+      const auto rows = d.rows();
+      gpu::head_ticket ticket;
+      const auto forward = [&](gpu::scratch space) {
+        return gpu::head_log_probs<S>(rows, d.out(), multiply, space, nullptr,
+                                      keep ? &ticket : nullptr);
+      };
+      const auto backward = [&](gpu::scratch space) {
+        return gpu::head_gradient<S>(rows, d.log_prob.input(), d.lse.input(), d.d_token.input(),
+                                     d.gradients(), ticket, multiply, space, nullptr);
+      };
+      const auto bytes = static_cast<std::size_t>(
+          share * static_cast<double>(std::max(needed(forward), needed(backward))));
+      const device_array<std::byte> memory(bytes);
+      const gpu::scratch space{memory.data(), bytes};
+      const cudaError_t status = forward(space);
+      if (status == cudaErrorInvalidValue && share < 1) {
+        ++refused;
+        continue;
+      }
+      require_success(status);
+      testing::synchronise();
+      check_scores(d, want);
+      if (first.empty()) first = d.log_prob.host();
+      CHECK(testing::same_bits(d.log_prob.host(), first));
+      CHECK(ticket.kept <= (d.count() + 127) / 128 * 128);
+      kept_some += ticket.kept > 0 && ticket.kept < d.count() ? 1 : 0;
+      kept_all += keep && ticket.kept >= d.count() ? 1 : 0;
+      if (backward(space) == cudaErrorInvalidValue) {
+        CHECK(share < 1);
+        CHECK_FALSE(keep);  // what was kept for it has left it room
+        continue;
+      }
+      testing::synchronise();
+      check_gradients(d, want);
+    }
+    on_device<S> d{c};
+    const auto frozen = [&](gpu::scratch space) {
+      return gpu::head_log_probs_and_gradient<S>(d.rows(), d.out(), d.d_hidden.view(), multiply,
+                                                 space, nullptr);
+    };
+    const auto bytes = static_cast<std::size_t>(share * static_cast<double>(needed(frozen)));
+    const device_array<std::byte> memory(bytes);
+    const cudaError_t status = frozen({memory.data(), bytes});
+    if (status == cudaErrorInvalidValue && share < 1) continue;
+    require_success(status);
+    testing::synchronise();
+    check_scores(d, want);
+    CHECK(testing::same_bits(d.log_prob.host(), first));
+    check_hidden(d, want.d_hidden_unit, false);
+  }
+  CHECK(refused > 0);
+  CHECK(kept_all > 0);
+  if (c.shape.tokens > 256) CHECK(kept_some > 0);
+}
+
+TEMPLATE_TEST_CASE("every schedule of the head on the device leaves what the textbook does", "",
+                   float, bfloat16, float16) {
+  random_source random{1301};
+  const test_gemm multiply;
+  for (const head_shape shape : {head_shape{40, 16, 37, 0}, head_shape{300, 24, 130, 3},
+                                 head_shape{30, 8, 4500, 1}, head_shape{1, 5, 2, 0}}) {
+    head_case<TestType> c{random, shape, random.chance(0.5)};
+    check_schedules(c, multiply);
+  }
+}
+
+TEST_CASE("options of the head on the device") {
+  random_source random{1302};
+  const test_gemm multiply;
+  std::vector<float> inverse;
+  for (int t = 0; t < 50; ++t) inverse.push_back(static_cast<float>(std::exp(random.normal(0.4))));
+  for (const bool entropy : {false, true}) {
+    head_case<float> c{random, {50, 12, 300, 2}, true, {.temperature = 0.8, .soft_cap = 6}};
+    c.options.inverse_temperatures = inverse;
+    if (entropy) {
+      for (int t = 0; t < 50; ++t) c.d_entropy.push_back(static_cast<float>(random.normal(1)));
+    }
+    const head_answer want{c};
+    on_device<float> d{c};
+    const auto rows = d.rows();
+    require_success(testing::with_scratch([&](gpu::scratch space) {
+      return gpu::head_log_probs<float>(rows, d.out(), multiply, space, nullptr);
+    }));
+    check_scores(d, want);
+    std::vector<float> negative;
+    for (const float x : c.d_token) negative.push_back(-x);
+    const device_array<float> both(negative);
+    prospect::token_coefficients<float> by{both.input(), both.input()};
+    if (entropy) {
+      by.d_entropy = d.d_entropy.input();
+      by.entropy = d.entropy.input();
+    }
+    require_success(testing::with_scratch([&](gpu::scratch space) {
+      return gpu::head_gradient<float>(rows, d.log_prob.input(), d.lse.input(), by, d.gradients(),
+                                       multiply, space, nullptr);
+    }));
+    if (!entropy) {
+      check_gradients(d, want);
+    } else {  // a token without the first two coefficients still has one
+      CHECK(testing::distance(d.d_hidden.fetch().elements(), want.d_hidden) <= 2e-5);
+      CHECK(testing::distance(d.d_weight.fetch().elements(), want.d_weight) <= 2e-5);
+    }
+  }
+}
+
+TEST_CASE("gradients of the head are added to what is there, and small coefficients lose nothing") {
+  random_source random{1303};
+  const test_gemm multiply;
+  head_case<float16> c{random, {60, 16, 90, 2}, true};
+  const head_answer want{c};
+  for (float& d : c.d_token) d *= 0x1p-40F;
+  on_device<float16> d{c};
+  const auto rows = d.rows();
+  require_success(testing::with_scratch([&](gpu::scratch space) {
+    return gpu::head_log_probs<float16>(rows, d.out(), multiply, space, nullptr);
+  }));
+  auto gradients = d.gradients();
+  gradients.hidden = {};
+  for (const bool again : {false, true}) {
+    gradients.accumulate = again;
+    require_success(testing::with_scratch([&](gpu::scratch space) {
+      return gpu::head_gradient<float16>(rows, d.log_prob.input(), d.lse.input(), d.d_token.input(),
+                                         gradients, {}, multiply, space, nullptr);
+    }));
+    const double scale = (again ? 2 : 1) * 0x1p-40;
+    const auto check = [&](auto got, std::vector<double> right) {
+      for (double& x : right) x *= scale;
+      CHECK(testing::distance(got, right) <= 4e-3);
+    };
+    check(d.d_weight.fetch().elements(), want.d_weight);
+    check(d.d_bias.host(), want.d_bias);
+    check(d.d_a.fetch().elements(), want.d_lora_a);
+    check(d.d_b.fetch().elements(), want.d_lora_b);
+  }
+}
+
+TEST_CASE("more scored tokens than the host stated make everything NaN and are counted") {
+  random_source random{1304};
+  const test_gemm multiply;
+  head_case<float> c{random, {20, 8, 30, 0}, true};
+  on_device<float> d{c};
+  const std::int64_t scored = d.count();
+  const auto all_nan = [](const auto& values) {
+    return std::all_of(values.begin(), values.end(), [](auto x) { return std::isnan(x); });
+  };
+  for (const std::int64_t stated : {scored - 1, scored, scored + 3}) {
+    CAPTURE(stated);
+    if (stated > c.shape.tokens) continue;
+    const auto rows = d.rows(stated);
+    require_success(testing::with_scratch([&](gpu::scratch space) {
+      return gpu::head_log_probs_and_gradient<float>(rows, d.out(), d.d_hidden.view(), multiply,
+                                                     space, nullptr);
+    }));
+    CHECK(d.scored.host()[0] == scored);
+    const bool spoilt = stated < scored;
+    CHECK(all_nan(d.log_prob.host()) == spoilt);
+    CHECK(all_nan(d.lse.host()) == spoilt);
+    CHECK(all_nan(d.d_hidden.fetch().elements()) == spoilt);
+    const device_array<float> log_prob(std::vector<float>(d.n, -1.0F));
+    const device_array<double> lse(std::vector<double>(d.n, 3.0));
+    require_success(testing::with_scratch([&](gpu::scratch space) {
+      return gpu::head_gradient<float>(rows, log_prob.input(), lse.input(), d.d_token.input(),
+                                       d.gradients(), {}, multiply, space, nullptr);
+    }));
+    CHECK(all_nan(d.d_weight.fetch().elements()) == spoilt);
+    CHECK(all_nan(d.d_bias.host()) == spoilt);
+    CHECK(all_nan(d.d_hidden.fetch().elements()) == spoilt);
+  }
+}
+
+TEST_CASE("ranks that share a vocabulary get the log-probs and gradients of the whole") {
+  random_source random{1305};
+  const test_gemm multiply;
+  head_case<bfloat16> c{random, {50, 16, 200, 0}, true};
+  const head_answer want{c};
+  on_device<bfloat16> d{c};
+  const auto whole = d.rows();
+  const std::int64_t cut = 77;
+  const auto part = [&](int rank) {
+    auto rows = whole;
+    const std::int64_t first = rank == 0 ? 0 : cut;
+    const std::int64_t size = rank == 0 ? cut : c.shape.vocabulary - cut;
+    auto& w = rows.head.weight;
+    w = {w.row(first), size, w.columns, w.pitch};
+    rows.head.bias = {rows.head.bias.data() + first, size};
+    rows.first_token = first;
+    rows.vocabulary = c.shape.vocabulary;
+    return rows;
+  };
+  const device_array<prospect::vocabulary_partial> partials(2 * d.n);
+  for (const int rank : {0, 1}) {
+    const prospect::strided_span<prospect::vocabulary_partial> mine{
+        partials.data() + static_cast<std::size_t>(rank) * d.n, static_cast<std::int64_t>(d.n)};
+    require_success(testing::with_scratch([&](gpu::scratch space) {
+      return gpu::head_vocabulary_partials<bfloat16>(part(rank), mine, true, multiply, space,
+                                                     nullptr);
+    }));
+  }
+  require_success(gpu::token_log_probs(
+      prospect::matrix_view<const prospect::vocabulary_partial>{partials.data(), 2,
+                                                                static_cast<std::int64_t>(d.n)},
+      d.targets.input(), d.out(), nullptr));
+  testing::synchronise();
+  check_scores(d, want);
+  std::vector<double> d_hidden(want.d_hidden.size());
+  std::vector<double> d_weight;
+  for (const int rank : {0, 1}) {
+    auto gradients = d.gradients();
+    const auto rows = part(rank);
+    auto& w = gradients.weight;
+    w = {w.row(rows.first_token), rows.head.weight.rows, w.columns, w.pitch};
+    gradients.bias = {gradients.bias.data() + rows.first_token, rows.head.weight.rows};
+    require_success(testing::with_scratch([&](gpu::scratch space) {
+      return gpu::head_gradient<bfloat16>(rows, d.log_prob.input(), d.lse.input(),
+                                          d.d_token.input(), gradients, {}, multiply, space,
+                                          nullptr);
+    }));
+    const auto mine = d.d_hidden.fetch().elements();
+    for (std::size_t i = 0; i < mine.size(); ++i) {
+      d_hidden[i] += static_cast<double>(prospect::load(mine[i]));
+    }
+  }
+  CHECK(testing::distance(d_hidden, want.d_hidden) <= 4e-3);
+  CHECK(testing::distance(d.d_weight.fetch().elements(), want.d_weight) <= 4e-3);
+  CHECK(testing::distance(d.d_bias.host(), want.d_bias) <= 4e-3);
+}
+
+TEST_CASE("what is wrong with a call of the head is said before anything is launched") {
+  random_source random{1306};
+  head_case<float> c{random, {10, 8, 30, 2}, true};
+  on_device<float> d{c};
+  const auto says = [&](auto change) {
+    auto rows = d.rows();
+    change(rows);
+    const char* why = gpu::problem(rows, d.out());
+    return std::string{why == nullptr ? "" : why};
+  };
+  CHECK(says([](auto&) {}).empty());
+  CHECK(says([](auto& r) { r.scored_at_most = -1; }) == "scored_at_most is negative");
+  CHECK(says([](auto& r) { r.scored_at_most = 11; }) ==
+        "scored_at_most is more than there are tokens");
+  CHECK(says([](auto& r) { r.head.weight.columns = 7; }) ==
+        "head.weight has other columns than hidden");
+  CHECK(says([](auto& r) { r.head.lora.b.columns = 1; }) ==
+        "head.lora.b has other columns than head.lora.a has rows");
+  CHECK(says([](auto& r) { r.head.lora.scale = std::nan(""); }) ==
+        "head.lora.scale must lie within 1e30 of 0");
+  CHECK(says([](auto& r) { r.options.temperature = 0; }) ==
+        "temperature must lie inside [1e-30, 1e30]");
+  CHECK(says([](auto& r) { r.vocabulary = 60; }) ==
+        "vocabulary is split here: use head_vocabulary_partials");
+  auto gradients = d.gradients();
+  gradients.hidden = d.hidden.view();
+  const prospect::token_coefficients<float> by{d.d_token.input(), d.d_token.input()};
+  CHECK(std::string{gpu::problem(d.rows(), d.log_prob.input(), d.lse.input(), by, gradients)} ==
+        "gradients.hidden must not lie where what it is the gradient of lies");
+}
+
+}  // namespace
