@@ -145,10 +145,10 @@ PROSPECT_HD_APART R sigmoid(R x) noexcept {
         x, [](auto d) __attribute__((always_inline)) { return detail::wide::sigmoid(d); });
   } else {
     const R e = detail::precise::exp(-detail::absolute(x));
+    const R right = detail::precise::inverse(R(1) + e);
     // On the left e / (1 + e) = e - e (e / (1 + e)): the rounding of 1 + e then touches the small
     // term.
-    return x >= R(0) ? detail::precise::divide(R(1), R(1) + e)
-                     : e - e * detail::precise::divide(e, R(1) + e);
+    return select(x < R(0), e - e * (e * right), right);
   }
 }
 
@@ -164,7 +164,9 @@ PROSPECT_HD_APART R sigmoid_slope(R x) noexcept {
     const R lost = (R(1) - sum) + e;
     const R square = sum * sum;
     const R square_lost = std::fma(sum, sum, -square) + R(2) * lost * sum;
-    return detail::divide(e, square, square_lost);
+    const R inverse = detail::precise::inverse(square);
+    const R slope = e * inverse;
+    return slope + inverse * (std::fma(-slope, square, e) - slope * square_lost);
   }
 }
 
