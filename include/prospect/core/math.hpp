@@ -39,14 +39,6 @@ template <number R>
 inline constexpr bool rounds_once = in_fp32<R>;
 #endif
 
-/// numerator / (high + low), where low is what was lost when high was rounded.
-template <std::floating_point R>
-PROSPECT_HD constexpr R divide(R numerator, R high, R low) noexcept {
-  const R quotient = precise::divide(numerator, high);
-  const R remainder = std::fma(-quotient, high, numerator) - quotient * low;
-  return quotient + precise::divide(remainder, high);
-}
-
 inline namespace PROSPECT_ISA {
 
 /// 1 / x to the last digit. Left to a host's flags, it may become an estimate.
