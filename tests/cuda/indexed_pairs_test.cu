@@ -88,8 +88,8 @@ indexed_run run_indexed(const std::vector<float>& policy, const std::vector<floa
 TEMPLATE_TEST_CASE("pairs among sequences are the pairs they name, in every scheme", "",
                    std::int32_t, std::int64_t) {
   random_source random{304};
-  // One stripe and a few rows of the next; twice as many sequences, some of them in no pair.
-  const std::int64_t n = std::same_as<TestType, std::int32_t> ? 33 : gpu::detail::rows_per_tile + 7;
+  // A few rows behind the last whole tile; twice as many sequences, some of them in no pair.
+  const std::int64_t n = std::same_as<TestType, std::int32_t> ? 33 : 2055;
   const std::int64_t sequences = 2 * n + 5;
   const auto policy = log_probs<float>(random, sequences);
   const auto reference = log_probs<float>(random, sequences);

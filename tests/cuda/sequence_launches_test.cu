@@ -35,8 +35,8 @@ using testing::with_scratch;
 
 TEST_CASE("every scheme gives the same bits") {
   random_source random{164};
-  // Two stripes, and a few rows of a third.
-  const std::int64_t n = 2 * gpu::detail::rows_per_tile + 77;
+  // Two stripes, and a few rows of a third: of a row a thread, and of four.
+  const std::int64_t n = GENERATE(2 * 512 + 77, 2 * 2048 + 77);
   paired_case<float> c{random, n, true, false};
   std::vector<float> first;
   prospect::paired_metrics first_metrics;
@@ -64,8 +64,8 @@ TEST_CASE("every scheme gives the same bits") {
 
 TEST_CASE("SimpleKTO and batch means in every scheme: the same bits") {
   random_source random{165};
-  const std::int64_t n = gpu::detail::rows_per_tile + 501;
-  const std::int64_t mismatched = 2 * gpu::detail::rows_per_tile + 1;
+  const std::int64_t n = 2 * 512 + 501;
+  const std::int64_t mismatched = 2 * 2048 + 1;
   unpaired_case<float> c{random, n, true, false};
   unpaired_case<float> other{random, mismatched, true, false};
   on_device_completions<float> o{other};
@@ -105,7 +105,7 @@ TEST_CASE("SimpleKTO and batch means in every scheme: the same bits") {
   CHECK(testing::near(observed.host()[0].sum, want.sum, 1e-12L));
 }
 
-TEST_CASE("one launch as far as one reaches, then one for each pass") {
+TEST_CASE("one launch as far as one is done first, then one for each pass") {
   const auto scheme = [](std::int64_t n, bool tokens) {
     prospect::paired_batch<float> in{.policy_chosen = {nullptr, n},
                                      .policy_rejected = {nullptr, n}};
@@ -117,12 +117,17 @@ TEST_CASE("one launch as far as one reaches, then one for each pass") {
     CHECK(job.wants(gpu::detail::observe) == tokens);
     return answer;
   };
-  const auto middle = has_clusters() ? sequence_scheme::cluster : sequence_scheme::grid;
+  const auto cluster_or = [](sequence_scheme otherwise) {
+    return has_clusters() ? sequence_scheme::cluster : otherwise;
+  };
   CHECK(scheme(0, false) == sequence_scheme::block);
-  CHECK(scheme(8192, true) == sequence_scheme::block);
-  CHECK(scheme(8193, true) == middle);
-  CHECK(scheme(131072, false) == middle);
-  CHECK(scheme(131073, false) == sequence_scheme::grid);
+  CHECK(scheme(512, true) == sequence_scheme::block);
+  CHECK(scheme(513, true) == cluster_or(sequence_scheme::block));
+  CHECK(scheme(2048, false) == cluster_or(sequence_scheme::block));
+  CHECK(scheme(2049, false) == cluster_or(sequence_scheme::grid));
+  CHECK(scheme(4097, true) == cluster_or(sequence_scheme::grid));
+  CHECK(scheme(32767, true) == cluster_or(sequence_scheme::grid));
+  CHECK(scheme(32768, false) == sequence_scheme::grid);
 }
 
 TEST_CASE("what the sum is divided by: a normaliser, or a count on the device") {
@@ -180,7 +185,7 @@ TEST_CASE("a graph replays with what the device holds by then") {
 
 TEST_CASE("several launches are captured too, tickets included") {
   random_source random{174};
-  const std::int64_t n = gpu::detail::rows_per_tile + 3;
+  const std::int64_t n = 512 + 3;
   unpaired_case<float> c{random, n, true, false};
   on_device_completions<float> d{c};
   const device_metrics<prospect::unpaired_metrics> metrics;

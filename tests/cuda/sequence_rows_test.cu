@@ -120,7 +120,9 @@ TEST_CASE("rows of one batch may differ in type on the device") {
 
 TEST_CASE("a kernel that asks rows for their type gives the bits of one that knows it") {
   random_source random{302};
-  testing::paired_case<float> c{random, 131, true};
+  // In more rows than a cluster has threads, one of them four at a time.
+  const std::int64_t n = GENERATE(131, 4099);
+  testing::paired_case<float> c{random, n, true, n < 4096};
   testing::on_device_pairs<float> d{c};
   testing::sequences_on_cuda(prospect::dpo{}, c);
   const auto typed = testing::all_outputs<float>(c);

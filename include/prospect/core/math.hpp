@@ -39,14 +39,6 @@ template <number R>
 inline constexpr bool rounds_once = in_fp32<R>;
 #endif
 
-/// numerator / (high + low), where low is what was lost when high was rounded.
-template <std::floating_point R>
-PROSPECT_HD constexpr R divide(R numerator, R high, R low) noexcept {
-  const R quotient = precise::divide(numerator, high);
-  const R remainder = std::fma(-quotient, high, numerator) - quotient * low;
-  return quotient + precise::divide(remainder, high);
-}
-
 inline namespace PROSPECT_ISA {
 
 /// 1 / x to the last digit. Left to a host's flags, it may become an estimate.
@@ -145,10 +137,10 @@ PROSPECT_HD_APART R sigmoid(R x) noexcept {
         x, [](auto d) __attribute__((always_inline)) { return detail::wide::sigmoid(d); });
   } else {
     const R e = detail::precise::exp(-detail::absolute(x));
+    const R right = detail::precise::inverse(R(1) + e);
     // On the left e / (1 + e) = e - e (e / (1 + e)): the rounding of 1 + e then touches the small
     // term.
-    return x >= R(0) ? detail::precise::divide(R(1), R(1) + e)
-                     : e - e * detail::precise::divide(e, R(1) + e);
+    return select(x < R(0), e - e * (e * right), right);
   }
 }
 
@@ -164,7 +156,9 @@ PROSPECT_HD_APART R sigmoid_slope(R x) noexcept {
     const R lost = (R(1) - sum) + e;
     const R square = sum * sum;
     const R square_lost = std::fma(sum, sum, -square) + R(2) * lost * sum;
-    return detail::divide(e, square, square_lost);
+    const R inverse = detail::precise::inverse(square);
+    const R slope = e * inverse;
+    return slope + inverse * (std::fma(-slope, square, e) - slope * square_lost);
   }
 }
 

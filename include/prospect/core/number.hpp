@@ -4,6 +4,7 @@
 
 #include <prospect/core/dtype.hpp>
 
+#include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <type_traits>
@@ -49,6 +50,9 @@ inline constexpr auto but_sign = ~typename bits_of<typename bits_of<D>::lane>::t
 /// |x|.
 template <class D>
 PROSPECT_HD constexpr D absolute(D x) noexcept {
+#if defined(__CUDA_ARCH__)  // to whom it is part of the instruction that takes it
+  if (!__builtin_is_constant_evaluated()) return std::fabs(x);
+#endif
   return bit_cast<D>(bit_cast<bits_of_t<D>>(x) & but_sign<D>);
 }
 PROSPECT_HD constexpr long double absolute(long double x) noexcept { return x < 0 ? -x : x; }

@@ -48,5 +48,19 @@ PROSPECT_HD constexpr R divide(R a, R b) noexcept {
   return a / b;
 }
 
+/// 1 / x for x from 1 to 4, where a device needs none of the branches of a division: an estimate to
+/// the last digit, and a step of Newton's.
+template <number R>
+PROSPECT_HD inline R inverse(R x) noexcept {
+#if defined(PROSPECT_LIBDEVICE)
+  if constexpr (std::same_as<R, float>) {
+    float estimate;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(estimate) : "f"(x));
+    return std::fma(estimate, std::fma(-x, estimate, 1.0F), estimate);
+  }
+#endif
+  return divide(R(1), x);
+}
+
 }  // namespace prospect::inline v2::detail::precise
 PROSPECT_STRICT_END

@@ -76,10 +76,12 @@ static cudaError_t mismatched_kl_in(const mismatched_batch<>& batch, scratch spa
 
 /// Evaluates a paired loss, its gradient and its metrics on n pairs.
 ///
-/// Shapes, rows, empty rows and NaN: as cpu::evaluate. One launch for up to 8192 pairs, or 131072
+/// Shapes, rows, empty rows and NaN: as cpu::evaluate. One launch for up to 2048 pairs, or 32767
 /// on compute capability 9.0 and above; beyond, one launch for the results and one before it where
-/// token counts decide about the mean. Sums are fp64 in an order that depends on n alone: the same
-/// bits in every run, and whichever way a batch is launched.
+/// token counts decide about the mean. Rows of one storage type with unit stride that start at a
+/// multiple of 16 bytes (8 in 16 bits; `desirable`, 4) are read and written four elements at a
+/// time, if all of them do; others give the same bits, in more time. Sums are fp64 in an order that
+/// depends on n alone: the same bits in every run, and whichever way a batch is launched.
 ///
 /// @param by a normaliser, or `denominator::over` a count on the device.
 /// @param metrics where to write them, on the device; or nullptr.

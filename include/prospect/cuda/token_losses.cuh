@@ -32,11 +32,11 @@ static cudaError_t evaluate_in(const Loss& loss, const token_batch& in,
 /// inside the batch; those that overlap leave undefined which of two sequences a row is written
 /// for.
 ///
-/// A block has a sequence at a time. One launch for up to 4 sequences and 8192 rows, or 64 and
-/// 131072 on compute capability 9.0 and above; beyond, one launch for the results and one before it
-/// where the mean is over what this batch counts. Sums are fp64 in an order that depends on the
-/// sequences alone: the same bits in every run, whichever way a batch is launched, and however the
-/// same sequences are laid out.
+/// A block has a sequence at a time. One launch for one sequence, for up to 4 of them and 2048
+/// rows, or 64 and 32767 on compute capability 9.0 and above; beyond, one launch for the results
+/// and one before it where the mean is over what this batch counts. Sums are fp64 in an order that
+/// depends on the sequences alone: the same bits in every run, whichever way a batch is launched,
+/// and however the same sequences are laid out.
 ///
 /// @param by a normaliser, or `denominator::over` a count on the device.
 /// @param metrics where to write them, on the device; or nullptr.

@@ -1,9 +1,10 @@
 // The kernels whose machine code is looked at: the two schedules over logits in fp32 and bf16, with
-// and without a map, and the sequence kernel of one pair's loss, one thumb's, and any of each kind.
+// and without a map, and the sequence kernel of two pairs' losses, one thumb's, and any of each kind.
 #include <prospect/cuda/sequences.cuh>
 #include <prospect/cuda/token_losses.cuh>
 #include <prospect/cuda/tokens.cuh>
 #include <prospect/losses/any.hpp>
+#include <prospect/losses/paired/dpo.hpp>
 #include <prospect/losses/paired/ipo.hpp>
 #include <prospect/losses/unpaired/kto.hpp>
 
@@ -35,6 +36,7 @@ void sequences(const prospect::paired_batch<float>& pairs, const prospect::paire
                const prospect::unpaired_outputs<float>& e, const prospect::token_batch& tokens,
                const prospect::token_batch_outputs& f) {
   const auto by = prospect::normaliser::mean();
+  gpu::evaluate(prospect::dpo{}, pairs, d, by, nullptr, {}, nullptr);
   gpu::evaluate(prospect::ipo{}, pairs, d, by, nullptr, {}, nullptr);
   gpu::evaluate(prospect::kto{}, completions, prospect::cross_class{}, e, by, nullptr, {}, nullptr);
   gpu::detail::evaluate_in<float>(prospect::any_paired{}, prospect::detail::any_rows(pairs),

@@ -103,8 +103,7 @@ void check_tokens(std::int64_t columns) {
   }
 }
 
-void check_sequences() {
-  const std::int64_t n = 2 * gpu::detail::rows_per_tile + 3;
+void check_sequences(std::int64_t n) {
   std::vector<float> chosen;
   std::vector<std::int32_t> tokens;
   double sum = 0;
@@ -156,5 +155,6 @@ int main() {
   check_tokens(7);
   check_tokens(2 * gpu::detail::tile_columns<float> + 5);
   check_tokens(33 * gpu::detail::tile_columns<float> + 2);
-  check_sequences();
+  check_sequences(2 * 512 + 3);   // a row a thread
+  check_sequences(2 * 2048 + 3);  // four
 }

@@ -2,23 +2,12 @@
 // what is written for it.
 #pragma once
 
+#include <prospect/cuda/detail/named_pairs.cuh>
 #include <prospect/cuda/detail/samples.cuh>
 #include <prospect/losses/parts/next_token.hpp>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cuda::detail {
-
-/// Pairs among sequences. Coefficients of sequences need to know how often each is named: not at
-/// all, and its coefficient is 0; twice, and it is no number, because there is one place for two.
-struct named_pairs {
-  prospect::detail::pair_indices which{};
-  std::int64_t pairs = -1;  ///< how many; below 0 where the sides of a pair lie side by side
-  std::int64_t sequences = 0;
-  unsigned* named = nullptr;  ///< how often; counted where coefficients of sequences are wanted
-
-  PROSPECT_HD bool given() const { return pairs >= 0; }
-  PROSPECT_HD bool scatters() const { return named != nullptr; }
-};
 
 /// One of several losses, of which those of scores are for a kernel of their own.
 template <class L>
@@ -27,12 +16,13 @@ concept has_scores_apart = requires(const L& loss) { loss.of_scores(); };
 template <batch_storage S, class Loss, std::floating_point R = arithmetic_t<S>>
 struct paired_job {
   using number = R;
-  /// As many as registers, though not every device's shared memory, have room for: scores take more
-  /// than two leave to each.
-  static constexpr int resident_blocks = has_scores_apart<Loss> && sizeof(R) == 4 ? 2 : 1;
+  /// As many as registers, though not every device's shared memory, have room for: several losses
+  /// of scores take more than two leave to each.
+  static constexpr int resident_blocks =
+      sizeof(R) == 4 && (has_scores_apart<Loss> || !one_of_several<Loss>) ? 2 : 1;
   static constexpr bool any = std::same_as<S, mixed>;
-  enum { loss_sum, chosen, rejected, margin, accurate, logp_chosen, logp_rejected, counted };
-  enum { tokens };  ///< of the pass that observes, beside `counted`
+  enum { loss_sum, chosen, rejected, accurate, logp_chosen, logp_rejected, counted };
+  enum { tokens = counted + 1 };  ///< of the pass that observes
 
   Loss loss;
   paired_batch<S> in;
@@ -65,6 +55,27 @@ struct paired_job {
   struct terms {
     double factor;
     R slope;  ///< what a nat of the next-token term adds to the loss of a pair
+  };
+  /// What a thread's pairs add up to: what is counted, in integers.
+  struct tally {
+    double loss_sum = 0, chosen = 0, rejected = 0, logp_chosen = 0, logp_rejected = 0, tokens = 0;
+    std::int32_t accurate = 0, counted = 0, nonfinite = 0;
+    std::int64_t first_nonfinite = row_sums::none;
+
+    __device__ operator row_sums() const {
+      row_sums sums;
+      sums.sum[paired_job::loss_sum] = loss_sum;
+      sums.sum[paired_job::chosen] = chosen;
+      sums.sum[paired_job::rejected] = rejected;
+      sums.sum[paired_job::accurate] = accurate;
+      sums.sum[paired_job::logp_chosen] = logp_chosen;
+      sums.sum[paired_job::logp_rejected] = logp_rejected;
+      sums.sum[paired_job::counted] = counted;
+      sums.sum[paired_job::tokens] = tokens;
+      sums.nonfinite = nonfinite;
+      sums.first_nonfinite = first_nonfinite;
+      return sums;
+    }
   };
 
   PROSPECT_HD bool tokens_given() const {
@@ -149,9 +160,67 @@ struct paired_job {
     return s;
   }
   __device__ void add(int pass, std::int64_t i, const sample& s, const terms& t,
-                      row_sums& sums) const {
+                      tally& sums) const {
     if (pass == observe) return look_at(i, s, sums);
     write(i, s, differentiate(loss, s.value), t, sums);
+  }
+
+  /// Whether pairs lie in fours. Losses with a next-token term take one at a time.
+  PROSPECT_INLINE bool in_fours() const
+    requires(!any && !next_token_loss<Loss>)
+  {
+    const auto lie = [](const auto&... row) { return (... && detail::in_fours(row)); };
+    return lie(in.policy_chosen, in.policy_rejected, in.reference_chosen, in.reference_rejected,
+               in.chosen_tokens, in.rejected_tokens, in.weight, in.margin, out.loss,
+               out.d_policy_chosen, out.d_policy_rejected, out.reward_chosen, out.reward_rejected);
+  }
+  /// Pairs i to i + 3: the same results, and the same sums in the same order. What is done with
+  /// before their losses begin holds no registers while they are worked out.
+  __device__ void add_four(std::int64_t i, const terms& t, tally& sums) const {
+    if (in.margin.empty() && in.weight.empty()) {
+      add_four<true>(i, t, sums);
+    } else {
+      add_four<false>(i, t, sums);
+    }
+  }
+  template <bool plain>
+  __device__ void add_four(std::int64_t i, const terms& t, tally& sums) const {
+    sample s[four];
+    read_sides(i, in.policy_chosen, in.reference_chosen, in.chosen_tokens, s, &pair<R>::chosen);
+    read_sides(i, in.policy_rejected, in.reference_rejected, in.rejected_tokens, s,
+               &pair<R>::rejected);
+#pragma unroll
+    for (int k = 0; k < four; ++k) {
+      pair<R>& p = s[k].value;
+      s[k].counted = p.chosen.tokens > R(0) && p.rejected.tokens > R(0);
+      if (s[k].counted) {
+        sums.counted += 1;
+        take_in(p, sums);
+      } else {
+        p = {};
+      }
+    }
+    put_rewards(i, out.reward_chosen, s, &pair<R>::chosen);
+    put_rewards(i, out.reward_rejected, s, &pair<R>::rejected);
+    R loss_out[four], d_chosen[four], d_rejected[four];
+    finite_probe<R> probe[four];
+#pragma unroll
+    for (int k = 0; k < four; ++k) {
+      if (!plain && s[k].counted) {
+        if (!in.margin.empty()) s[k].value.margin = read_as<R>(in.margin.data() + i + k);
+        if (!in.weight.empty()) s[k].weight = read_as<R>(in.weight.data() + i + k);
+      }
+      paired_value<R> value = differentiate(loss, s[k].value);
+      if (!s[k].counted) value = {};
+      conclude<plain>(s[k], t, value, sums, probe[k]);
+      probe[k].look_at(loss_out[k] = as_stored(out.loss, value.loss));
+      probe[k].look_at(d_chosen[k] = as_stored(out.d_policy_chosen, value.d_chosen));
+      probe[k].look_at(d_rejected[k] = as_stored(out.d_policy_rejected, value.d_rejected));
+    }
+    put_four(out.loss, i, loss_out);
+    put_four(out.d_policy_chosen, i, d_chosen);
+    put_four(out.d_policy_rejected, i, d_rejected);
+    note_nonfinite(sums, i, probe);
   }
 
   __device__ slot prepare(int pass, std::int64_t i, const terms&) const {
@@ -162,7 +231,7 @@ struct paired_job {
   }
   /// Of what a slot does not hold any more, what is needed is read again.
   __device__ void add(int pass, std::int64_t i, const slot& from, const terms& t,
-                      row_sums& sums) const {
+                      tally& sums) const {
     sample s = outline(pass, i);
     if (pass == observe) return look_at(i, s, sums);
     s.value.chosen.policy = from.policy[0];
@@ -180,7 +249,7 @@ struct paired_job {
     *metrics = {.loss = of(loss_sum),
                 .rewards_chosen = of(chosen),
                 .rewards_rejected = of(rejected),
-                .rewards_margins = of(margin),
+                .rewards_margins = {.sum = sums.sum[chosen] - sums.sum[rejected], .count = n},
                 .rewards_accuracies = of(accurate),
                 .logps_chosen = of(logp_chosen),
                 .logps_rejected = of(logp_rejected),
@@ -191,60 +260,99 @@ struct paired_job {
 
  private:
   /// What a pair adds to the counts.
-  __device__ void look_at(std::int64_t i, const sample& s, row_sums& sums) const {
-    sums.sum[counted] += s.counted ? 1 : 0;
-    if (s.counted && counts_tokens()) sums.sum[tokens] += scored(i);
-    if (any && among.scatters()) count(i);
+  __device__ void look_at(std::int64_t i, const sample& s, tally& sums) const {
+    sums.counted += s.counted ? 1 : 0;
+    if (s.counted && counts_tokens()) sums.tokens += scored(i);
+    if (any && among.scatters()) among.count(i);
   }
-  /// What it adds to the results, and its own.
+  /// What a counted pair adds to the sums whatever its loss.
+  __device__ void take_in(const pair<R>& p, tally& sums) const {
+    const double up = reward(p.chosen), down = reward(p.rejected);
+    sums.chosen += up;
+    sums.rejected += down;
+    sums.accurate += up > down ? 1 : 0;
+    sums.logp_chosen += static_cast<double>(p.chosen.policy);
+    sums.logp_rejected += static_cast<double>(p.rejected.policy);
+  }
+  __device__ double reward(const completion<R>& c) const {
+    return reward_scale(loss) * static_cast<double>(c.ratio);
+  }
+  /// Looks at what a counted pair has, weighs its loss and makes coefficients of its derivatives.
+  template <bool plain>
+  __device__ void conclude(const sample& s, const terms& t, paired_value<R>& value, tally& sums,
+                           finite_probe<R>& probe) const {
+    probe.look_at(s.value.chosen);
+    probe.look_at(s.value.rejected);
+    if (!plain && !in.margin.empty()) probe.look_at(s.value.margin);
+    if (!plain && !in.weight.empty()) {
+      probe.look_at(s.weight);
+      value = {weighted(s.weight, value.loss), weighted(s.weight, value.d_chosen),
+               weighted(s.weight, value.d_rejected)};
+    }
+    sums.loss_sum += static_cast<double>(value.loss);
+    value.d_chosen = by_factor(t, value.d_chosen);
+    value.d_rejected = by_factor(t, value.d_rejected);
+  }
+  __device__ static R by_factor(const terms& t, R d) {
+    return static_cast<R>(t.factor * static_cast<double>(d));
+  }
+  /// What a pair adds to the results, and its own.
   __device__ void write(std::int64_t i, const sample& s, paired_value<R> value, const terms& t,
-                        row_sums& sums) const {
-    R loss_out = 0, d_chosen = 0, d_rejected = 0, reward_chosen = 0, reward_rejected = 0;
+                        tally& sums) const {
     [[maybe_unused]] R d_third = 0;
+    R reward_chosen = 0, reward_rejected = 0;
     finite_probe<R> probe;
     if (s.counted) {
-      const completion<R>& w = s.value.chosen;
-      const completion<R>& l = s.value.rejected;
-      probe.look_at(w);
-      probe.look_at(l);
-      probe.look_at(s.value.margin);
-      if constexpr (next_token_loss<Loss>) d_third = add_next_tokens(i, s, t, value, probe);
-      if (!in.weight.empty()) {
-        probe.look_at(s.weight);
-        value = {weighted(s.weight, value.loss), weighted(s.weight, value.d_chosen),
-                 weighted(s.weight, value.d_rejected)};
-        if constexpr (next_token_loss<Loss>) d_third = weighted(s.weight, d_third);
-      }
+      sums.counted += 1;
+      take_in(s.value, sums);
       if constexpr (next_token_loss<Loss>) {
-        d_third = static_cast<R>(t.factor * static_cast<double>(d_third));
+        d_third = add_next_tokens(i, s, t, value, probe);
+        d_third = by_factor(t, in.weight.empty() ? d_third : weighted(s.weight, d_third));
       }
-      const double scale = reward_scale(loss);
-      const double up = scale * static_cast<double>(w.ratio);
-      const double down = scale * static_cast<double>(l.ratio);
-      loss_out = value.loss;
-      d_chosen = static_cast<R>(t.factor * static_cast<double>(value.d_chosen));
-      d_rejected = static_cast<R>(t.factor * static_cast<double>(value.d_rejected));
-      reward_chosen = static_cast<R>(up);
-      reward_rejected = static_cast<R>(down);
-      sums.sum[loss_sum] += static_cast<double>(value.loss);
-      sums.sum[chosen] += up;
-      sums.sum[rejected] += down;
-      sums.sum[margin] += up - down;
-      sums.sum[accurate] += up > down ? 1 : 0;
-      sums.sum[logp_chosen] += static_cast<double>(w.policy);
-      sums.sum[logp_rejected] += static_cast<double>(l.policy);
-      sums.sum[counted] += 1;
+      conclude<false>(s, t, value, sums, probe);
+      reward_chosen = static_cast<R>(reward(s.value.chosen));
+      reward_rejected = static_cast<R>(reward(s.value.rejected));
+    } else {
+      value = {};
     }
     if (!any || i < pairs()) {
-      probe.look_at(put(out.loss, i, loss_out));
-      probe.look_at(put(out.d_policy_chosen, i, d_chosen));
-      probe.look_at(put(out.d_policy_rejected, i, d_rejected));
+      probe.look_at(put(out.loss, i, value.loss));
+      probe.look_at(put(out.d_policy_chosen, i, value.d_chosen));
+      probe.look_at(put(out.d_policy_rejected, i, value.d_rejected));
       put(out.reward_chosen, i, reward_chosen);
       put(out.reward_rejected, i, reward_rejected);
       if constexpr (next_token_loss<Loss>) probe.look_at(put(out.d_policy_third, i, d_third));
     }
-    if (any && among.scatters()) scatter(i, d_chosen, d_rejected, d_third, probe);
+    if (any && among.scatters()) {
+      among.scatter(i, value.d_chosen, value.d_rejected, d_third, probe);
+    }
     if (!probe.finite()) note_nonfinite(sums, i);
+  }
+  /// One side of four pairs.
+  __device__ static void read_sides(std::int64_t i, const input_row<S>& policy,
+                                    const input_row<S>& reference,
+                                    const strided_span<const std::int32_t>& tokens,
+                                    sample (&s)[four], completion<R> pair<R>::*side) {
+    R p[four], r[four] = {};
+    std::int32_t n[four] = {1, 1, 1, 1};
+    read_four(policy, i, p);
+    if (!reference.empty()) read_four(reference, i, r);
+    if (!tokens.empty()) read_four(tokens, i, n);
+#pragma unroll
+    for (int k = 0; k < four; ++k) {
+      // Without a reference, nothing is taken off: exactly what the policy is.
+      (s[k].value.*side) = {p[k], p[k] - r[k], static_cast<R>(n[k])};
+    }
+  }
+  __device__ void put_rewards(std::int64_t i, const result_row<S>& row, const sample (&s)[four],
+                              completion<R> pair<R>::*side) const {
+    if (row.empty()) return;
+    R x[four];
+#pragma unroll
+    for (int k = 0; k < four; ++k) {
+      x[k] = s[k].counted ? static_cast<R>(reward(s[k].value.*side)) : R(0);
+    }
+    put_four(row, i, x);
   }
   /// How many tokens the next-token term of a counted pair is over; 1 of a sequence that there is
   /// not, so that it shows.
@@ -279,33 +387,6 @@ struct paired_job {
     }
     value.loss -= t.slope * log_prob;
     return d_third;
-  }
-  /// Notes that the sequences of a pair are named.
-  __device__ void count(std::int64_t i) const {
-    const auto note = [&](std::int64_t at) {
-      if (at >= 0 && at < among.sequences) atomicAdd(among.named + at, 1U);
-    };
-    note(chosen_of(i));
-    note(rejected_of(i));
-    if (among.which.third.size() != 0) note(third_of(i));
-  }
-  /// Writes the coefficients of a pair's sequences where they are named once, and that of sequence
-  /// i where it is not.
-  __device__ void scatter(std::int64_t i, R d_chosen, R d_rejected, R d_third,
-                          finite_probe<R>& probe) const {
-    // Past the first level of cache, which does not see what other blocks have counted.
-    const auto times_named = [&](std::int64_t at) { return __ldcg(among.named + at); };
-    if (i < among.sequences && times_named(i) != 1) {
-      put(among.which.d_policy, i, times_named(i) == 0 ? R(0) : no_number<R>);
-    }
-    if (i >= pairs()) return;
-    const auto put_at = [&](std::int64_t at, R d) {
-      if (at < 0 || at >= among.sequences) return;
-      probe.look_at(times_named(at) == 1 ? put(among.which.d_policy, at, d) : no_number<R>);
-    };
-    put_at(chosen_of(i), d_chosen);
-    put_at(rejected_of(i), d_rejected);
-    if (among.which.third.size() != 0) put_at(third_of(i), d_third);
   }
 };
 

@@ -38,9 +38,19 @@ __device__ R weighted(R weight, R x) {
   return weight == R(0) ? R(0) : weight * x;
 }
 
-__device__ inline void note_nonfinite(row_sums& sums, std::int64_t i) {
+template <class Tally>
+__device__ void note_nonfinite(Tally& sums, std::int64_t i) {
   sums.nonfinite += 1;
   if (i < sums.first_nonfinite) sums.first_nonfinite = i;
+}
+/// The same of four rows, of which there is seldom one.
+template <class R, class Tally>
+__device__ void note_nonfinite(Tally& sums, std::int64_t i, const finite_probe<R> (&of)[four]) {
+  if (finite_probe<R>::finite(of)) return;
+#pragma unroll
+  for (int k = 0; k < four; ++k) {
+    if (!of[k].finite()) note_nonfinite(sums, i + k);
+  }
 }
 __device__ inline std::int64_t index_or_none(std::int64_t first) {
   return first == row_sums::none ? -1 : first;

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <prospect/cuda/detail/device.cuh>
+#include <prospect/cuda/detail/rows.cuh>
 #include <prospect/cuda/scratch.hpp>
 #include <prospect/losses/differentiate.hpp>
 
@@ -23,14 +24,21 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cuda::detail {
 
 inline constexpr int sequence_threads = 512;
-inline constexpr int rows_per_thread = 4;
-inline constexpr std::int64_t rows_per_tile = sequence_threads * rows_per_thread;
-inline constexpr std::int64_t most_stripes = 1024;
+inline constexpr int most_stripes = 1024;
 
-/// How many rows a block, and a cluster, take on alone.
-inline constexpr int stripes_of_a_block = 4;
+/// What a cluster takes on: sums of so many stripes in each of its blocks, and fewer rows than a
+/// grid is faster for. Without clusters a block takes on what it is done with before a grid has
+/// begun.
 inline constexpr int blocks_of_a_cluster = 8;
-inline constexpr int stripes_of_a_cluster = blocks_of_a_cluster * 8;
+inline constexpr int stripes_in_hand = 8;
+inline constexpr std::int64_t rows_of_a_grid = 32768;
+inline constexpr int stripes_of_a_block = 4;
+
+/// How many rows, side by side, a thread takes of a tile. One, where the threads of a cluster have
+/// a row each, and time is that of a row; else four, which are a load and a store of 16 bytes.
+PROSPECT_HD constexpr int rows_per_thread(std::int64_t rows) {
+  return rows <= blocks_of_a_cluster * sequence_threads ? 1 : four;
+}
 
 /// What rows add up to, and the first of them that is not finite.
 struct row_sums {
@@ -103,7 +111,9 @@ PROSPECT_HD constexpr std::int64_t tiles_of(const Job& job, int pass) {
   if constexpr (has_tiles<Job>) {
     return job.tiles();
   } else {
-    return (job.rows(pass) + rows_per_tile - 1) / rows_per_tile;
+    const std::int64_t rows = job.rows(pass);
+    const std::int64_t in_tile = sequence_threads * rows_per_thread(rows);
+    return (rows + in_tile - 1) / in_tile;
   }
 }
 
@@ -119,30 +129,53 @@ struct sequence_launch {
   int first_pass = observe;
   int last_pass = results;
   int blocks_of_cluster = 1;
+  bool in_fours = false;            ///< whether all rows can be read and written so
   row_sums* stripes = nullptr;      ///< of all blocks, for a launch of one pass; else nullptr
   sequence_state* state = nullptr;  ///< likewise
 };
 
+/// A thread's share of each tile of a stripe: its first row, or from it on, and how far to the
+/// next.
+struct tile_shares {
+  std::int64_t rows, first, step;
+  int size;
+
+  __device__ tile_shares(std::int64_t rows_, int stripe)
+      : rows{rows_}, size{rows_per_thread(rows_)} {
+    step = std::int64_t{most_stripes} * sequence_threads * size;
+    first = (stripe * sequence_threads + static_cast<int>(threadIdx.x)) * size;
+  }
+  /// Calls f(i, end) for rows i to end - 1 of each.
+  template <class F>
+  __device__ void for_each(const F& f) const {
+#pragma unroll 1
+    for (std::int64_t i = first; i < rows; i += step) f(i, i + size < rows ? i + size : rows);
+  }
+};
+
+/// A job that reads and writes four rows at a time where they lie so.
+template <class Job>
+concept takes_fours = requires(const Job& job) { job.in_fours(); };
+
 /// What a thread's rows of a stripe add up to.
 template <class Job>
 __device__ row_sums sum_stripe(const Job& job, int pass, const typename Job::terms& terms,
-                               std::int64_t stripe) {
-  row_sums mine;
-  const std::int64_t rows = job.rows(pass);
-  for (std::int64_t first = stripe * rows_per_tile; first < rows;
-       first += most_stripes * rows_per_tile) {
-    // The next row is on its way while one is worked on.
-    std::int64_t i = first + threadIdx.x;
-    const std::int64_t end = first + rows_per_tile < rows ? first + rows_per_tile : rows;
-    auto next = i < end ? job.load(pass, i) : typename Job::sample{};
+                               int stripe, [[maybe_unused]] bool in_fours) {
+  typename Job::tally mine;
+  tile_shares shares{job.rows(pass), stripe};
+  if constexpr (takes_fours<Job>) {
+    if (in_fours && pass == results) {
 #pragma unroll 1
-    for (; i < end; i += sequence_threads) {
-      const auto sample = next;
-      const std::int64_t after = i + sequence_threads;
-      if (after < end) next = job.load(pass, after);
-      job.add(pass, i, sample, terms, mine);
+      for (; shares.first + four <= shares.rows;
+           shares.first += std::int64_t{most_stripes} * sequence_threads * four) {
+        job.add_four(shares.first, terms, mine);
+      }
     }
   }
+  shares.for_each([&](std::int64_t i, std::int64_t end) {
+#pragma unroll 1
+    for (; i < end; ++i) job.add(pass, i, job.load(pass, i), terms, mine);
+  });
   return mine;
 }
 
@@ -183,37 +216,34 @@ struct each_slot {
 
 template <looks_up Job>
 __device__ row_sums sum_stripe(const Job& job, int pass, const typename Job::terms& terms,
-                               std::int64_t stripe) {
+                               int stripe, bool) {
   extern __shared__ __align__(16) std::byte slots_of_block[];
   auto* const slots = reinterpret_cast<typename Job::slot*>(slots_of_block) + threadIdx.x;
-  row_sums mine;
-  const std::int64_t rows = job.rows(pass);
-  for (std::int64_t first = stripe * rows_per_tile; first < rows;
-       first += most_stripes * rows_per_tile) {
-    const std::int64_t end = first + rows_per_tile < rows ? first + rows_per_tile : rows;
+  typename Job::tally mine;
+  tile_shares{job.rows(pass), stripe}.for_each([&](std::int64_t i, std::int64_t end) {
 #pragma unroll 1
-    for (std::int64_t i = first + threadIdx.x; i < end; i += rows_at_once<Job> * sequence_threads) {
-      const auto left = static_cast<int>((end - i + sequence_threads - 1) / sequence_threads);
+    for (; i < end; i += rows_at_once<Job>) {
+      const auto left = static_cast<int>(end - i);
       const int n = left < rows_at_once<Job> ? left : rows_at_once<Job>;
       if (pass != observe) {
 #pragma unroll 1
         for (int k = 0; k < n; ++k) {
-          slots[k * sequence_threads] = job.prepare(pass, i + k * sequence_threads, terms);
+          slots[k * sequence_threads] = job.prepare(pass, i + k, terms);
         }
         job.loss.look_up(each_slot<typename Job::slot>{slots, n});
       }
 #pragma unroll 1
       for (int k = 0; k < n; ++k) {
-        job.add(pass, i + k * sequence_threads, slots[k * sequence_threads], terms, mine);
+        job.add(pass, i + k, slots[k * sequence_threads], terms, mine);
       }
     }
-  }
+  });
   return mine;
 }
 
 template <has_tiles Job>
 __device__ row_sums sum_stripe(const Job& job, int pass, const typename Job::terms& terms,
-                               std::int64_t stripe) {
+                               int stripe, bool) {
   return job.sum_stripe(pass, terms, stripe);
 }
 
@@ -242,16 +272,15 @@ static __global__ void __launch_bounds__(sequence_threads, blocks_resident<Job>)
     sequence_kernel(const Job job, const sequence_launch launch) {
   // Raw, because row_sums are not born empty in shared memory.
   __shared__ __align__(16) std::byte warp_memory[sizeof(row_sums) * sequence_threads / 32];
-  __shared__ __align__(16)
-      std::byte own_memory[sizeof(row_sums) * stripes_of_a_cluster / blocks_of_a_cluster];
+  __shared__ __align__(16) std::byte own_memory[sizeof(row_sums) * stripes_in_hand];
   __shared__ __align__(16) std::byte totals_memory[sizeof(pass_totals)];
   __shared__ bool last;
   auto* const warp_sums = reinterpret_cast<row_sums*>(warp_memory);
   auto* const own = reinterpret_cast<row_sums*>(own_memory);
   auto& totals = *reinterpret_cast<pass_totals*>(totals_memory);
   const bool one_pass = launch.stripes != nullptr;
-  const std::int64_t block = blockIdx.x;
-  const std::int64_t blocks = one_pass ? gridDim.x : launch.blocks_of_cluster;
+  const auto block = static_cast<int>(blockIdx.x);
+  const int blocks = one_pass ? static_cast<int>(gridDim.x) : launch.blocks_of_cluster;
 
   if (threadIdx.x < passes) {
     totals.of[threadIdx.x] = one_pass ? launch.state->totals.of[threadIdx.x] : row_sums{};
@@ -261,9 +290,9 @@ static __global__ void __launch_bounds__(sequence_threads, blocks_resident<Job>)
     if (!job.wants(pass)) continue;
     const typename Job::terms terms = job.begin(totals);
     const std::int64_t tiles = tiles_of(job, pass);
-    const std::int64_t stripes = tiles < most_stripes ? tiles : most_stripes;
-    for (std::int64_t stripe = block; stripe < stripes; stripe += blocks) {
-      add_threads(sum_stripe(job, pass, terms, stripe), warp_sums,
+    const int stripes = tiles < most_stripes ? static_cast<int>(tiles) : most_stripes;
+    for (int stripe = block; stripe < stripes; stripe += blocks) {
+      add_threads(sum_stripe(job, pass, terms, stripe, launch.in_fours), warp_sums,
                   one_pass ? launch.stripes[stripe] : own[stripe / blocks]);
     }
 
@@ -286,11 +315,12 @@ static __global__ void __launch_bounds__(sequence_threads, blocks_resident<Job>)
       __syncthreads();
     } else {
 #if __CUDA_ARCH__ >= 900
-      __shared__ __align__(16) std::byte all_memory[sizeof(row_sums) * stripes_of_a_cluster];
+      __shared__ __align__(16)
+          std::byte all_memory[sizeof(row_sums) * stripes_in_hand * blocks_of_a_cluster];
       auto* const all = reinterpret_cast<row_sums*>(all_memory);
       const auto cluster = cooperative_groups::this_cluster();
       cluster.sync();
-      for (std::int64_t i = threadIdx.x; i < stripes; i += sequence_threads) {
+      for (int i = static_cast<int>(threadIdx.x); i < stripes; i += sequence_threads) {
         all[i] = cluster.map_shared_rank(own, static_cast<unsigned>(i % blocks))[i / blocks];
       }
       // The sums were read: they may be overwritten, and their block may leave.
@@ -308,7 +338,7 @@ static __global__ void __launch_bounds__(sequence_threads, blocks_resident<Job>)
 /// Who works on a batch.
 enum class sequence_scheme { block, cluster, grid };
 
-/// As much in one launch as can be.
+/// Whoever is done first, by rows and tiles of the largest pass.
 template <class Job>
 static cudaError_t scheme_for(const Job& job, sequence_scheme& scheme) {
   std::int64_t rows = 0, tiles = 0;
@@ -317,18 +347,19 @@ static cudaError_t scheme_for(const Job& job, sequence_scheme& scheme) {
     rows = (std::max)(rows, job.rows(pass));
     tiles = (std::max)(tiles, tiles_of(job, pass));
   }
-  const auto fits = [&](std::int64_t stripes) {
-    return tiles <= stripes && rows <= stripes * rows_per_tile;
-  };
   scheme = sequence_scheme::block;
-  if (fits(stripes_of_a_block)) return cudaSuccess;
+  if (tiles <= 1) return cudaSuccess;
   scheme = sequence_scheme::grid;
-  if (!fits(stripes_of_a_cluster)) return cudaSuccess;
+  if (tiles > stripes_in_hand * blocks_of_a_cluster || rows >= rows_of_a_grid) return cudaSuccess;
   device_limits device;
   if (const cudaError_t e = device_limits::of_current(device)) return e;
   bool clusters = false;
   if (const cudaError_t e = knows_clusters(&sequence_kernel<Job>, device, clusters)) return e;
-  if (clusters) scheme = sequence_scheme::cluster;
+  if (clusters) {
+    scheme = sequence_scheme::cluster;
+  } else if (tiles <= stripes_of_a_block && rows <= stripes_of_a_block * sequence_threads) {
+    scheme = sequence_scheme::block;
+  }
   return cudaSuccess;
 }
 
@@ -337,6 +368,9 @@ static cudaError_t run(const Job& job, sequence_scheme scheme, scratch space, cu
   const auto kernel = &sequence_kernel<Job>;
   const bool grid = scheme == sequence_scheme::grid;
   sequence_launch launch;
+  if constexpr (takes_fours<Job>) {
+    launch.in_fours = rows_per_thread(job.rows(results)) == four && job.in_fours();
+  }
   if (grid) {
     launch.stripes = space.carve<row_sums>(most_stripes);
     launch.state = space.carve<sequence_state>(1);

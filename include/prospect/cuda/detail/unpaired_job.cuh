@@ -1,8 +1,8 @@
-// What the sequence kernel does with a completion, with the reference points that a batch brings
-// itself, and with mismatched rows.
+// What the sequence kernel does with a completion, and with the reference points that a batch
+// brings itself.
 #pragma once
 
-#include <prospect/cuda/detail/samples.cuh>
+#include <prospect/cuda/detail/mismatched_job.cuh>
 #include <prospect/losses/reads.hpp>
 
 PROSPECT_STRICT_BEGIN
@@ -20,23 +20,16 @@ __device__ reference_point point_from(const sum_count& seen, bool clamped = true
   return fine ? point : reference_point{.z = no_number<double>, .raw = no_number<double>};
 }
 
-/// What mismatched rows showed, from the sums of a pass.
-__device__ inline observation observation_of(const row_sums& seen, int ratio, int count) {
-  observation o;
-  o.sum = seen.sum[ratio];
-  o.count = seen.sum[count];
-  o.nonfinite = seen.nonfinite;
-  o.first_nonfinite = index_or_none(seen.first_nonfinite);
-  return o;
-}
-
 template <batch_storage S, class Loss, std::floating_point R = arithmetic_t<S>>
 struct unpaired_job {
   using number = R;
-  static constexpr int resident_blocks = one_of_several<Loss> && sizeof(R) == 4 ? 2 : 1;
-  enum { counted, desirable, loss_sum, chosen, rejected, logp_chosen, logp_rejected };
-  /// The sums of the passes before; classes over rows that are finite.
-  enum { all_counted, mismatched_ratio, mismatched_count, n_up, n_down, ratio_up, ratio_down };
+  static constexpr int resident_blocks = sizeof(R) == 4 ? 2 : 1;
+  enum { loss_sum, chosen, rejected, logp_chosen, logp_rejected, numbers };
+  enum { counted = numbers, desirable, counts = row_sums::size - numbers };
+  /// The sums of the passes before; classes over rows that are finite. Of mismatched rows and
+  /// classes a batch has one.
+  enum { ratio_up, ratio_down, mismatched_ratio };
+  enum { all_counted = numbers, n_up, n_down, mismatched_count = n_up };
   enum { slope_up, slope_down };
 
   Loss loss;
@@ -79,10 +72,29 @@ struct unpaired_job {
   struct class_terms {
     reference_point against;
     double attached;
+    R z;  ///< of `against`
   };
   struct terms {
     double factor;
     class_terms up, down;
+  };
+  /// What a thread's completions add up to: what is counted, in integers.
+  struct tally {
+    double sum[numbers] = {};
+    std::int32_t count[counts] = {}, nonfinite = 0;
+    std::int64_t first_nonfinite = row_sums::none;
+
+    __device__ void increase(int which, bool by) { count[which - numbers] += by ? 1 : 0; }
+    __device__ operator row_sums() const {
+      row_sums sums;
+#pragma unroll
+      for (int k = 0; k < row_sums::size; ++k) {
+        sums.sum[k] = k < numbers ? sum[k] : count[k - numbers];
+      }
+      sums.nonfinite = nonfinite;
+      sums.first_nonfinite = first_nonfinite;
+      return sums;
+    }
   };
 
   PROSPECT_HD bool wants(int pass) const {
@@ -103,7 +115,7 @@ struct unpaired_job {
     const row_sums& slopes = totals.of[attach];
     const double n =
         in.tokens.empty() ? static_cast<double>(in.policy.size()) : seen.sum[all_counted];
-    terms t{.factor = by.factor(n), .up = {point.given, 0}, .down = {point.given, 0}};
+    terms t{.factor = by.factor(n), .up = {point.given, 0, 0}, .down = {point.given, 0, 0}};
     if (point.kind == point_kind::observed || point.kind == point_kind::mean_observed) {
       t.up.against = t.down.against =
           point_from<R>(*point.observed, point.kind == point_kind::observed);
@@ -124,6 +136,8 @@ struct unpaired_job {
       t.up.attached = attached(t.down.against, n_up, slope_down);
       t.down.attached = attached(t.up.against, n_down, slope_up);
     }
+    t.up.z = static_cast<R>(t.up.against.z);
+    t.down.z = static_cast<R>(t.down.against.z);
     return t;
   }
 
@@ -150,9 +164,75 @@ struct unpaired_job {
   }
 
   __device__ void add(int pass, std::int64_t i, const sample& s, const terms& t,
-                      row_sums& sums) const {
+                      tally& sums) const {
     if (pass == observe) return look_at(i, s, sums);
     write(pass, i, s, differentiate(loss, measured(s, t)), t, sums);
+  }
+
+  /// Whether completions lie in fours.
+  PROSPECT_INLINE bool in_fours() const
+    requires(!std::same_as<S, mixed>)
+  {
+    const auto lie = [](const auto&... row) { return (... && detail::in_fours(row)); };
+    return lie(in.policy, in.reference, in.desirable, in.tokens, in.weight, in.target, out.loss,
+               out.d_policy, out.reward);
+  }
+  /// Completions i to i + 3: the same results, and the same sums in the same order. What is done
+  /// with before their losses begin holds no registers while they are worked out.
+  __device__ void add_four(std::int64_t i, const terms& t, tally& sums) const {
+    if (in.weight.empty()) {
+      add_four<true>(i, t, sums);
+    } else {
+      add_four<false>(i, t, sums);
+    }
+  }
+  template <bool plain>
+  __device__ void add_four(std::int64_t i, const terms& t, tally& sums) const {
+    R policy[four], reference[four] = {};
+    std::uint8_t thumbs[four];
+    std::int32_t tokens[four] = {1, 1, 1, 1};
+    read_four(in.policy, i, policy);
+    if (!in.reference.empty()) read_four(in.reference, i, reference);
+    read_four(in.desirable, i, thumbs);
+    if (!in.tokens.empty()) read_four(in.tokens, i, tokens);
+    sample s[four];
+#pragma unroll
+    for (int k = 0; k < four; ++k) {
+      s[k].counted = tokens[k] > 0;
+      s[k].desirable = thumbs[k] != 0;
+      // Without a reference, nothing is taken off: exactly what the policy is.
+      s[k].value = {policy[k], policy[k] - reference[k], static_cast<R>(tokens[k])};
+      if (s[k].counted) {
+        sums.increase(counted, true);
+        sums.increase(desirable, s[k].desirable);
+        take_in(s[k], sums);
+      } else {
+        s[k].value = {};
+      }
+    }
+    if (!out.reward.empty()) {
+      R rewards[four];
+#pragma unroll
+      for (int k = 0; k < four; ++k) {
+        rewards[k] = s[k].counted ? static_cast<R>(reward(s[k])) : R(0);
+      }
+      put_four(out.reward, i, rewards);
+    }
+    R loss_out[four], d_policy[four];
+    finite_probe<R> probe[four];
+#pragma unroll
+    for (int k = 0; k < four; ++k) {
+      if (!plain && s[k].counted) s[k].weight = read_as<R>(in.weight.data() + i + k);
+      unpaired_value<R> value = differentiate(loss, measured(s[k], t));
+      if (!s[k].counted) value = {};
+      conclude<plain>(s[k], t, value, sums, probe[k]);
+      if (!s[k].counted) value.d_policy = 0;  // and not what is attached
+      probe[k].look_at(loss_out[k] = as_stored(out.loss, value.loss));
+      probe[k].look_at(d_policy[k] = as_stored(out.d_policy, value.d_policy));
+    }
+    put_four(out.loss, i, loss_out);
+    put_four(out.d_policy, i, d_policy);
+    note_nonfinite(sums, i, probe);
   }
 
   __device__ slot prepare(int pass, std::int64_t i, const terms& t) const {
@@ -164,7 +244,7 @@ struct unpaired_job {
             {x.answer.tokens, x.z, 0}};
   }
   __device__ void add(int pass, std::int64_t i, const slot& from, const terms& t,
-                      row_sums& sums) const {
+                      tally& sums) const {
     if (pass == observe) return look_at(i, load(pass, i), sums);
     sample s;
     s.counted = read_or(in.tokens, i, 1) > 0;
@@ -220,96 +300,83 @@ struct unpaired_job {
   /// What the loss takes of a row.
   __device__ static unpaired<R> measured(const sample& s, const terms& t) {
     // Chosen number by number: a choice between the two structs would put them into memory.
-    const double z = s.desirable ? t.up.against.z : t.down.against.z;
-    return {
-        .answer = s.value, .z = static_cast<R>(z), .desirable = s.desirable, .target = s.target};
+    return {.answer = s.value,
+            .z = s.desirable ? t.up.z : t.down.z,
+            .desirable = s.desirable,
+            .target = s.target};
   }
   /// What a row adds to what has to be known first.
-  __device__ void look_at(std::int64_t i, const sample& s, row_sums& sums) const {
+  __device__ void look_at(std::int64_t i, const sample& s, tally& sums) const {
     const bool observed = s.observed && is_finite(s.observed_ratio);
-    sums.sum[all_counted] += s.counted ? 1 : 0;
+    sums.increase(all_counted, s.counted);
     sums.sum[mismatched_ratio] += observed ? static_cast<double>(s.observed_ratio) : 0;
-    sums.sum[mismatched_count] += observed ? 1 : 0;
+    sums.increase(mismatched_count, observed);
     if (s.observed && !observed) note_nonfinite(sums, i);
     if (in_class(s) && point.kind == point_kind::cross_class) {
       const double ratio = static_cast<double>(s.value.ratio);
-      sums.sum[n_up] += s.desirable ? 1 : 0;
-      sums.sum[n_down] += s.desirable ? 0 : 1;
+      sums.increase(n_up, s.desirable);
+      sums.increase(n_down, !s.desirable);
       sums.sum[ratio_up] += s.desirable ? ratio : 0;
       sums.sum[ratio_down] += s.desirable ? 0 : ratio;
     }
   }
-  /// What it adds to the slopes, or to the results, and its own.
+  /// What a counted row adds to the slopes.
+  __device__ void add_slope(const sample& s, const unpaired_value<R>& value, tally& sums) const {
+    const R d_z = in.weight.empty() ? value.d_z : weighted(s.weight, value.d_z);
+    const double slope = in_class(s) && is_finite(d_z) ? static_cast<double>(d_z) : 0;
+    sums.sum[slope_up] += s.desirable ? slope : 0;
+    sums.sum[slope_down] += s.desirable ? 0 : slope;
+  }
+  /// What a counted row adds to the sums whatever its loss.
+  __device__ void take_in(const sample& s, tally& sums) const {
+    const double policy = static_cast<double>(s.value.policy);
+    if (s.desirable) {
+      sums.sum[chosen] += reward(s);
+      sums.sum[logp_chosen] += policy;
+    } else {
+      sums.sum[rejected] += reward(s);
+      sums.sum[logp_rejected] += policy;
+    }
+  }
+  __device__ double reward(const sample& s) const {
+    return reward_scale(loss) * static_cast<double>(s.value.ratio);
+  }
+  /// Looks at what a counted row has, weighs its loss and makes a coefficient of its derivative.
+  template <bool plain>
+  __device__ void conclude(const sample& s, const terms& t, unpaired_value<R>& value, tally& sums,
+                           finite_probe<R>& probe) const {
+    probe.look_at(s.value);
+    if (!plain && !in.target.empty()) probe.look_at(s.target);
+    if (!plain && !in.weight.empty()) {
+      probe.look_at(s.weight);
+      value.loss = weighted(s.weight, value.loss);
+      value.d_policy = weighted(s.weight, value.d_policy);
+    }
+    sums.sum[loss_sum] += static_cast<double>(value.loss);
+    const double attached = s.desirable ? t.up.attached : t.down.attached;
+    value.d_policy = static_cast<R>(t.factor * (static_cast<double>(value.d_policy) + attached));
+  }
   __device__ void write(int pass, std::int64_t i, const sample& s, unpaired_value<R> value,
-                        const terms& t, row_sums& sums) const {
-    R loss_out = 0, d_policy = 0, reward_out = 0;
+                        const terms& t, tally& sums) const {
+    if (pass == attach) {
+      if (s.counted) add_slope(s, value, sums);
+      return;
+    }
+    R reward_out = 0;
     finite_probe<R> probe;
     if (s.counted) {
-      const double attached = s.desirable ? t.up.attached : t.down.attached;
-      probe.look_at(s.value);
-      probe.look_at(s.target);
-      if (!in.weight.empty()) {
-        probe.look_at(s.weight);
-        value = {weighted(s.weight, value.loss), weighted(s.weight, value.d_policy),
-                 weighted(s.weight, value.d_z)};
-      }
-      if (pass == attach) {
-        const double slope =
-            in_class(s) && is_finite(value.d_z) ? static_cast<double>(value.d_z) : 0;
-        sums.sum[slope_up] += s.desirable ? slope : 0;
-        sums.sum[slope_down] += s.desirable ? 0 : slope;
-        return;
-      }
-      const double reward = reward_scale(loss) * static_cast<double>(s.value.ratio);
-      const double policy = static_cast<double>(s.value.policy);
-      loss_out = value.loss;
-      d_policy = static_cast<R>(t.factor * (static_cast<double>(value.d_policy) + attached));
-      reward_out = static_cast<R>(reward);
-      sums.sum[counted] += 1;
-      sums.sum[desirable] += s.desirable ? 1 : 0;
-      sums.sum[loss_sum] += static_cast<double>(value.loss);
-      sums.sum[chosen] += s.desirable ? reward : 0;
-      sums.sum[rejected] += s.desirable ? 0 : reward;
-      sums.sum[logp_chosen] += s.desirable ? policy : 0;
-      sums.sum[logp_rejected] += s.desirable ? 0 : policy;
+      sums.increase(counted, true);
+      sums.increase(desirable, s.desirable);
+      take_in(s, sums);
+      conclude<false>(s, t, value, sums, probe);
+      reward_out = static_cast<R>(reward(s));
+    } else {
+      value = {};
     }
-    if (pass == attach) return;
-    probe.look_at(put(out.loss, i, loss_out));
-    probe.look_at(put(out.d_policy, i, d_policy));
+    probe.look_at(put(out.loss, i, value.loss));
+    probe.look_at(put(out.d_policy, i, value.d_policy));
     put(out.reward, i, reward_out);
     if (!probe.finite()) note_nonfinite(sums, i);
-  }
-};
-
-/// The sum of mismatched rows' log-ratios and their number.
-template <batch_storage S, std::floating_point R = arithmetic_t<S>>
-struct mismatched_job {
-  mismatched_batch<S> in;
-
-  struct sample {
-    bool counted = false;
-    R ratio = 0;
-  };
-  struct terms {};
-
-  PROSPECT_HD bool wants(int pass) const { return pass == results; }
-  PROSPECT_HD std::int64_t rows(int) const { return in.policy.size(); }
-
-  __device__ terms begin(const pass_totals&) const { return {}; }
-  __device__ sample load(int, std::int64_t i) const {
-    sample s;
-    s.counted = read_or(in.tokens, i, 1) > 0;
-    if (s.counted) s.ratio = read_as<R>(in.policy, i) - read_as<R>(in.reference, i);
-    return s;
-  }
-  __device__ void add(int, std::int64_t i, const sample& s, const terms&, row_sums& sums) const {
-    const bool fine = is_finite(s.ratio);
-    sums.sum[0] += fine ? static_cast<double>(s.ratio) : 0;
-    sums.sum[1] += s.counted && fine ? 1 : 0;
-    if (!fine) note_nonfinite(sums, i);
-  }
-  __device__ void finish(const pass_totals& totals, const terms&) const {
-    *in.observed = observation_of(totals.of[results], 0, 1);
   }
 };
 

@@ -23,6 +23,7 @@ struct value_job {
   struct terms {
     double factor;
   };
+  using tally = row_sums;
 
   PROSPECT_HD bool wants(int pass) const {
     return pass == results || (pass == observe && by.counts() && !in.mask.empty());
