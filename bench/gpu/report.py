@@ -35,10 +35,14 @@ def figures(row):
     """The cells of a row: time, time on paper, rate, share of the limit, launches, what is to be said about it."""
     if row.get("error_occurred"):
         return ["", "", "", "", "", row.get("error_message", "failed")]
-    rate = f"{row['bytes_per_s'] / 1e12:.2f} TB/s" if "bytes_per_s" in row else ""
+    rate = ""
+    if "bytes_per_s" in row:
+        rate = f"{row['bytes_per_s'] / 1e12:.2f} TB/s"
+    elif "flops_per_s" in row:
+        rate = f"{row['flops_per_s'] / 1e12:.0f} TFLOP/s"
     share = f"{100 * row['of_limit']:.0f} %" if "of_limit" in row else ""
     model = f"{row['model_s'] * 1e6:.1f} us" if "model_s" in row else ""
-    launches = f"{row['launches']:.0f}" if "launches" in row else ""
+    launches = f"{row['launches']:.0f}" if row.get("launches") else ""
     return [f"{row['median_s'] * 1e6:.1f} us", model, rate, share, launches, row.get("note", "")]
 
 
@@ -55,7 +59,8 @@ def table(context, stages, rows, rehearsal):
     yield from columns(["row", "median", "model", "rate", "of limit", "launches", "note"],
                        [[row["name"], *figures(row)] for row in rows])
     yield "  model: on paper, from bytes and counted instructions (bench/gpu/MODEL.md)"
-    yield "  of limit: of what a plain read or copy of as many bytes moved in the same process"
+    yield "  of limit: of what a plain read or copy of as many bytes moved in the same process; of the head,"
+    yield "  of its matrix products by themselves"
 
 
 def main():
