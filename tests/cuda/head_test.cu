@@ -346,6 +346,56 @@ TEST_CASE("options of the head on the device") {
   }
 }
 
+TEST_CASE("a trained head in one go, whose coefficients come sequence by sequence") {
+  random_source random{1307};
+  const test_gemm multiply;
+  for (const std::int64_t rank : {0, 2}) {
+    head_case<bfloat16> c{random, {200, 16, 130, rank}, true};
+    const std::vector<std::int64_t> offsets{0, 30, 30, 95, 140, 141, 190};
+    for (std::size_t t = 190; t < 200; ++t) {  // of no sequence
+      c.targets[t] = ignored_target;
+      c.hidden.fill_row(static_cast<std::int64_t>(t), [](std::int64_t) { return std::nan(""); });
+    }
+    const head_answer want{c};
+    on_device<bfloat16> d{c};
+    const device_array<std::int64_t> device_offsets(offsets);
+    const auto layout = prospect::sequence_layout::packed(device_offsets.input());
+    for (const std::int64_t at_a_time : {1, 2, 4, 6}) {
+      CAPTURE(rank, at_a_time);
+      std::int64_t most = 0;
+      for (std::int64_t s = 0; s < 6; s += at_a_time) {
+        const auto first = offsets[static_cast<std::size_t>(s)];
+        const auto last =
+            offsets[static_cast<std::size_t>(std::min<std::int64_t>(6, s + at_a_time))];
+        most = std::max<std::int64_t>(
+            most,
+            last - first -
+                std::count(c.targets.begin() + first, c.targets.begin() + last, ignored_target));
+      }
+      const device_array<float> d_token(d.n);  // full of NaN
+      std::int64_t next = 0;
+      const auto ready = [&](std::int64_t first, std::int64_t last, cudaStream_t stream) {
+        CHECK(first == next);
+        next = last;
+        const auto begin = static_cast<std::size_t>(offsets[static_cast<std::size_t>(first)]);
+        const auto end = static_cast<std::size_t>(offsets[static_cast<std::size_t>(last)]);
+        return cudaMemcpyAsync(d_token.data() + begin, d.d_token.data() + begin,
+                               (end - begin) * sizeof(float), cudaMemcpyDeviceToDevice, stream);
+      };
+      require_success(testing::with_scratch([&](gpu::scratch space) {
+        return gpu::head_step<bfloat16>(d.rows(most), layout, at_a_time, d.out(), ready,
+                                        d_token.input(), d.gradients(), multiply, space, nullptr);
+      }));
+      CHECK(next == 6);
+      CHECK(d.scored.host()[0] == most);
+      const std::int64_t scored = d.count();
+      d.scored.set({scored});
+      check_scores(d, want);
+      check_gradients(d, want);
+    }
+  }
+}
+
 TEST_CASE("gradients of the head are added to what is there, and small coefficients lose nothing") {
   random_source random{1303};
   const test_gemm multiply;

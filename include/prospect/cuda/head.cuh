@@ -10,6 +10,8 @@
 //   head_log_probs_and_gradient    2   frozen head: coefficients are applied afterwards
 //   head_gradient                  3   trained head, after head_log_probs: 4 in all, or 4 - f where
 //                                      a share f of the gradients was kept
+//   head_step                      3   trained head in one go: for losses whose coefficients are
+//                                      known as soon as the log-probs of a few sequences are
 //
 // Everything lies on the device, and how many tokens are scored only the device knows: the host
 // states `scored_at_most`, and that many are worked on. More than that make every output NaN, and
@@ -63,13 +65,15 @@ static cudaError_t with_pass(const head_rows<S>& rows, const head_sizes& sizes,
       .options = token_options_of(rows),
       .memory = carve_head<S>(space, sizes, plan.chunk_rows, plan.kept_rows, out),
       .multiply = multiply,
-      .stream = stream};
+      .stream = stream,
+      .scored = rows.scored};
   if (!space.suffices() || !space.aligned()) return cudaErrorInvalidValue;
   if (space.counting() || rows.hidden.rows == 0) return cudaSuccess;
-  if (const cudaError_t e = run(pass)) return e;
-  if (rows.scored == nullptr) return cudaSuccess;
-  return cudaMemcpyAsync(rows.scored, &pass.memory.packed.numbers->scored, sizeof(std::int64_t),
-                         cudaMemcpyDeviceToDevice, stream);
+  if (rows.scored != nullptr) {
+    if (const cudaError_t e = cudaMemsetAsync(rows.scored, 0, sizeof *rows.scored, stream))
+      return e;
+  }
+  return run(pass);
 }
 
 /// The plan for a space, or for one that is only counted.
@@ -110,7 +114,7 @@ static cudaError_t head_log_probs(const head_rows<S>& rows, const token_outputs<
   return detail::with_pass(rows, sizes, out, plan, multiply, space, stream, [&](const auto& pass) {
     using detail::head_chunk;
     return detail::in_turn(
-        [&] { return pass.pack(); },
+        [&] { return pass.pack(); }, [&] { return pass.pack_rows(); },
         [&] {
           return detail::for_each_chunk(0, plan.kept_rows, plan.chunk_rows, [&](head_chunk c) {
             return detail::in_turn([&] { return pass.gather(c); },
@@ -144,7 +148,7 @@ static cudaError_t head_vocabulary_partials(const head_rows<S>& rows,
   sizes.partials = true;
   const detail::head_plan plan = detail::plan_of<S>(sizes, space, {});
   return detail::with_pass(rows, sizes, {}, plan, multiply, space, stream, [&](const auto& pass) {
-    return detail::in_turn([&] { return pass.pack(); },
+    return detail::in_turn([&] { return pass.pack(); }, [&] { return pass.pack_rows(); },
                            [&] {
                              return detail::for_each_chunk(
                                  0, pass.capacity(), plan.chunk_rows, [&](detail::head_chunk c) {
@@ -173,7 +177,7 @@ static cudaError_t head_log_probs_and_gradient(const head_rows<S>& rows,
   sizes.gradients = true;
   const detail::head_plan plan = detail::plan_of<S>(sizes, space, out);
   return detail::with_pass(rows, sizes, out, plan, multiply, space, stream, [&](const auto& pass) {
-    return detail::in_turn([&] { return pass.pack(); },
+    return detail::in_turn([&] { return pass.pack(); }, [&] { return pass.pack_rows(); },
                            [&] {
                              return detail::for_each_chunk(
                                  0, pass.capacity(), plan.chunk_rows, [&](detail::head_chunk c) {
@@ -224,7 +228,8 @@ static cudaError_t head_backward(const head_rows<S>& rows, strided_span<const fl
                      });
     };
     return in_turn(
-        [&] { return pass.pack(coefficients, log_prob, lse); },
+        [&] { return pass.pack(); }, [&] { return pass.pack_rows(); },
+        [&] { return pass.pack_rows(coefficients, log_prob, lse); },
         [&] {
           return for_each_chunk(0, plan.kept_rows, plan.chunk_rows, [&](head_chunk c) {
             return in_turn([&] { return pass.drop(c); }, [&] { return pass.gather(c, factors); },
@@ -281,6 +286,104 @@ static cudaError_t head_gradient(const head_rows<S>& rows, strided_span<const fl
   }
   return detail::head_backward(rows, log_prob, lse, {.rows = coefficients}, gradients, 0, multiply,
                                space, stream);
+}
+
+namespace detail {
+
+template <logits_storage S, class Ready, gemm<S> Gemm>
+static cudaError_t head_in_steps(const head_rows<S>& rows, const sequence_layout& layout,
+                                 std::int64_t at_a_time, const token_outputs<float>& out,
+                                 const Ready& ready,
+                                 const prospect::detail::coefficient_rows<float>& coefficients,
+                                 const head_gradients<S>& gradients, const Gemm& multiply,
+                                 scratch space, cudaStream_t stream) {
+  head_sizes sizes = sizes_of(rows);
+  sizes.gradients = sizes.coefficients = true;
+  sizes.entropy_gradients = !coefficients.rows.d_entropy.empty();
+  const std::int64_t all =
+      up_to_multiple(std::max<std::int64_t>(rows.scored_at_most, 1), head_row_multiple);
+  // Logits stay until their coefficients are known: the sequences of a step are one chunk.
+  const head_plan plan{.chunk_rows = all};
+  return with_pass(rows, sizes, out, plan, multiply, space, stream, [&](const auto& pass) {
+    bool accumulate = gradients.accumulate;
+    const head_chunk c{0, all};
+    const auto step = [&](std::int64_t first, std::int64_t last) {
+      return in_turn([&] { return pass.pack({.layout = layout, .first = first, .last = last}); },
+                     [&] { return pass.pack_rows(); }, [&] { return pass.gather(c); },
+                     [&] { return pass.make_logits(c); }, [&] { return pass.scores(c); },
+                     [&] { return pass.scatter_results({.out = out, .partials = {}}); },
+                     [&] { return ready(first, last, stream); },
+                     [&] { return pass.pack_rows(coefficients, out.log_prob, out.lse); },
+                     [&] { return pass.gradients(c); },
+                     [&] { return pass.make_up(c, pass.gradient(c)); },
+                     [&] { return pass.put_d_hidden(c, pass.gradient(c), gradients.hidden); },
+                     [&] {
+                       // Rows whose coefficients turned out to be 0 take no part.
+                       return pass.gather(c);
+                     },
+                     [&] { return pass.make_down(c); },
+                     [&] {
+                       const bool adds = std::exchange(accumulate, true);
+                       return pass.add_to_head(c, pass.gradient(c), gradients, nullptr, adds);
+                     },
+                     [&] { return pass.clear(gradients.hidden); });
+    };
+    return in_turn([&] { return pass.forget(); },
+                   [&] { return pass.scatter_results({.out = out, .partials = {}}); },
+                   [&] { return pass.clear(gradients.hidden); },
+                   [&] {
+                     cudaError_t e = cudaSuccess;
+                     for (std::int64_t s = 0; s < layout.sequences() && e == cudaSuccess;
+                          s += at_a_time) {
+                       e = step(s, std::min(s + at_a_time, layout.sequences()));
+                     }
+                     return e;
+                   });
+  });
+}
+
+}  // namespace detail
+
+/// A trained head in one go, 3 products: for losses whose coefficients are known as soon as the
+/// log-probs of a few sequences are (a KL reference point given beforehand, a normaliser that is a
+/// number).
+///
+/// Goes through the batch `at_a_time` sequences at a time, a multiple of 2 for pairs that stand
+/// next to each other: once the results of [first, last) are in `out`, which must take log_prob and
+/// lse, `ready(first, last, stream)` puts on the stream what writes `d_token` for their tokens;
+/// then their gradients follow, their logits still in memory. `rows.scored_at_most` is that of one
+/// step, and `rows.scored` becomes the most that one had. Tokens of no sequence are not scored.
+template <logits_storage S, class Ready, gemm<S> Gemm>
+  requires std::is_invocable_r_v<cudaError_t, const Ready&, std::int64_t, std::int64_t,
+                                 cudaStream_t>
+static cudaError_t head_step(const head_rows<S>& rows, const sequence_layout& layout,
+                             std::int64_t at_a_time, const token_outputs<float>& out,
+                             const Ready& ready, strided_span<const float> d_token,
+                             const head_gradients<S>& gradients, const Gemm& multiply,
+                             scratch space, cudaStream_t stream) {
+  const auto coefficients = prospect::detail::loss_coefficients(d_token);
+  if (problem(rows, layout, at_a_time, out, coefficients.rows, gradients) != nullptr) {
+    return cudaErrorInvalidValue;
+  }
+  return detail::head_in_steps(rows, layout, at_a_time, out, ready, coefficients, gradients,
+                               multiply, space, stream);
+}
+
+/// The same with two coefficients per token, or a third for its entropy: `ready` writes what stands
+/// in their rows. `coefficients.entropy` is the row that `out.entropy` is.
+template <logits_storage S, class Ready, gemm<S> Gemm>
+  requires std::is_invocable_r_v<cudaError_t, const Ready&, std::int64_t, std::int64_t,
+                                 cudaStream_t>
+static cudaError_t head_step(const head_rows<S>& rows, const sequence_layout& layout,
+                             std::int64_t at_a_time, const token_outputs<float>& out,
+                             const Ready& ready, const token_coefficients<float>& coefficients,
+                             const head_gradients<S>& gradients, const Gemm& multiply,
+                             scratch space, cudaStream_t stream) {
+  if (problem(rows, layout, at_a_time, out, coefficients, gradients) != nullptr) {
+    return cudaErrorInvalidValue;
+  }
+  return detail::head_in_steps(rows, layout, at_a_time, out, ready, {.rows = coefficients},
+                               gradients, multiply, space, stream);
 }
 
 }  // namespace prospect::inline v2::cuda

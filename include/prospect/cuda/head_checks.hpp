@@ -161,5 +161,18 @@ static const char* problem(const head_rows<S>& rows, strided_span<const float> l
       detail::gradient_of_problem<"gradients.lora_b">(gradients.lora_b, head.lora.b));
 }
 
+/// Of `head_step`.
+template <storage S>
+static const char* problem(const head_rows<S>& rows, const sequence_layout& layout,
+                           std::int64_t at_a_time, const token_outputs<float>& out,
+                           const token_coefficients<float>& coefficients,
+                           const head_gradients<S>& gradients) {
+  if (const char* why = problem(rows, out)) return why;
+  if (const char* why = problem(rows, out.log_prob, out.lse, coefficients, gradients)) return why;
+  if (const char* why = detail::layout_problem(layout, rows.hidden.rows)) return why;
+  if (at_a_time < 1) return "at_a_time must be at least 1";
+  return nullptr;
+}
+
 }  // namespace prospect::inline v2::cuda
 PROSPECT_STRICT_END

@@ -14,7 +14,7 @@ inline constexpr int packing_threads = 1024;
 
 /// Numbers that the device finds out.
 struct head_numbers {
-  std::int64_t scored;  ///< tokens; more than the host stated make everything NaN
+  std::int64_t begin, end;  ///< tokens that this is about
   float one, zero;
   float raised;  ///< a power of 2 that brings the largest coefficient near 1
   float back;    ///< its inverse: NaN where too many tokens are scored
@@ -31,38 +31,70 @@ struct packed_tokens {
   head_numbers* numbers;
 };
 
-/// By one block.
+/// Sequences [first, last); or all tokens, where there is no last one.
+struct packed_sequences {
+  sequence_layout layout{};
+  std::int64_t first = 0, last = -1;
+};
+
+/// Packs the scored tokens of some sequences. `most` becomes how many they are if that is more. By
+/// one block.
 template <int block>
 static __global__ void __launch_bounds__(block)
     pack_kernel(prospect::detail::scored_targets targets, std::int64_t tokens,
-                packed_tokens packed) {
+                packed_sequences sequences, packed_tokens packed, std::int64_t* most) {
   __shared__ int of_warp[block / lanes];
+  const bool all = sequences.last < 0;
+  const auto begin_of = [&](std::int64_t s) { return all ? 0 : sequences.layout.begin(s); };
+  const auto end_of = [&](std::int64_t s) { return all ? tokens : sequences.layout.end(s); };
+  const std::int64_t last = all ? 1 : sequences.last;
   std::int64_t before = 0;
-  for (std::int64_t first = 0; first < tokens; first += block) {
-    const std::int64_t t = first + threadIdx.x;
-    const bool scored = t < tokens && targets[t] != ignored_target;
-    const unsigned votes = __ballot_sync(all_lanes, scored);
-    if (lane_of_warp() == 0) of_warp[warp_index()] = __popc(votes);
-    __syncthreads();
-    int in_front = __popc(votes & ((1U << lane_of_warp()) - 1));
-    int in_all = 0;
-    for (int w = 0; w < block / lanes; ++w) {
-      in_front += w < warp_index() ? of_warp[w] : 0;
-      in_all += of_warp[w];
+  for (std::int64_t s = sequences.first; s < last; ++s) {
+    const std::int64_t end = end_of(s) < tokens ? end_of(s) : tokens;
+    for (std::int64_t first = begin_of(s); first < end; first += block) {
+      const std::int64_t t = first + threadIdx.x;
+      const bool scored = t < end && targets[t] != ignored_target;
+      const unsigned votes = __ballot_sync(all_lanes, scored);
+      if (lane_of_warp() == 0) of_warp[warp_index()] = __popc(votes);
+      __syncthreads();
+      int in_front = __popc(votes & ((1U << lane_of_warp()) - 1));
+      int in_all = 0;
+      for (int w = 0; w < block / lanes; ++w) {
+        in_front += w < warp_index() ? of_warp[w] : 0;
+        in_all += of_warp[w];
+      }
+      const std::int64_t place = before + in_front;
+      const bool fits = scored && place < packed.scored_at_most;
+      if (fits) packed.order[place] = static_cast<std::int32_t>(t);
+      if (t < end) packed.places[t] = fits ? static_cast<std::int32_t>(place) : -1;
+      before += in_all;
+      __syncthreads();
     }
-    const std::int64_t place = before + in_front;
-    const bool fits = scored && place < packed.scored_at_most;
-    if (fits) packed.order[place] = static_cast<std::int32_t>(t);
-    if (t < tokens) packed.places[t] = fits ? static_cast<std::int32_t>(place) : -1;
-    before += in_all;
-    __syncthreads();
   }
   const bool too_many = before > packed.scored_at_most;
   const std::int64_t filled = too_many ? packed.scored_at_most : before;
   for (std::int64_t i = filled + threadIdx.x; i < packed.capacity; i += block) packed.order[i] = -1;
   if (threadIdx.x == 0) {
     const float spoilt = too_many ? not_a_number : 0.0F;
-    *packed.numbers = {before, 1, 0, 1, 1 + spoilt, spoilt};
+    *packed.numbers = {.begin = last > sequences.first ? begin_of(sequences.first) : 0,
+                       .end = last > sequences.first ? end_of(last - 1) : 0,
+                       .one = 1,
+                       .zero = 0,
+                       .raised = 1,
+                       .back = 1 + spoilt,
+                       .spoilt = spoilt};
+    if (most != nullptr && *most < before) *most = before;
+  }
+}
+
+/// Tokens of no sequence are nowhere.
+static __global__ void __launch_bounds__(threads)
+    forget_kernel(packed_tokens packed, std::int64_t tokens) {
+  const std::int64_t t = blockIdx.x * std::int64_t{threads} + threadIdx.x;
+  if (t < tokens) packed.places[t] = -1;
+  if (t == 0) {
+    *packed.numbers = {
+        .begin = 0, .end = tokens, .one = 1, .zero = 0, .raised = 1, .back = 1, .spoilt = 0};
   }
 }
 
@@ -194,7 +226,7 @@ template <storage S>
 static __global__ void __launch_bounds__(threads)
     clear_kernel(matrix_view<S> rows, packed_tokens packed) {
   const std::int64_t t = blockIdx.x * std::int64_t{warps} + warp_index();
-  if (t >= rows.rows) return;
+  if (t < packed.numbers->begin || t >= packed.numbers->end || t >= rows.rows) return;
   const bool spoilt = packed.numbers->spoilt != 0;
   if (packed.places[t] >= 0 && !spoilt) return;
   write_constant(rows.row(t), static_cast<int>(rows.columns), spoilt ? not_a_number : 0.0F);
@@ -205,7 +237,7 @@ static __global__ void __launch_bounds__(threads)
     scatter_results_kernel(packed_tokens packed, std::int64_t tokens, token_outputs<float> from,
                            strided_span<const vocabulary_partial> partials, token_results to) {
   const std::int64_t t = blockIdx.x * std::int64_t{threads} + threadIdx.x;
-  if (t >= tokens) return;
+  if (t < packed.numbers->begin || t >= packed.numbers->end || t >= tokens) return;
   const std::int64_t i = packed.places[t];
   const float spoilt = packed.numbers->spoilt;
   const auto move = [&](const auto& source, const auto& target) {

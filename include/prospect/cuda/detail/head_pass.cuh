@@ -41,34 +41,40 @@ struct head_pass {
   head_memory<S> memory;
   const Gemm& multiply;
   cudaStream_t stream;
+  std::int64_t* scored;  ///< on the device, or nullptr
 
   // ---- the whole batch ----
 
-  cudaError_t pack(const prospect::detail::coefficient_rows<float>& coefficients = {},
-                   strided_span<const float> log_prob = {},
-                   strided_span<const double> lse = {}) const {
+  /// Scored tokens to the front.
+  cudaError_t pack(const packed_sequences& sequences = {}) const {
+    return launch(&pack_kernel<packing_threads>, 1, packing_threads, 0, 1, stream, targets,
+                  tokens.rows, sequences, memory.packed, scored);
+  }
+  /// What rows of logits are computed with in a forward pass.
+  cudaError_t pack_rows() const {
     packed_rows rows = memory.rows;
-    if (lse.empty()) rows.softmax = nullptr;  // a forward pass
+    rows.softmax = nullptr;
+    return in_turn([&] { return pack_rows(rows, {}, {}, {}); },
+                   [&] {
+                     if (memory.bias == nullptr) return cudaSuccess;
+                     return launch(&widen_kernel<S>, blocks_for(head.bias.size(), threads), threads,
+                                   0, 1, stream, head.bias, memory.bias);
+                   });
+  }
+  /// And in a backward pass as well.
+  cudaError_t pack_rows(const prospect::detail::coefficient_rows<float>& coefficients,
+                        strided_span<const float> log_prob, strided_span<const double> lse) const {
     return in_turn(
         [&] {
-          return launch(&pack_kernel<packing_threads>, 1, packing_threads, 0, 1, stream, targets,
-                        tokens.rows, memory.packed);
-        },
-        [&] {
-          if (rows.softmax == nullptr) return cudaSuccess;
           return launch(&raise_kernel<packing_threads>, 1, packing_threads, 0, 1, stream,
                         coefficients, memory.packed);
         },
-        [&] {
-          return launch(&pack_rows_kernel, blocks_for(capacity(), threads), threads, 0, 1, stream,
-                        memory.packed, targets, options.inverse_temperatures, coefficients,
-                        log_prob, lse, rows);
-        },
-        [&] {
-          if (memory.bias == nullptr) return cudaSuccess;
-          return launch(&widen_kernel<S>, blocks_for(head.bias.size(), threads), threads, 0, 1,
-                        stream, head.bias, memory.bias);
-        });
+        [&] { return pack_rows(memory.rows, coefficients, log_prob, lse); });
+  }
+  /// As if no token were scored.
+  cudaError_t forget() const {
+    return launch(&forget_kernel, blocks_for(tokens.rows, threads), threads, 0, 1, stream,
+                  memory.packed, tokens.rows);
   }
   cudaError_t scatter_results(const token_results& out) const {
     return launch(&scatter_results_kernel, blocks_for(tokens.rows, threads), threads, 0, 1, stream,
@@ -223,6 +229,14 @@ struct head_pass {
 
  private:
   using S_logits = float;
+
+  cudaError_t pack_rows(const packed_rows& rows,
+                        const prospect::detail::coefficient_rows<float>& coefficients,
+                        strided_span<const float> log_prob, strided_span<const double> lse) const {
+    return launch(&pack_rows_kernel, blocks_for(capacity(), threads), threads, 0, 1, stream,
+                  memory.packed, targets, options.inverse_temperatures, coefficients, log_prob, lse,
+                  rows);
+  }
 
   bool adapts() const { return !head.lora.empty(); }
   head_numbers* numbers() const { return memory.packed.numbers; }
