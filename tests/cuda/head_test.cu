@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -265,7 +267,7 @@ void check_schedules(head_case<S>& c, const test_gemm& multiply) {
       check_scores(d, want);
       if (first.empty()) first = d.log_prob.host();
       CHECK(testing::same_bits(d.log_prob.host(), first));
-      CHECK(ticket.kept <= (d.count() + 127) / 128 * 128);
+      CHECK(ticket.kept <= std::max<std::int64_t>(128, (d.count() + 127) / 128 * 128));
       kept_some += ticket.kept > 0 && ticket.kept < d.count() ? 1 : 0;
       kept_all += keep && ticket.kept >= d.count() ? 1 : 0;
       if (backward(space) == cudaErrorInvalidValue) {
@@ -547,6 +549,147 @@ TEST_CASE("what is wrong with a call of the head is said before anything is laun
   const prospect::token_coefficients<float> by{d.d_token.input(), d.d_token.input()};
   CHECK(std::string{gpu::problem(d.rows(), d.log_prob.input(), d.lse.input(), by, gradients)} ==
         "gradients.hidden must not lie where what it is the gradient of lies");
+}
+
+TEST_CASE("one word, one token, an odd width, and not one token that is scored") {
+  random_source random{1309};
+  const test_gemm multiply;
+  for (const head_shape shape : {head_shape{5, 3, 1, 1}, head_shape{1, 1, 1, 0}}) {
+    head_case<float> c{random, shape, true, {}, 0};
+    check_schedules(c, multiply);
+  }
+  head_case<bfloat16> c{random, {9, 7, 33, 1}, true, {}, 1};
+  check_schedules(c, multiply);
+}
+
+TEST_CASE("a token whose coefficient is 0 takes no part, whatever its hidden state") {
+  random_source random{1311};
+  const test_gemm multiply;
+  head_case<bfloat16> c{random, {40, 16, 90, 2}, true};
+  for (std::size_t t = 0; t < 40; t += 3) c.d_token[t] = 0;
+  // As if such tokens were not scored.
+  head_case<bfloat16> without = c;
+  for (std::size_t t = 0; t < 40; ++t) {
+    if (c.d_token[t] == 0) without.targets[t] = ignored_target;
+  }
+  const head_answer want{without};
+  for (std::size_t t = 0; t < 40; ++t) {
+    if (c.d_token[t] != 0) continue;
+    c.hidden.fill_row(static_cast<std::int64_t>(t), [](std::int64_t) { return std::nan(""); });
+  }
+  for (const bool keep : {false, true}) {
+    CAPTURE(keep);
+    on_device<bfloat16> d{c};
+    const device_array<std::byte> memory(std::size_t{1} << 20);
+    const gpu::scratch space{memory.data(), memory.bytes()};
+    gpu::head_ticket ticket;
+    require_success(gpu::head_log_probs<bfloat16>(d.rows(), d.out(), multiply, space, nullptr,
+                                                  keep ? &ticket : nullptr));
+    CHECK(ticket.kept == (keep ? 128 : 0));
+    require_success(gpu::head_gradient<bfloat16>(d.rows(), d.log_prob.input(), d.lse.input(),
+                                                 d.d_token.input(), d.gradients(), ticket, multiply,
+                                                 space, nullptr));
+    testing::synchronise();
+    check_gradients(d, want);
+  }
+  on_device<bfloat16> d{c};
+  require_success(testing::with_scratch([&](gpu::scratch space) {
+    return gpu::head_step<bfloat16>(
+        d.rows(), prospect::sequence_layout::padded(4, 10), 4, d.out(),
+        [](std::int64_t, std::int64_t, cudaStream_t) { return cudaSuccess; }, d.d_token.input(),
+        d.gradients(), multiply, space, nullptr);
+  }));
+  check_gradients(d, want);
+}
+
+TEST_CASE("coefficients of softmax and onehot are two, under a mask apart from the targets") {
+  random_source random{1312};
+  const test_gemm multiply;
+  head_case<float> c{random, {50, 12, 300, 2}, true, {.temperature = 0.8}};
+  std::vector<float> softmax, onehot;
+  std::vector<std::uint8_t> mask;
+  for (int t = 0; t < 50; ++t) {
+    softmax.push_back(t % 7 == 0 ? 0.0F : static_cast<float>(random.normal(1)));
+    onehot.push_back(t % 5 == 0 ? 0.0F : static_cast<float>(random.normal(1)));
+    mask.push_back(random.chance(0.7) ? 1 : 0);
+    c.d_token[static_cast<std::size_t>(t)] = -softmax.back();
+  }
+  c.options.mask = mask;
+  // (a p - b onehot) = -a (onehot - p) + (a - b) onehot
+  head_answer want{c};
+  std::int64_t scored = 0;
+  for (std::int64_t t = 0; t < 50; ++t) {
+    if (!c.scored(t)) continue;
+    ++scored;
+    const auto i = static_cast<std::size_t>(t);
+    const std::int64_t target = c.targets[i];
+    const double rest =
+        (static_cast<double>(softmax[i]) - static_cast<double>(onehot[i])) / c.options.temperature;
+    want.d_bias[static_cast<std::size_t>(target)] += rest;
+    for (std::int64_t k = 0; k < 12; ++k) {
+      want.d_weight[static_cast<std::size_t>(target * 12 + k)] +=
+          rest * static_cast<double>(c.hidden.at(t, k));
+    }
+  }
+  const device_array<std::uint8_t> device_mask(mask);
+  const device_array<float> a(softmax), b(onehot);
+  on_device<float> d{c};
+  auto rows = d.rows(scored);
+  rows.options.mask = device_mask.input();
+  require_success(testing::with_scratch([&](gpu::scratch space) {
+    return gpu::head_log_probs<float>(rows, d.out(), multiply, space, nullptr);
+  }));
+  CHECK(d.scored.host()[0] == scored);
+  d.scored.set({d.count()});
+  check_scores(d, want);
+  require_success(testing::with_scratch([&](gpu::scratch space) {
+    return gpu::head_gradient<float>(rows, d.log_prob.input(), d.lse.input(),
+                                     {a.input(), b.input()}, d.gradients(), multiply, space,
+                                     nullptr);
+  }));
+  CHECK(testing::distance(d.d_weight.fetch().elements(), want.d_weight) <= 2e-5);
+  CHECK(testing::distance(d.d_bias.host(), want.d_bias) <= 2e-5);
+}
+
+TEST_CASE("what else the head says about a token") {
+  random_source random{1313};
+  const test_gemm multiply;
+  head_case<float> c{random, {60, 8, 7, 0}, true};
+  on_device<float> d{c};
+  require_success(testing::with_scratch([&](gpu::scratch space) {
+    return gpu::head_log_probs<float>(d.rows(), d.out(), multiply, space, nullptr);
+  }));
+  const auto squares = d.squares.host();
+  const auto mean = d.mean.host();
+  const auto argmax = d.argmax.host();
+  std::int64_t wrong = 0, hits = 0;
+  for (std::int64_t t = 0; t < 60; ++t) {
+    std::vector<double> z;
+    for (std::int64_t v = 0; v < 7 && c.scored(t); ++v) {
+      z.push_back(static_cast<double>(c.bias[static_cast<std::size_t>(v)]));
+      for (std::int64_t k = 0; k < 8; ++k) {
+        z.back() += static_cast<double>(c.hidden.at(t, k)) * static_cast<double>(c.weight.at(v, k));
+      }
+    }
+    double sum = 0, of_squares = 0, total = 0;
+    for (const double x : z) {
+      sum += std::exp(x);
+      of_squares += std::exp(2 * x);
+      total += x;
+    }
+    const auto i = static_cast<std::size_t>(t);
+    const bool hit =
+        c.scored(t) && std::max_element(z.begin(), z.end()) - z.begin() == c.targets[i];
+    hits += hit ? 1 : 0;
+    const auto near = [](float got, double right) {
+      return std::abs(static_cast<double>(got) - right) <= 1e-4;
+    };
+    const bool good = near(squares[i], c.scored(t) ? of_squares / (sum * sum) : 0) &&
+                      near(mean[i], c.scored(t) ? total / 7 : 0) && argmax[i] == (hit ? 1 : 0);
+    wrong += good ? 0 : 1;
+  }
+  CHECK(wrong == 0);
+  CHECK(hits > 0);
 }
 
 }  // namespace
