@@ -97,6 +97,7 @@ class device_matrix {
     host_.block() = memory_.host();
     return host_;
   }
+  void send() const { memory_.set(host_.block()); }
 
  private:
   logits_matrix<S>& host_;
@@ -551,6 +552,74 @@ TEST_CASE("what is wrong with a call of the head is said before anything is laun
         "gradients.hidden must not lie where what it is the gradient of lies");
 }
 
+TEST_CASE(
+    "a batch without tokens or sequences leaves gradients of 0, and says that none is scored") {
+  random_source random{1308};
+  const test_gemm multiply;
+  head_case<bfloat16> c{random, {6, 16, 40, 2}, true};
+  const auto all = [](const auto& values, float what) {
+    return std::all_of(values.begin(), values.end(),
+                       [&](auto x) { return prospect::load(x) == what; });
+  };
+  for (const bool accumulate : {false, true}) {
+    CAPTURE(accumulate);
+    on_device<bfloat16> d{c};
+    const auto gradients_are = [&](float what) {
+      CHECK(all(d.d_weight.fetch().elements(), what));
+      CHECK(all(d.d_bias.host(), what));
+      CHECK(all(d.d_a.fetch().elements(), what));
+      CHECK(all(d.d_b.fetch().elements(), what));
+      CHECK(d.host_d_weight.padding_untouched());
+    };
+    const auto fill = [&](float what) {
+      const auto matrix = [&](auto& to) {
+        auto& host = to.fetch();
+        for (std::int64_t i = 0; i < host.rows(); ++i) host.fill_row(i, [&](auto) { return what; });
+        to.send();
+      };
+      matrix(d.d_weight);
+      matrix(d.d_a);
+      matrix(d.d_b);
+      d.d_bias.set(std::vector<float>(d.d_bias.size(), what));
+    };
+    auto gradients = d.gradients();
+    gradients.accumulate = accumulate;
+    gpu::head_ticket ticket;
+
+    auto none = d.rows(0);
+    none.hidden.rows = 0;
+    none.targets = {};
+    gradients.hidden = {};
+    fill(3);
+    require_success(testing::with_scratch([&](gpu::scratch space) {
+      return gpu::head_log_probs<bfloat16>(none, {}, multiply, space, nullptr, &ticket);
+    }));
+    CHECK(d.scored.host()[0] == 0);
+    d.scored.set({7});
+    require_success(testing::with_scratch([&](gpu::scratch space) {
+      return gpu::head_gradient<bfloat16>(none, {}, {}, prospect::strided_span<const float>{},
+                                          gradients, {}, multiply, space, nullptr);
+    }));
+    CHECK(d.scored.host()[0] == 0);
+    gradients_are(accumulate ? 3 : 0);
+
+    // Tokens, but of no sequence.
+    gradients.hidden = d.d_hidden.view();
+    fill(3);
+    const device_array<std::int64_t> offsets(std::vector<std::int64_t>{0});
+    require_success(testing::with_scratch([&](gpu::scratch space) {
+      return gpu::head_step<bfloat16>(
+          d.rows(), prospect::sequence_layout::packed(offsets.input()), 1, d.out(),
+          [](std::int64_t, std::int64_t, cudaStream_t) { return cudaErrorUnknown; },
+          d.d_token.input(), gradients, multiply, space, nullptr);
+    }));
+    CHECK(d.scored.host()[0] == 0);
+    CHECK(all(d.log_prob.host(), 0));
+    CHECK(all(d.d_hidden.fetch().elements(), 0));
+    gradients_are(accumulate ? 3 : 0);
+  }
+}
+
 TEST_CASE("one word, one token, an odd width, and not one token that is scored") {
   random_source random{1309};
   const test_gemm multiply;
@@ -690,6 +759,51 @@ TEST_CASE("what else the head says about a token") {
   }
   CHECK(wrong == 0);
   CHECK(hits > 0);
+}
+
+TEST_CASE("padding of every gradient of the head becomes 0 where that is asked for") {
+  random_source random{1314};
+  const test_gemm multiply;
+  head_case<float16> c{random, {20, 10, 50, 3}, true};
+  const head_answer want{c};
+  for (const bool step : {false, true}) {
+    CAPTURE(step);
+    on_device<float16> d{c};
+    auto rows = d.rows();
+    rows.options.zero_padding = true;
+    require_success(testing::with_scratch([&](gpu::scratch space) {
+      if (step) {
+        return gpu::head_step<float16>(
+            rows, prospect::sequence_layout::padded(2, 10), 2, d.out(),
+            [](std::int64_t, std::int64_t, cudaStream_t) { return cudaSuccess; }, d.d_token.input(),
+            d.gradients(), multiply, space, nullptr);
+      }
+      return gpu::head_log_probs<float16>(rows, d.out(), multiply, space, nullptr);
+    }));
+    if (!step) {
+      require_success(testing::with_scratch([&](gpu::scratch space) {
+        return gpu::head_gradient<float16>(rows, d.log_prob.input(), d.lse.input(),
+                                           d.d_token.input(), d.gradients(), {}, multiply, space,
+                                           nullptr);
+      }));
+    }
+    const auto padding_is_0 = [](auto& matrix) {
+      const auto m = matrix.view();
+      std::int64_t other = 0;
+      for (std::int64_t i = 0; i < m.rows; ++i) {
+        for (std::int64_t j = m.columns; j < m.pitch; ++j) {
+          other += prospect::load(m.row(i)[j]) == 0 ? 0 : 1;
+        }
+      }
+      return m.pitch > m.columns && other == 0;
+    };
+    CHECK(padding_is_0(d.d_hidden.fetch()));
+    CHECK(padding_is_0(d.d_weight.fetch()));
+    CHECK(padding_is_0(d.d_a.fetch()));
+    CHECK(padding_is_0(d.d_b.fetch()));
+    CHECK(testing::distance(d.host_d_weight.elements(), want.d_weight) <= 4e-3);
+    CHECK(testing::distance(d.host_d_hidden.elements(), want.d_hidden) <= 4e-3);
+  }
 }
 
 }  // namespace

@@ -51,12 +51,14 @@ static head_sizes sizes_of(const head_rows<S>& rows) {
           .bias = !rows.head.bias.empty()};
 }
 
-/// Calls run(pass, plan) where the memory suffices for a few tokens. Where only a size is asked
-/// for, it is that of one chunk with all tokens, and of all gradients if they are to be kept.
+/// Calls run(pass) where there are tokens and the memory suffices for a few of them. Where only a
+/// size is asked for, it is that of one chunk with all tokens, and of all gradients if they are to
+/// be kept.
 template <logits_storage S, class Gemm, class Run>
 static cudaError_t with_pass(const head_rows<S>& rows, const head_sizes& sizes,
                              const token_outputs<float>& out, head_plan plan, const Gemm& multiply,
-                             scratch space, cudaStream_t stream, const Run& run) {
+                             scratch space, cudaStream_t stream, const head_gradients<S>& gradients,
+                             const Run& run) {
   if (!space.counting() && plan.chunk_rows == 0) return cudaErrorInvalidValue;
   head_pass<S, Gemm> pass{
       .tokens = rows.hidden,
@@ -68,12 +70,18 @@ static cudaError_t with_pass(const head_rows<S>& rows, const head_sizes& sizes,
       .stream = stream,
       .scored = rows.scored};
   if (!space.suffices() || !space.aligned()) return cudaErrorInvalidValue;
-  if (space.counting() || rows.hidden.rows == 0) return cudaSuccess;
+  if (space.counting()) return cudaSuccess;
   if (rows.scored != nullptr) {
     if (const cudaError_t e = cudaMemsetAsync(rows.scored, 0, sizeof *rows.scored, stream))
       return e;
   }
-  return run(pass);
+  return rows.hidden.rows > 0 ? run(pass) : pass.finish(gradients, false);
+}
+template <logits_storage S, class Gemm, class Run>
+static cudaError_t with_pass(const head_rows<S>& rows, const head_sizes& sizes,
+                             const token_outputs<float>& out, head_plan plan, const Gemm& multiply,
+                             scratch space, cudaStream_t stream, const Run& run) {
+  return with_pass(rows, sizes, out, plan, multiply, space, stream, head_gradients<S>{}, run);
 }
 
 /// The plan for a space, or for one that is only counted.
@@ -214,7 +222,7 @@ static cudaError_t head_backward(const head_rows<S>& rows, strided_span<const fl
       return head_bytes<S>(sizes, chunk_rows, kept, {});
     });
   }
-  return with_pass(rows, sizes, {}, plan, multiply, space, stream, [&](const auto& pass) {
+  return with_pass(rows, sizes, {}, plan, multiply, space, stream, gradients, [&](auto& pass) {
     bool accumulate = gradients.accumulate;
     // Kept gradients are those of log-probs: their coefficients go into the other factor of each
     // product.
@@ -245,7 +253,7 @@ static cudaError_t head_backward(const head_rows<S>& rows, strided_span<const fl
                                [&] { return finish(c, pass.gradient(c), nullptr); });
               });
         },
-        [&] { return pass.clear(gradients.hidden); });
+        [&] { return pass.clear(gradients.hidden); }, [&] { return pass.finish(gradients, true); });
   });
 }
 
@@ -304,7 +312,7 @@ static cudaError_t head_in_steps(const head_rows<S>& rows, const sequence_layout
       up_to_multiple(std::max<std::int64_t>(rows.scored_at_most, 1), head_row_multiple);
   // Logits stay until their coefficients are known: the sequences of a step are one chunk.
   const head_plan plan{.chunk_rows = all};
-  return with_pass(rows, sizes, out, plan, multiply, space, stream, [&](const auto& pass) {
+  return with_pass(rows, sizes, out, plan, multiply, space, stream, gradients, [&](auto& pass) {
     bool accumulate = gradients.accumulate;
     const head_chunk c{0, all};
     const auto step = [&](std::int64_t first, std::int64_t last) {
@@ -338,7 +346,8 @@ static cudaError_t head_in_steps(const head_rows<S>& rows, const sequence_layout
                        e = step(s, std::min(s + at_a_time, layout.sequences()));
                      }
                      return e;
-                   });
+                   },
+                   [&] { return pass.finish(gradients, layout.sequences() > 0); });
   });
 }
 

@@ -221,6 +221,12 @@ static __global__ void __launch_bounds__(threads)
   }
 }
 
+/// What a sum over no tokens is.
+static __global__ void __launch_bounds__(threads) zero_kernel(matrix_view<float> sums) {
+  const std::int64_t i = blockIdx.x * std::int64_t{warps} + warp_index();
+  if (i < sums.rows) write_constant(sums.row(i), static_cast<int>(sums.columns), 0);
+}
+
 /// Tokens that are not scored leave rows of 0; all are NaN where too many are scored.
 template <storage S>
 static __global__ void __launch_bounds__(threads)

@@ -92,6 +92,24 @@ struct head_pass {
         [&] { return zero_padding(d_hidden, options, stream); });
   }
 
+  /// The rest of the head's gradients: what no chunk has added to, and padding.
+  cudaError_t finish(const head_gradients<S>& to, bool any_tokens) const {
+    const auto zero = [&](const matrix_view<float>& sums) {
+      if (any_tokens || to.accumulate || sums.rows == 0) return cudaSuccess;
+      return launch(&zero_kernel, blocks_for(sums.rows, warps), threads, 0, 1, stream, sums);
+    };
+    const auto matrix = [&](const matrix_view<float>& sums) {
+      return in_turn([&] { return zero(sums); },
+                     [&] { return zero_padding(sums, options, stream); });
+    };
+    return in_turn([&] { return matrix(to.weight); }, [&] { return matrix(to.lora_a); },
+                   [&] { return matrix(to.lora_b); },
+                   [&] {
+                     const auto& bias = to.bias;
+                     return zero({bias.data(), bias.size(), 1, bias.stride()});
+                   });
+  }
+
   std::int64_t capacity() const { return memory.packed.capacity; }
 
   // ---- a chunk ----
