@@ -64,6 +64,9 @@ class test_gemm {
     CHECK(p.b.columns() == p.c.columns);
     CHECK(p.a.columns() == p.b.rows());
     CHECK((*p.beta == 0 || *p.beta == 1));
+    CHECK(p.a.matrix.pitch >= p.a.matrix.columns);
+    CHECK(p.b.matrix.pitch >= p.b.matrix.columns);
+    CHECK(p.c.pitch >= p.c.columns);
     for (std::int64_t i = 0; i < p.c.rows; ++i) {
       for (std::int64_t j = 0; j < p.c.columns; ++j) {
         float sum = 0;
@@ -629,6 +632,31 @@ TEST_CASE("one word, one token, an odd width, and not one token that is scored")
   }
   head_case<bfloat16> c{random, {9, 7, 33, 1}, true, {}, 1};
   check_schedules(c, multiply);
+}
+
+TEST_CASE("a matrix of one row has no pitch, of the head's as of any other") {
+  random_source random{1310};
+  const test_gemm multiply;
+  head_case<float> c{random, {1, 5, 1, 1}, true, {}, 0};
+  const head_answer want{c};
+  on_device<float> d{c};
+  auto rows = d.rows();
+  auto gradients = d.gradients();
+  for (auto* m : {&rows.hidden, &rows.head.weight, &rows.head.lora.a, &rows.head.lora.b}) {
+    m->pitch = 0;
+  }
+  for (auto* m : {&gradients.hidden, &gradients.weight, &gradients.lora_a, &gradients.lora_b}) {
+    m->pitch = -1;
+  }
+  require_success(testing::with_scratch([&](gpu::scratch space) {
+    return gpu::head_log_probs<float>(rows, d.out(), multiply, space, nullptr);
+  }));
+  require_success(testing::with_scratch([&](gpu::scratch space) {
+    return gpu::head_gradient<float>(rows, d.log_prob.input(), d.lse.input(), d.d_token.input(),
+                                     gradients, {}, multiply, space, nullptr);
+  }));
+  check_scores(d, want);
+  check_gradients(d, want);
 }
 
 TEST_CASE("a token whose coefficient is 0 takes no part, whatever its hidden state") {
