@@ -834,4 +834,32 @@ TEST_CASE("padding of every gradient of the head becomes 0 where that is asked f
   }
 }
 
+TEST_CASE("large hidden states in fp16 stay finite when they are brought to their coefficients") {
+  random_source random{1315};
+  const test_gemm multiply;
+  head_case<float16> c{random, {4, 6, 20, 0}, false, {}, 0};
+  for (std::int64_t v = 0; v < 20; ++v) {
+    c.weight.fill_row(v, [&](std::int64_t) { return random.normal(2e-5); });
+  }
+  for (std::int64_t t = 0; t < 4; ++t) {
+    c.hidden.fill_row(t, [&](std::int64_t) { return random.normal(1) < 0 ? -60000 : 60000; });
+  }
+  c.d_token = {1.9F, -1.5F, 0.3F, 1.0F};
+  const head_answer want{c};
+  for (const bool keep : {false, true}) {
+    CAPTURE(keep);
+    on_device<float16> d{c};
+    const device_array<std::byte> memory(std::size_t{1} << 20);
+    const gpu::scratch space{memory.data(), memory.bytes()};
+    gpu::head_ticket ticket;
+    require_success(gpu::head_log_probs<float16>(d.rows(), d.out(), multiply, space, nullptr,
+                                                 keep ? &ticket : nullptr));
+    require_success(gpu::head_gradient<float16>(d.rows(), d.log_prob.input(), d.lse.input(),
+                                                d.d_token.input(), d.gradients(), ticket, multiply,
+                                                space, nullptr));
+    testing::synchronise();
+    CHECK(testing::distance(d.d_weight.fetch().elements(), want.d_weight) <= 4e-3);
+  }
+}
+
 }  // namespace

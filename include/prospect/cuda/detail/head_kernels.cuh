@@ -16,7 +16,7 @@ inline constexpr int packing_threads = 1024;
 struct head_numbers {
   std::int64_t begin, end;  ///< tokens that this is about
   float one, zero;
-  float raised;  ///< a power of 2 that brings the largest coefficient near 1
+  float raised;  ///< a power of 2 that brings the largest coefficient to [1/2, 1)
   float back;    ///< its inverse: NaN where too many tokens are scored
   float spoilt;  ///< 0, or NaN where too many tokens are scored: added to what has no other factor
 };
@@ -116,8 +116,9 @@ static __global__ void __launch_bounds__(block)
   if (threadIdx.x != 0) return;
   for (const float x : of_warp) largest = fmaxf(largest, x);
   if (!(largest > 0) || !(largest < infinity)) return;
-  // No further than that both powers are normal numbers.
-  const int exponent = max(-120, min(120, ilogbf(largest)));
+  // Below 1, so that no hidden state grows out of 16 bits; no further than that both powers are
+  // normal numbers.
+  const int exponent = max(-120, min(120, ilogbf(largest) + 1));
   packed.numbers->raised = ldexpf(1.0F, -exponent);
   packed.numbers->back = ldexpf(1.0F, exponent) + packed.numbers->spoilt;
 }
