@@ -862,4 +862,24 @@ TEST_CASE("large hidden states in fp16 stay finite when they are brought to thei
   }
 }
 
+TEST_CASE("offsets that lead out of the batch are not followed by the head") {
+  random_source random{1316};
+  const test_gemm multiply;
+  head_case<float> c{random, {20, 8, 30, 0}, true};
+  const head_answer want{c};
+  on_device<float> d{c};
+  const std::int64_t outside = std::int64_t{1} << 40;
+  const device_array<std::int64_t> begins(std::vector<std::int64_t>{-outside, 10});
+  const device_array<std::int64_t> ends(std::vector<std::int64_t>{10, outside});
+  require_success(testing::with_scratch([&](gpu::scratch space) {
+    return gpu::head_step<float>(
+        d.rows(), prospect::sequence_layout::ranges(begins.input(), ends.input()), 1, d.out(),
+        [](std::int64_t, std::int64_t, cudaStream_t) { return cudaSuccess; }, d.d_token.input(),
+        d.gradients(), multiply, space, nullptr);
+  }));
+  d.scored.set({d.count()});
+  check_scores(d, want);
+  check_gradients(d, want);
+}
+
 }  // namespace

@@ -45,7 +45,11 @@ static __global__ void __launch_bounds__(block)
                 packed_sequences sequences, packed_tokens packed, std::int64_t* most) {
   __shared__ int of_warp[block / lanes];
   const bool all = sequences.last < 0;
-  const auto begin_of = [&](std::int64_t s) { return all ? 0 : sequences.layout.begin(s); };
+  // Offsets on a device are believed only inside the batch.
+  const auto begin_of = [&](std::int64_t s) {
+    const std::int64_t begin = all ? 0 : sequences.layout.begin(s);
+    return begin < 0 ? 0 : begin;
+  };
   const auto end_of = [&](std::int64_t s) { return all ? tokens : sequences.layout.end(s); };
   const std::int64_t last = all ? 1 : sequences.last;
   std::int64_t before = 0;
