@@ -882,4 +882,20 @@ TEST_CASE("offsets that lead out of the batch are not followed by the head") {
   check_gradients(d, want);
 }
 
+TEST_CASE("a ticket that no forward pass with these rows can have given is refused") {
+  random_source random{1317};
+  const test_gemm multiply;
+  head_case<float> c{random, {20, 8, 30, 0}, true};
+  on_device<float> d{c};
+  const device_array<std::byte> memory(std::size_t{1} << 22);
+  for (const std::int64_t kept : {std::int64_t{-128}, std::int64_t{1}, std::int64_t{256},
+                                  std::numeric_limits<std::int64_t>::max()}) {
+    CAPTURE(kept);
+    CHECK(gpu::head_gradient<float>(
+              d.rows(), d.log_prob.input(), d.lse.input(), d.d_token.input(), d.gradients(), {kept},
+              multiply, {memory.data(), memory.bytes()}, nullptr) == cudaErrorInvalidValue);
+  }
+  testing::synchronise();
+}
+
 }  // namespace

@@ -89,8 +89,7 @@ template <logits_storage S>
 static head_plan plan_of(const head_sizes& sizes, const scratch& space,
                          const token_outputs<float>& out) {
   if (!space.counting()) return plan_head<S>(sizes, space.size(), out);
-  const std::int64_t all =
-      up_to_multiple(std::max<std::int64_t>(sizes.scored_at_most, 1), head_row_multiple);
+  const std::int64_t all = capacity_of(sizes);
   return {.chunk_rows = std::min(all, most_head_rows), .kept_rows = sizes.kept ? all : 0};
 }
 
@@ -212,6 +211,9 @@ static cudaError_t head_backward(const head_rows<S>& rows, strided_span<const fl
                                  const head_gradients<S>& gradients, std::int64_t kept,
                                  const Gemm& multiply, scratch space, cudaStream_t stream) {
   head_sizes sizes = sizes_of(rows);
+  if (kept < 0 || kept > capacity_of(sizes) || kept % head_row_multiple != 0) {
+    return cudaErrorInvalidValue;  // no ticket of these rows
+  }
   sizes.gradients = sizes.coefficients = true;
   sizes.kept = kept > 0;
   sizes.entropy_gradients = !coefficients.rows.d_entropy.empty();
@@ -308,8 +310,7 @@ static cudaError_t head_in_steps(const head_rows<S>& rows, const sequence_layout
   head_sizes sizes = sizes_of(rows);
   sizes.gradients = sizes.coefficients = true;
   sizes.entropy_gradients = !coefficients.rows.d_entropy.empty();
-  const std::int64_t all =
-      up_to_multiple(std::max<std::int64_t>(rows.scored_at_most, 1), head_row_multiple);
+  const std::int64_t all = capacity_of(sizes);
   // Logits stay until their coefficients are known: the sequences of a step are one chunk.
   const head_plan plan{.chunk_rows = all};
   return with_pass(rows, sizes, out, plan, multiply, space, stream, gradients, [&](auto& pass) {
