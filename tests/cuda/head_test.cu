@@ -898,4 +898,56 @@ TEST_CASE("a ticket that no forward pass with these rows can have given is refus
   testing::synchronise();
 }
 
+TEST_CASE("bias, adapters and entropies of the head are looked at as far as the host can") {
+  random_source random{1318};
+  head_case<float> c{random, {10, 8, 30, 2}, true};
+  on_device<float> d{c};
+  const auto says = [&](auto change) {
+    auto rows = d.rows();
+    change(rows);
+    const char* why = gpu::problem(rows, d.out());
+    return std::string{why == nullptr ? "" : why};
+  };
+  const float* const nowhere = nullptr;
+  CHECK(says([&](auto& r) { r.head.bias = {nowhere, 30}; }) == "head.bias has no data");
+  CHECK(says([&](auto& r) {
+          r.head.bias = {
+              reinterpret_cast<const float*>(reinterpret_cast<std::uintptr_t>(d.bias.data()) + 1),
+              30};
+        }) == "head.bias is misaligned, or larger than any memory");
+  CHECK(says([](auto& r) {
+          r.head.lora.a.rows = r.head.lora.b.columns = std::int64_t{1} << 31;
+        }).find("head.lora") == 0);
+  CHECK(says([](auto& r) {
+          r.head.lora.a.rows = r.head.lora.b.columns = r.head.lora.b.pitch = std::int64_t{1} << 31;
+        }) == "head.lora.a has more than 2^30 rows");
+
+  const prospect::token_coefficients<float> by{d.d_token.input(), d.d_token.input()};
+  const auto refuses = [&](auto change) {
+    auto rows = d.rows();
+    auto gradients = d.gradients();
+    change(rows, gradients);
+    const char* why = gpu::problem(rows, d.log_prob.input(), d.lse.input(), by, gradients);
+    return std::string{why == nullptr ? "" : why};
+  };
+  CHECK(refuses([](auto&, auto&) {}).empty());
+  CHECK(refuses([](auto& r, auto& g) {
+          r.options.zero_padding = true;
+          g.weight.pitch = std::int64_t{1} << 40;
+          g.weight.rows = r.head.weight.rows;
+        }) == "gradients.weight have more than 2^30 columns");
+  CHECK(refuses([](auto& r, auto&) { r.head.lora = {}; }) ==
+        "gradients of an adapter are asked for, and the head has none");
+
+  auto out = d.out();
+  prospect::token_coefficients<float> tilted = by;
+  tilted.d_entropy = d.d_token.input();
+  tilted.entropy = out.entropy;
+  const auto layout = prospect::sequence_layout::padded(2, 5);
+  CHECK(gpu::problem(d.rows(), layout, 1, out, tilted, d.gradients()) == nullptr);
+  tilted.entropy = out.sum_squares;
+  CHECK(std::string{gpu::problem(d.rows(), layout, 1, out, tilted, d.gradients())} ==
+        "coefficients.entropy must be the row that out.entropy is");
+}
+
 }  // namespace
