@@ -122,7 +122,7 @@ static __global__ void __launch_bounds__(block)
   if (!(largest > 0) || !(largest < infinity)) return;
   // Below 1, so that no hidden state grows out of 16 bits; no further than that both powers are
   // normal numbers.
-  const int exponent = max(-120, min(120, ilogbf(largest) + 1));
+  const int exponent = (max)(-120, (min)(120, ilogbf(largest) + 1));
   packed.numbers->raised = ldexpf(1.0F, -exponent);
   packed.numbers->back = ldexpf(1.0F, exponent) + packed.numbers->spoilt;
 }
