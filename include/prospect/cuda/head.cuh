@@ -90,7 +90,7 @@ static head_plan plan_of(const head_sizes& sizes, const scratch& space,
                          const token_outputs<float>& out) {
   if (!space.counting()) return plan_head<S>(sizes, space.size(), out);
   const std::int64_t all = capacity_of(sizes);
-  return {.chunk_rows = std::min(all, most_head_rows), .kept_rows = sizes.kept ? all : 0};
+  return {.chunk_rows = (std::min)(all, most_head_rows), .kept_rows = sizes.kept ? all : 0};
 }
 
 }  // namespace detail
@@ -344,7 +344,7 @@ static cudaError_t head_in_steps(const head_rows<S>& rows, const sequence_layout
                      cudaError_t e = cudaSuccess;
                      for (std::int64_t s = 0; s < layout.sequences() && e == cudaSuccess;
                           s += at_a_time) {
-                       e = step(s, std::min(s + at_a_time, layout.sequences()));
+                       e = step(s, (std::min)(s + at_a_time, layout.sequences()));
                      }
                      return e;
                    },

@@ -2,7 +2,7 @@
 // business of the functions in head.cuh.
 #pragma once
 
-#include <prospect/cuda/detail/head_plan.hpp>
+#include <prospect/cuda/detail/head_plan.cuh>
 #include <prospect/cuda/gemm.hpp>
 #include <prospect/cuda/tokens.cuh>
 #include <prospect/head.hpp>

@@ -166,7 +166,7 @@ template <storage S>
 head_plan plan_head(const head_sizes& s, std::size_t room, const token_outputs<float>& out) {
   const std::int64_t all = capacity_of(s);
   const auto chunks = [&](std::int64_t most, std::size_t bytes) {
-    return most_rows(std::min(most, all), bytes,
+    return most_rows((std::min)(most, all), bytes,
                      [&](std::int64_t rows) { return head_bytes<S>(s, rows, 0, out); });
   };
   head_plan plan;
