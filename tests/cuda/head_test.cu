@@ -20,6 +20,24 @@
 #include "cuda/device.hpp"
 #include "random.hpp"
 
+namespace testing {
+
+/// Products as a kernel, which a graph can hold wherever kernels run.
+static __global__ void product_kernel(prospect::cuda::gemm_product<float> p, std::int64_t inner) {
+  const auto at = [](const prospect::cuda::gemm_operand<float>& m, std::int64_t i, std::int64_t j) {
+    return m.transposed ? m.matrix.row(j)[i] : m.matrix.row(i)[j];
+  };
+  const std::int64_t i = blockIdx.x;
+  for (std::int64_t j = threadIdx.x; j < p.c.columns; j += blockDim.x) {
+    float sum = 0;
+    for (std::int64_t k = 0; k < inner; ++k) sum += at(p.a, i, k) * at(p.b, k, j);
+    float& c = p.c.row(i)[j];
+    c = *p.alpha * sum + (*p.beta == 0 ? 0.0F : c) + (p.bias != nullptr ? p.bias[j] : 0.0F);
+  }
+}
+
+}  // namespace testing
+
 namespace {
 
 namespace gpu = prospect::cuda;
@@ -948,6 +966,95 @@ TEST_CASE("bias, adapters and entropies of the head are looked at as far as the 
   tilted.entropy = out.sum_squares;
   CHECK(std::string{gpu::problem(d.rows(), layout, 1, out, tilted, d.gradients())} ==
         "coefficients.entropy must be the row that out.entropy is");
+}
+
+TEST_CASE(
+    "a step of more scored tokens than stated spoils its own results and the head's gradients") {
+  random_source random{1319};
+  const test_gemm multiply;
+  head_case<float> c{random, {30, 8, 20, 1}, true, {}, 0};
+  for (std::size_t t : {0, 4, 11, 25, 26}) c.targets[t] = ignored_target;  // of tens: 8, 9, 8
+  on_device<float> d{c};
+  const auto nans = [](const auto& values, std::size_t first, std::size_t last) {
+    return std::count_if(values.begin() + static_cast<std::ptrdiff_t>(first),
+                         values.begin() + static_cast<std::ptrdiff_t>(last),
+                         [](auto x) { return std::isnan(x); });
+  };
+  require_success(testing::with_scratch([&](gpu::scratch space) {
+    return gpu::head_step<float>(
+        d.rows(8), prospect::sequence_layout::padded(3, 10), 1, d.out(),
+        [](std::int64_t, std::int64_t, cudaStream_t) { return cudaSuccess; }, d.d_token.input(),
+        d.gradients(), multiply, space, nullptr);
+  }));
+  CHECK(d.scored.host()[0] == 9);
+  const auto log_prob = d.log_prob.host();
+  CHECK(nans(log_prob, 0, 10) == 0);
+  CHECK(nans(log_prob, 10, 20) == 10);
+  CHECK(nans(log_prob, 20, 30) == 0);
+  const auto d_hidden = d.d_hidden.fetch().elements();
+  CHECK(nans(d_hidden, 0, 80) == 0);
+  CHECK(nans(d_hidden, 80, 160) == 80);
+  CHECK(nans(d_hidden, 160, 240) == 0);
+  for (const auto& sums : {d.d_weight.fetch().elements(), d.d_a.fetch().elements(),
+                           d.d_b.fetch().elements(), d.d_bias.host()}) {
+    CHECK(nans(sums, 0, sums.size()) == static_cast<std::ptrdiff_t>(sums.size()));
+  }
+}
+
+struct products_on_device {
+  cudaError_t operator()(const gpu::gemm_product<float>& p, cudaStream_t stream) const {
+    return gpu::detail::launch(&testing::product_kernel, p.c.rows, 32, 0, 1, stream, p, p.b.rows());
+  }
+};
+
+TEST_CASE("a step of the head is a graph, whose targets and coefficients change between replays") {
+  random_source random{1320};
+  const products_on_device multiply;
+  head_case<float> c{random, {24, 4, 9, 0}, true};
+  for (const bool one_go : {false, true}) {
+    CAPTURE(one_go);
+    on_device<float> d{c};
+    const auto rows = d.rows(24);
+    const device_array<std::byte> memory(std::size_t{1} << 18);
+    const gpu::scratch space{memory.data(), memory.bytes()};
+    const testing::recorded_graph graph{[&](cudaStream_t stream) {
+      if (one_go) {
+        return gpu::head_step<float>(
+            rows, prospect::sequence_layout::padded(4, 6), 2, d.out(),
+            [](std::int64_t, std::int64_t, cudaStream_t) { return cudaSuccess; }, d.d_token.input(),
+            d.gradients(), multiply, space, stream);
+      }
+      gpu::head_ticket ticket;
+      const cudaError_t e =
+          gpu::head_log_probs<float>(rows, d.out(), multiply, space, stream, &ticket);
+      CHECK(ticket.kept > 0);
+      return e != cudaSuccess ? e
+                              : gpu::head_gradient<float>(rows, d.log_prob.input(), d.lse.input(),
+                                                          d.d_token.input(), d.gradients(), ticket,
+                                                          multiply, space, stream);
+    }};
+    head_case<float> changed = c;
+    for (const int replay : {0, 1, 2}) {
+      CAPTURE(replay);
+      for (std::size_t t = 0; replay > 0 && t < 24; ++t) {
+        if (c.targets[t] == ignored_target) continue;
+        changed.targets[t] = random.chance(0.4) ? ignored_target : random.integer(0, 8);
+        changed.d_token[t] = static_cast<float>(random.normal(replay == 1 ? 1e-3 : 50));
+      }
+      d.targets.set(changed.targets);
+      d.d_token.set(changed.d_token);
+      graph.replay();
+      const head_answer want{changed};
+      CHECK(testing::distance(d.log_prob.host(), want.log_prob) <= 2e-5);
+      CHECK(testing::distance(d.d_hidden.fetch().elements(), want.d_hidden) <= 2e-5);
+      CHECK(testing::distance(d.d_weight.fetch().elements(), want.d_weight) <= 2e-5);
+      CHECK(testing::distance(d.d_bias.host(), want.d_bias) <= 2e-5);
+      const auto scored =
+          static_cast<std::int64_t>(24) -
+          std::count(changed.targets.begin(), changed.targets.end(), ignored_target);
+      if (!one_go) CHECK(d.scored.host()[0] == scored);
+    }
+  }
 }
 
 }  // namespace

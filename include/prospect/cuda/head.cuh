@@ -362,7 +362,8 @@ static cudaError_t head_in_steps(const head_rows<S>& rows, const sequence_layout
 /// next to each other: once the results of [first, last) are in `out`, which must take log_prob and
 /// lse, `ready(first, last, stream)` puts on the stream what writes `d_token` for their tokens;
 /// then their gradients follow, their logits still in memory. `rows.scored_at_most` is that of one
-/// step, and `rows.scored` becomes the most that one had. Tokens of no sequence are not scored.
+/// step, and `rows.scored` becomes the most that one had: a step of more leaves NaN in the rows of
+/// its own sequences and in all gradients of the head. Tokens of no sequence are not scored.
 template <logits_storage S, class Ready, gemm<S> Gemm>
   requires std::is_invocable_r_v<cudaError_t, const Ready&, std::int64_t, std::int64_t,
                                  cudaStream_t>
