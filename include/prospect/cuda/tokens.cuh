@@ -148,7 +148,7 @@ struct deferred_plan {
                                           int most_shared_memory) {
     // A warp for each tile, as far as the largest portable cluster reaches.
     constexpr std::int64_t most_blocks = 8;
-    const std::int64_t blocks = clusters ? std::min(most_blocks, blocks_for(tiles, warps)) : 1;
+    const std::int64_t blocks = clusters ? (std::min)(most_blocks, blocks_for(tiles, warps)) : 1;
     const std::int64_t per_block = blocks_for(tiles, blocks);
     const std::int64_t sums = per_block * static_cast<std::int64_t>(sizeof(vocabulary_partial));
     const std::int64_t all = sums + per_block * static_cast<std::int64_t>(resident_bytes<S>);

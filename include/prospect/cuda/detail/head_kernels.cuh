@@ -117,7 +117,7 @@ static __global__ void __launch_bounds__(block)
   for (const float x : of_warp) largest = fmaxf(largest, x);
   if (!(largest > 0) || !(largest < infinity)) return;
   // No further than that both powers are normal numbers.
-  const int exponent = max(-120, min(120, ilogbf(largest)));
+  const int exponent = (max)(-120, (min)(120, ilogbf(largest)));
   packed.numbers->raised = ldexpf(1.0F, -exponent);
   packed.numbers->back = ldexpf(1.0F, exponent) + packed.numbers->spoilt;
 }

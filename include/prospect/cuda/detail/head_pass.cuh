@@ -19,7 +19,7 @@ template <class Run>
 static cudaError_t for_each_chunk(std::int64_t first, std::int64_t end, std::int64_t rows,
                                   const Run& run) {
   for (; first < end; first += rows) {
-    if (const cudaError_t e = run(head_chunk{first, std::min(rows, end - first)})) return e;
+    if (const cudaError_t e = run(head_chunk{first, (std::min)(rows, end - first)})) return e;
   }
   return cudaSuccess;
 }
