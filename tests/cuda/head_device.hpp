@@ -48,6 +48,9 @@ class test_gemm {
     CHECK(p.b.columns() == p.c.columns);
     CHECK(p.a.columns() == p.b.rows());
     CHECK((*p.beta == 0 || *p.beta == 1));
+    CHECK(p.a.matrix.pitch >= p.a.matrix.columns);
+    CHECK(p.b.matrix.pitch >= p.b.matrix.columns);
+    CHECK(p.c.pitch >= p.c.columns);
     for (std::int64_t i = 0; i < p.c.rows; ++i) {
       for (std::int64_t j = 0; j < p.c.columns; ++j) {
         float sum = 0;
@@ -81,6 +84,7 @@ class device_matrix {
     host_.block() = memory_.host();
     return host_;
   }
+  void send() const { memory_.set(host_.block()); }
 
  private:
   logits_matrix<S>& host_;

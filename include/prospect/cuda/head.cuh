@@ -44,11 +44,12 @@ static head_sizes sizes_of(const head_rows<S>& rows) {
           .bias = !rows.head.bias.empty()};
 }
 
-/// Calls run(pass) where the memory suffices for a few tokens.
+/// Calls run(pass) where there are tokens and the memory suffices for a few of them.
 template <logits_storage S, class Gemm, class Run>
 static cudaError_t with_pass(const head_rows<S>& rows, const head_sizes& sizes,
                              const token_outputs<float>& out, head_plan plan, const Gemm& multiply,
-                             scratch space, cudaStream_t stream, const Run& run) {
+                             scratch space, cudaStream_t stream, const head_gradients<S>& gradients,
+                             const Run& run) {
   if (!space.counting() && plan.chunk_rows == 0) return cudaErrorInvalidValue;
   head_pass<S, Gemm> pass{
       .tokens = rows.hidden,
@@ -60,12 +61,18 @@ static cudaError_t with_pass(const head_rows<S>& rows, const head_sizes& sizes,
       .stream = stream,
       .scored = rows.scored};
   if (!space.suffices() || !space.aligned()) return cudaErrorInvalidValue;
-  if (space.counting() || rows.hidden.rows == 0) return cudaSuccess;
+  if (space.counting()) return cudaSuccess;
   if (rows.scored != nullptr) {
     if (const cudaError_t e = cudaMemsetAsync(rows.scored, 0, sizeof *rows.scored, stream))
       return e;
   }
-  return run(pass);
+  return rows.hidden.rows > 0 ? run(pass) : pass.finish(gradients, false);
+}
+template <logits_storage S, class Gemm, class Run>
+static cudaError_t with_pass(const head_rows<S>& rows, const head_sizes& sizes,
+                             const token_outputs<float>& out, head_plan plan, const Gemm& multiply,
+                             scratch space, cudaStream_t stream, const Run& run) {
+  return with_pass(rows, sizes, out, plan, multiply, space, stream, head_gradients<S>{}, run);
 }
 
 /// The plan for a space. Where only a size is asked for, it is that of one chunk with all tokens,
@@ -75,8 +82,7 @@ static head_plan plan_of(const head_sizes& sizes, const scratch& space,
                          const token_outputs<float>& out) {
   if (!space.counting()) return plan_head<S>(sizes, space.size(), out);
   if (space.counting_least()) return {.chunk_rows = head_row_multiple};
-  const std::int64_t all =
-      up_to_multiple(std::max<std::int64_t>(sizes.scored_at_most, 1), head_row_multiple);
+  const std::int64_t all = capacity_of(sizes);
   return {.chunk_rows = (std::min)(all, most_head_rows), .kept_rows = sizes.kept ? all : 0};
 }
 
@@ -198,6 +204,9 @@ static cudaError_t head_backward(const head_rows<S>& rows, strided_span<const fl
                                  const head_gradients<S>& gradients, std::int64_t kept,
                                  const Gemm& multiply, scratch space, cudaStream_t stream) {
   head_sizes sizes = sizes_of(rows);
+  if (kept < 0 || kept > capacity_of(sizes) || kept % head_row_multiple != 0) {
+    return cudaErrorInvalidValue;  // no ticket of these rows
+  }
   sizes.gradients = sizes.coefficients = true;
   sizes.kept = kept > 0;
   sizes.entropy_gradients = !coefficients.rows.d_entropy.empty();
@@ -208,7 +217,7 @@ static cudaError_t head_backward(const head_rows<S>& rows, strided_span<const fl
       return head_bytes<S>(sizes, chunk_rows, kept, {});
     });
   }
-  return with_pass(rows, sizes, {}, plan, multiply, space, stream, [&](const auto& pass) {
+  return with_pass(rows, sizes, {}, plan, multiply, space, stream, gradients, [&](auto& pass) {
     bool accumulate = gradients.accumulate;
     // Kept gradients are those of log-probs: their coefficients go into the other factor of each
     // product.
@@ -239,7 +248,7 @@ static cudaError_t head_backward(const head_rows<S>& rows, strided_span<const fl
                                [&] { return finish(c, pass.gradient(c), nullptr); });
               });
         },
-        [&] { return pass.clear(gradients.hidden); });
+        [&] { return pass.clear(gradients.hidden); }, [&] { return pass.finish(gradients, true); });
   });
 }
 
@@ -295,11 +304,10 @@ static cudaError_t head_in_steps(const head_rows<S>& rows, const sequence_layout
   head_sizes sizes = sizes_of(rows);
   sizes.gradients = sizes.coefficients = true;
   sizes.entropy_gradients = !coefficients.rows.d_entropy.empty();
-  const std::int64_t all =
-      up_to_multiple(std::max<std::int64_t>(rows.scored_at_most, 1), head_row_multiple);
+  const std::int64_t all = capacity_of(sizes);
   // Logits stay until their coefficients are known: the sequences of a step are one chunk.
   const head_plan plan{.chunk_rows = all};
-  return with_pass(rows, sizes, out, plan, multiply, space, stream, [&](const auto& pass) {
+  return with_pass(rows, sizes, out, plan, multiply, space, stream, gradients, [&](auto& pass) {
     bool accumulate = gradients.accumulate;
     const head_chunk c{0, all};
     const auto step = [&](std::int64_t first, std::int64_t last) {
@@ -333,7 +341,8 @@ static cudaError_t head_in_steps(const head_rows<S>& rows, const sequence_layout
                        e = step(s, (std::min)(s + at_a_time, layout.sequences()));
                      }
                      return e;
-                   });
+                   },
+                   [&] { return pass.finish(gradients, layout.sequences() > 0); });
   });
 }
 

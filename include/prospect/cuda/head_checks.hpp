@@ -69,12 +69,14 @@ static const char* head_problem(const head_rows<S>& rows) {
   if (!head.bias.empty() && head.bias.size() != head.weight.rows) {
     return "head.bias must have an element for each row of head.weight";
   }
+  if (const char* why = memory_problem<"head.bias">(head.bias)) return why;
   if (const auto& lora = head.lora; !lora.empty()) {
     if (const char* why = first_of(matrix_problem<"head.lora.a">(lora.a),
                                    matrix_problem<"head.lora.b">(lora.b))) {
       return why;
     }
     if (lora.a.rows < 1) return "head.lora.a has no rows";
+    if (lora.a.rows > std::int64_t{1} << 30) return "head.lora.a has more than 2^30 rows";
     if (lora.a.columns != head.weight.columns) {
       return "head.lora.a has other columns than head.weight";
     }
@@ -101,9 +103,13 @@ static const char* head_problem(const head_rows<S>& rows) {
 /// Of a gradient, if it is wanted: like the matrix it belongs to.
 template <literal name, class T, class S>
 static const char* gradient_of_problem(const matrix_view<T>& gradient,
-                                       const matrix_view<const S>& matrix) {
+                                       const matrix_view<const S>& matrix,
+                                       const token_options& options) {
   if (gradient.data == nullptr && gradient.rows == 0) return nullptr;
-  if (const char* why = matrix_problem<name>(gradient)) return why;
+  if (const char* why =
+          first_of(matrix_problem<name>(gradient), padding_problem<name>(gradient, options))) {
+    return why;
+  }
   if (gradient.rows != matrix.rows || gradient.columns != matrix.columns) {
     return says<name, "differs in size from what it is the gradient of">;
   }
@@ -134,7 +140,8 @@ static const char* problem(const head_rows<S>& rows, const token_outputs<float>&
                            const matrix_view<S>& d_hidden) {
   if (const char* why = problem(rows, out)) return why;
   if (rows.hidden.rows > 0 && d_hidden.data == nullptr) return "d_hidden is missing";
-  return detail::gradient_of_problem<"d_hidden">(d_hidden, rows.hidden);
+  return detail::gradient_of_problem<"d_hidden">(d_hidden, rows.hidden,
+                                                 detail::token_options_of(rows));
 }
 /// Of `head_vocabulary_partials`.
 template <storage S>
@@ -171,11 +178,12 @@ static const char* problem(const head_rows<S>& rows, strided_span<const float> l
       return why;
     }
   }
+  const token_options o = detail::token_options_of(rows);
   return detail::first_of(
-      detail::gradient_of_problem<"gradients.hidden">(gradients.hidden, rows.hidden),
-      detail::gradient_of_problem<"gradients.weight">(gradients.weight, head.weight),
-      detail::gradient_of_problem<"gradients.lora_a">(gradients.lora_a, head.lora.a),
-      detail::gradient_of_problem<"gradients.lora_b">(gradients.lora_b, head.lora.b));
+      detail::gradient_of_problem<"gradients.hidden">(gradients.hidden, rows.hidden, o),
+      detail::gradient_of_problem<"gradients.weight">(gradients.weight, head.weight, o),
+      detail::gradient_of_problem<"gradients.lora_a">(gradients.lora_a, head.lora.a, o),
+      detail::gradient_of_problem<"gradients.lora_b">(gradients.lora_b, head.lora.b, o));
 }
 /// Of a ticket that `head_gradient` is given for these rows, which nothing else is known of.
 template <storage S>
@@ -199,6 +207,11 @@ static const char* problem(const head_rows<S>& rows, const sequence_layout& layo
   if (const char* why = problem(rows, out.log_prob, out.lse, coefficients, gradients)) return why;
   if (const char* why = detail::layout_problem(layout, rows.hidden.rows)) return why;
   if (at_a_time < 1) return "at_a_time must be at least 1";
+  const auto& entropy = coefficients.entropy;
+  if (!entropy.empty() &&
+      (entropy.data() != out.entropy.data() || entropy.stride() != out.entropy.stride())) {
+    return "coefficients.entropy must be the row that out.entropy is";
+  }
   return nullptr;
 }
 

@@ -16,7 +16,7 @@ inline constexpr int packing_threads = 1024;
 struct head_numbers {
   std::int64_t begin, end;  ///< tokens that this is about
   float one, zero;
-  float raised;  ///< a power of 2 that brings the largest coefficient near 1
+  float raised;  ///< a power of 2 that brings the largest coefficient to [1/2, 1)
   float back;    ///< its inverse: NaN where too many tokens are scored
   float spoilt;  ///< 0, or NaN where too many tokens are scored: added to what has no other factor
 };
@@ -45,7 +45,11 @@ static __global__ void __launch_bounds__(block)
                 packed_sequences sequences, packed_tokens packed, std::int64_t* most) {
   __shared__ int of_warp[block / lanes];
   const bool all = sequences.last < 0;
-  const auto begin_of = [&](std::int64_t s) { return all ? 0 : sequences.layout.begin(s); };
+  // Offsets on a device are believed only inside the batch.
+  const auto begin_of = [&](std::int64_t s) {
+    const std::int64_t begin = all ? 0 : sequences.layout.begin(s);
+    return begin < 0 ? 0 : begin;
+  };
   const auto end_of = [&](std::int64_t s) { return all ? tokens : sequences.layout.end(s); };
   const std::int64_t last = all ? 1 : sequences.last;
   std::int64_t before = 0;
@@ -116,8 +120,9 @@ static __global__ void __launch_bounds__(block)
   if (threadIdx.x != 0) return;
   for (const float x : of_warp) largest = fmaxf(largest, x);
   if (!(largest > 0) || !(largest < infinity)) return;
-  // No further than that both powers are normal numbers.
-  const int exponent = (max)(-120, (min)(120, ilogbf(largest)));
+  // Below 1, so that no hidden state grows out of 16 bits; no further than that both powers are
+  // normal numbers.
+  const int exponent = (max)(-120, (min)(120, ilogbf(largest) + 1));
   packed.numbers->raised = ldexpf(1.0F, -exponent);
   packed.numbers->back = ldexpf(1.0F, exponent) + packed.numbers->spoilt;
 }
@@ -219,6 +224,12 @@ static __global__ void __launch_bounds__(threads)
   } else {
     transform(tile, out, scaled_by{factor});
   }
+}
+
+/// What a sum over no tokens is.
+static __global__ void __launch_bounds__(threads) zero_kernel(matrix_view<float> sums) {
+  const std::int64_t i = blockIdx.x * std::int64_t{warps} + warp_index();
+  if (i < sums.rows) write_constant(sums.row(i), static_cast<int>(sums.columns), 0);
 }
 
 /// Tokens that are not scored leave rows of 0; all are NaN where too many are scored.

@@ -2,7 +2,7 @@
 // business of the functions in head.cuh.
 #pragma once
 
-#include <prospect/cuda/detail/head_plan.hpp>
+#include <prospect/cuda/detail/head_plan.cuh>
 #include <prospect/cuda/gemm.hpp>
 #include <prospect/cuda/tokens.cuh>
 #include <prospect/head.hpp>
@@ -92,6 +92,24 @@ struct head_pass {
         [&] { return zero_padding(d_hidden, options, stream); });
   }
 
+  /// The rest of the head's gradients: what no chunk has added to, and padding.
+  cudaError_t finish(const head_gradients<S>& to, bool any_tokens) const {
+    const auto zero = [&](const matrix_view<float>& sums) {
+      if (any_tokens || to.accumulate || sums.rows == 0) return cudaSuccess;
+      return launch(&zero_kernel, blocks_for(sums.rows, warps), threads, 0, 1, stream, sums);
+    };
+    const auto matrix = [&](const matrix_view<float>& sums) {
+      return in_turn([&] { return zero(sums); },
+                     [&] { return zero_padding(sums, options, stream); });
+    };
+    return in_turn([&] { return matrix(to.weight); }, [&] { return matrix(to.lora_a); },
+                   [&] { return matrix(to.lora_b); },
+                   [&] {
+                     const auto& bias = to.bias;
+                     return zero({bias.data(), bias.size(), 1, bias.stride()});
+                   });
+  }
+
   std::int64_t capacity() const { return memory.packed.capacity; }
 
   // ---- a chunk ----
@@ -110,13 +128,12 @@ struct head_pass {
   cudaError_t make_logits(head_chunk c) const {
     const auto product = [&](const matrix_view<const S>& a, const matrix_view<const S>& b,
                              const matrix_view<float>& to, bool adds, const float* bias) {
-      return multiply(gemm_product<S>{.a = {a},
-                                      .b = {b, true},
-                                      .c = to,
-                                      .alpha = &numbers()->one,
-                                      .beta = adds ? &numbers()->one : &numbers()->zero,
-                                      .bias = bias},
-                      stream);
+      return compute({.a = {a},
+                      .b = {b, true},
+                      .c = to,
+                      .alpha = &numbers()->one,
+                      .beta = adds ? &numbers()->one : &numbers()->zero,
+                      .bias = bias});
     };
     return in_turn([&] { return product(hidden(c), head.weight, logits(c), false, memory.bias); },
                    [&] { return make_down(c); },
@@ -168,12 +185,11 @@ struct head_pass {
     const matrix_view<float> sums = part(memory.d_hidden, c.rows);
     const auto product = [&](const matrix_view<const S>& a, const matrix_view<const S>& b,
                              bool adds) {
-      return multiply(gemm_product<S>{.a = {a},
-                                      .b = {b},
-                                      .c = sums,
-                                      .alpha = &numbers()->one,
-                                      .beta = adds ? &numbers()->one : &numbers()->zero},
-                      stream);
+      return compute({.a = {a},
+                      .b = {b},
+                      .c = sums,
+                      .alpha = &numbers()->one,
+                      .beta = adds ? &numbers()->one : &numbers()->zero});
     };
     const std::int64_t tiles = tiles_of<float>(to.columns);
     return in_turn([&] { return product(gradient, head.weight, false); },
@@ -201,13 +217,12 @@ struct head_pass {
     const auto product = [&](const matrix_view<const S>& a, const matrix_view<const S>& b,
                              const matrix_view<float>& sums) {
       if (sums.rows == 0) return cudaSuccess;
-      return multiply(gemm_product<S>{.a = {a, true},
-                                      .b = {b},
-                                      .c = sums,
-                                      .alpha = &numbers()->back,
-                                      .beta = accumulate ? &numbers()->one : &numbers()->zero,
-                                      .tokens = gemm_tokens::inner},
-                      stream);
+      return compute({.a = {a, true},
+                      .b = {b},
+                      .c = sums,
+                      .alpha = &numbers()->back,
+                      .beta = accumulate ? &numbers()->one : &numbers()->zero,
+                      .tokens = gemm_tokens::inner});
     };
     return in_turn([&] { return product(gradient, hidden(c), to.weight); },
                    [&] { return product(gradient, down(c), to.lora_b); },
@@ -241,6 +256,17 @@ struct head_pass {
   bool adapts() const { return !head.lora.empty(); }
   head_numbers* numbers() const { return memory.packed.numbers; }
 
+  /// A matrix of one row has no pitch; a product's has.
+  cudaError_t compute(gemm_product<S> p) const {
+    const auto give_pitch = [](auto& m) {
+      if (m.rows == 1) m.pitch = m.columns;
+    };
+    give_pitch(p.a.matrix);
+    give_pitch(p.b.matrix);
+    give_pitch(p.c);
+    return multiply(p, stream);
+  }
+
   /// The first rows of a chunk's matrix.
   template <class T>
   static matrix_view<T> part(const matrix_view<T>& m, std::int64_t rows) {
@@ -264,10 +290,8 @@ struct head_pass {
     const std::int64_t tiles = tiles_of<float>(to.columns);
     return in_turn(
         [&] {
-          return multiply(
-              gemm_product<S>{
-                  .a = {a}, .b = b, .c = low, .alpha = &numbers()->one, .beta = &numbers()->zero},
-              stream);
+          return compute(
+              {.a = {a}, .b = b, .c = low, .alpha = &numbers()->one, .beta = &numbers()->zero});
         },
         [&] {
           return launch(&narrow_kernel<S>, blocks_for(c.rows * tiles, warps), threads, 0, 1, stream,

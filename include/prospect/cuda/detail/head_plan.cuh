@@ -30,6 +30,11 @@ struct head_sizes {
   bool partials = false;
 };
 
+/// How many rows the scored tokens are packed to.
+constexpr std::int64_t capacity_of(const head_sizes& s) {
+  return up_to_multiple(std::max<std::int64_t>(s.scored_at_most, 1), head_row_multiple);
+}
+
 /// What lies where. Rows are packed rows, [capacity].
 template <storage S>
 struct head_memory {
@@ -72,8 +77,7 @@ template <storage S>
 head_memory<S> carve_head(scratch& space, const head_sizes& s, std::int64_t chunk_rows,
                           std::int64_t kept_rows, const token_outputs<float>& out) {
   head_memory<S> m;
-  const std::int64_t capacity =
-      up_to_multiple(std::max<std::int64_t>(s.scored_at_most, 1), head_row_multiple);
+  const std::int64_t capacity = capacity_of(s);
   const auto row = [&](auto*& pointer, bool wanted = true) {
     using T = std::remove_reference_t<decltype(*pointer)>;
     if (wanted) pointer = space.carve<T>(static_cast<std::size_t>(capacity));
@@ -155,8 +159,7 @@ std::int64_t most_rows(std::int64_t most, std::size_t room, const Bytes& bytes) 
 /// size and as many kept as fit beside them.
 template <storage S>
 head_plan plan_head(const head_sizes& s, std::size_t room, const token_outputs<float>& out) {
-  const std::int64_t all =
-      up_to_multiple(std::max<std::int64_t>(s.scored_at_most, 1), head_row_multiple);
+  const std::int64_t all = capacity_of(s);
   const auto chunks = [&](std::int64_t most, std::size_t bytes) {
     return most_rows((std::min)(most, all), bytes,
                      [&](std::int64_t rows) { return head_bytes<S>(s, rows, 0, out); });
