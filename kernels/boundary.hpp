@@ -98,6 +98,9 @@ PROSPECT_FIRST_SIZE(prospect_token_batch, d_entropy);
 PROSPECT_FIRST_SIZE(prospect_head, lora);
 PROSPECT_FIRST_SIZE(prospect_head_gradients, reserved);
 PROSPECT_FIRST_SIZE(prospect_head_step, workspace);
+PROSPECT_FIRST_SIZE(prospect_gemm_product, reserved);
+PROSPECT_FIRST_SIZE(prospect_head_rows, gemm);
+PROSPECT_FIRST_SIZE(prospect_device_head_step, gradients);
 #undef PROSPECT_FIRST_SIZE
 
 /// Copies a struct that starts with struct_size. Fields the caller's version lacks read as zero;

@@ -52,19 +52,6 @@ pk::head_coefficients<S> coefficients_of(const pk::coefficients_of<compute_t<S>>
   return {.one = c.one, .d_token = c.d_token, .rows = c.rows};
 }
 
-/// A step's own coefficients: from its own log-probs.
-template <class S>
-pk::head_coefficients<S> step_coefficients_of(const prospect_token_coefficients* pointer) {
-  const prospect_token_coefficients given = pk::versioned(pointer, "coefficients");
-  for (const prospect_row* row : {&given.log_prob, &given.lse}) {
-    if (pk::given(*row)) {
-      pk::fail(PROSPECT_INVALID_ARGUMENT,
-               "coefficients.log_prob and coefficients.lse are given, and a step reads its own");
-    }
-  }
-  return coefficients_of<S>(pk::coefficients_of<compute_t<S>>{pointer});
-}
-
 void tell(const void* context, std::int64_t first, std::int64_t last) {
   const auto& theirs = *static_cast<const prospect_head_ready*>(context);
   const prospect_status status = theirs.ready(theirs.context, first, last);
@@ -127,14 +114,15 @@ prospect_status prospect_head_step_cpu(const prospect_head_step* step,
                 if (s.ready.ready == nullptr) {
                   pk::fail(PROSPECT_INVALID_ARGUMENT, "step.ready.ready is NULL");
                 }
-                pass.functions.step(pass.call,
-                                    {.layout = pass.tokens.layout(),
-                                     .group = s.group,
-                                     .context = &s.ready,
-                                     .ready = tell},
-                                    pk::outputs_of<compute_t<S>>(s.results),
-                                    step_coefficients_of<S>(s.coefficients),
-                                    pk::gradients_of<S>(s.gradients));
+                pass.functions.step(
+                    pass.call,
+                    {.layout = pass.tokens.layout(),
+                     .group = s.group,
+                     .context = &s.ready,
+                     .ready = tell},
+                    pk::outputs_of<compute_t<S>>(s.results),
+                    coefficients_of<S>(pk::step_coefficients_of<compute_t<S>>(s.coefficients)),
+                    pk::gradients_of<S>(s.gradients));
               });
   });
 }

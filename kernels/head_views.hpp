@@ -84,7 +84,15 @@ head_gradients<S> gradients_of(const prospect_head_gradients* pointer) {
           .accumulate = g.accumulate != 0};
 }
 
-/// The head's rows are the whole vocabulary, whatever the tokens say of theirs.
+inline head_options head_options_of(const token_options& o) {
+  return {.temperature = o.temperature,
+          .soft_cap = o.soft_cap,
+          .inverse_temperatures = o.inverse_temperatures,
+          .mask = o.mask,
+          .zero_padding = o.zero_padding};
+}
+
+/// On the host the head's rows are the whole vocabulary, whatever the tokens say of theirs.
 inline head_options head_options_of(const tokens_of& tokens, std::int64_t vocabulary) {
   const token_options& o = tokens.options;
   if (o.first_token != 0 || (o.vocabulary != 0 && o.vocabulary != vocabulary)) {
@@ -92,11 +100,18 @@ inline head_options head_options_of(const tokens_of& tokens, std::int64_t vocabu
          "tokens: the head path takes the whole vocabulary: first_token must be 0, and vocabulary "
          "0 or the rows of head.weight");
   }
-  return {.temperature = o.temperature,
-          .soft_cap = o.soft_cap,
-          .inverse_temperatures = o.inverse_temperatures,
-          .mask = o.mask,
-          .zero_padding = o.zero_padding};
+  return head_options_of(o);
+}
+
+/// A step's own coefficients: from its own log-probs.
+template <class R>
+coefficients_of<R> step_coefficients_of(const prospect_token_coefficients* pointer) {
+  const prospect_token_coefficients c = versioned(pointer, "coefficients");
+  if (given(c.log_prob) || given(c.lse)) {
+    fail(PROSPECT_INVALID_ARGUMENT,
+         "coefficients.log_prob and coefficients.lse are given, and a step reads its own");
+  }
+  return coefficients_of<R>{pointer};
 }
 
 }  // namespace prospect::kernels

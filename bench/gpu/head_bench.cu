@@ -198,7 +198,12 @@ void run_row(benchmark::State& state, shape s, const std::string& what) {
   bench::require(whole(nullptr));
   bench::require(cudaDeviceSynchronize());
   const double seconds = watch.median(whole);
-  bench::report(state, seconds, 0, 0, 0);
+  // On paper: the products, and what moves between them (MODEL.md).
+  const double bytes_a_logit = what == "log_probs" ? 4 : what == "recomputed" ? 10 : 6;
+  const double rate = bench::limit(watch, bench::traffic::copy, std::size_t{2} << 30);
+  const double between =
+      bytes_a_logit * static_cast<double>(s.tokens) * static_cast<double>(s.vocabulary) / rate;
+  bench::report(state, seconds, 0, 0, 0, products_alone + between);
   state.counters["memory_bytes"] = static_cast<double>(bytes);
   state.counters["products_s"] = products_alone;
   state.counters["of_limit"] = products_alone / seconds;

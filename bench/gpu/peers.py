@@ -1,5 +1,5 @@
-"""The work of the token and sequence benches by what a user would pick instead: PyTorch eager and
-compiled, Liger-Kernel, QuACK; whichever can be imported. Same shapes, cold L2 cache, CUDA events, medians.
+"""The work of the token, sequence and head benches by what a user would pick instead: PyTorch eager and
+compiled, Liger-Kernel, QuACK, cut-cross-entropy, TRL; whichever can be imported. Same shapes, cold L2 cache, CUDA events, medians.
 usage: peers.py OUT.json [FILTER]
 
 Who writes what: PyTorch and QuACK give a gradient in a matrix of its own; Liger's cross entropy overwrites
@@ -119,6 +119,98 @@ def sequence_rows(wanted):
                 yield row, median(run), "no rewards or metrics"
 
 
+HEADS = [(4096, 4096, 128256), (8192, 2048, 151936), (4096, 4096, 32000)]
+
+
+def head_log_probs(hidden, weight, targets):
+    return -F.cross_entropy((hidden @ weight.T).float(), targets, reduction="none")
+
+
+def head_peers():
+    """name, log-probs of (hidden, weight, targets), note"""
+    yield "torch_eager", head_log_probs, "logits whole"
+    yield "torch_compiled", torch.compile(head_log_probs), "logits whole"
+    if hasattr(F, "linear_cross_entropy"):
+        yield "torch_linear_cross_entropy", lambda x, w, y: -F.linear_cross_entropy(
+            x, w, y, reduction="none"), ""
+    else:
+        print("this PyTorch has no linear_cross_entropy: left out", file=sys.stderr)
+    try:
+        from cut_cross_entropy import linear_cross_entropy
+        yield "cut_cross_entropy", lambda x, w, y: -linear_cross_entropy(
+            x, w, y, reduction="none"), "leaves out small gradients"
+    except ImportError:
+        print("cut-cross-entropy cannot be imported: left out", file=sys.stderr)
+    try:
+        from quack.linear_cross_entropy import linear_cross_entropy_func
+        yield "quack", lambda x, w, y: -linear_cross_entropy_func(x, w, y, reduction="none"), ""
+    except ImportError:
+        print("QuACK's linear cross entropy cannot be imported: left out", file=sys.stderr)
+    try:
+        from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
+        yield "liger", lambda x, w, y: -liger_fused_linear_cross_entropy(x, w, y, reduction="none"), \
+            "its forward pass has the gradient"
+    except ImportError:
+        print("Liger-Kernel cannot be imported: left out", file=sys.stderr)
+
+
+def liger_chunked(name, hidden, weight, targets):
+    """Liger's chunked DPO or KTO, forward and backward, without a reference model."""
+    from liger_kernel.chunked_loss import LigerFusedLinearDPOLoss, LigerFusedLinearKTOLoss
+    length = 512
+    tokens = hidden.view(-1, length, hidden.shape[-1])
+    labels = targets.view(-1, length)
+    if name == "dpo":
+        loss = LigerFusedLinearDPOLoss(use_ref_model=False, compute_nll_loss=False)
+        return lambda: loss(weight, tokens, labels)[0].backward()
+    loss = LigerFusedLinearKTOLoss(use_ref_model=False)
+    up = torch.arange(tokens.shape[0], device="cuda") % 2 == 0
+    kl = torch.zeros((), device="cuda")
+    return lambda: loss(tokens, weight, labels, up, kl=kl)[0].backward()
+
+
+def head_rows(wanted):
+    """A frozen head has a gradient for hidden states alone, a trained one for the weight as well."""
+    for tokens, width, columns in HEADS:
+        size = f"bf16/{tokens}x{width}x{columns}"
+        x = torch.randn(tokens, width, device="cuda", dtype=torch.bfloat16)
+        w = torch.randn(columns, width, device="cuda", dtype=torch.bfloat16) * width ** -0.5
+        y = torch.randint(columns, (tokens,), device="cuda")
+        d = torch.rand(tokens, device="cuda")
+        for peer, forward, note in head_peers():
+            for what in "log_probs", "frozen", "trained":
+                row = f"{peer}/head/{what}/{size}"
+                if not wanted(row):
+                    continue
+                try:
+                    x.requires_grad_(what != "log_probs")
+                    w.requires_grad_(what == "trained")
+
+                    def run():
+                        x.grad = w.grad = None
+                        if what == "log_probs":
+                            with torch.no_grad():
+                                forward(x, w, y)
+                        else:
+                            forward(x, w, y).backward(d)
+                    yield row, median(run), note
+                except Exception as e:  # out of memory, or a peer's own limits: said, not hidden
+                    yield row, None, f"{type(e).__name__}: {str(e).splitlines()[0][:80]}"
+                torch.cuda.empty_cache()
+        for name in "dpo", "kto":
+            row = f"liger/head/{name}/{size}"
+            if not wanted(row):
+                continue
+            try:
+                x.requires_grad_(True)
+                w.requires_grad_(True)
+                yield row, median(liger_chunked(name, x, w, y)), "chunked; the head is always trained"
+            except Exception as e:
+                yield row, None, f"{type(e).__name__}: {str(e).splitlines()[0][:80]}"
+        del x, w, y, d
+        torch.cuda.empty_cache()
+
+
 def main():
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
@@ -126,7 +218,7 @@ def main():
         sys.exit("there is no GPU: no peer is timed")
     pattern = re.compile(sys.argv[2] if len(sys.argv) > 2 else "")
     rows = []
-    for produce in token_rows, sequence_rows:
+    for produce in token_rows, sequence_rows, head_rows:
         for name, seconds, note in produce(lambda row: pattern.search(row)):
             row = {"name": f"gpu/peers/{name}", "note": note}
             if seconds is None:

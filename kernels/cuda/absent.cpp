@@ -1,8 +1,8 @@
 // The C API on a device in a library that was built without CUDA: every function says so.
 #include "../boundary.hpp"
 
-/// One line for each function of prospect/c/cuda.h: its arguments but for the last two, which all
-/// of them have.
+/// One line for each function of prospect/c/cuda.h and cuda_head.h: its arguments but for the last
+/// two, which all of them have.
 #define PROSPECT_ON_DEVICE(name, ...)                                                  \
   prospect_status name(__VA_ARGS__, const prospect_context*, prospect_error* error) {  \
     return prospect::kernels::report(error, PROSPECT_UNSUPPORTED,                      \
@@ -47,3 +47,12 @@ PROSPECT_ON_DEVICE(prospect_vocabulary_partials_cuda, prospect_matrix, const pro
 PROSPECT_ON_DEVICE(prospect_combine_partials_cuda, const prospect_partial*, int64_t,
                    const prospect_tokens*, const prospect_token_results*)
 PROSPECT_ON_DEVICE(prospect_step_cuda, const prospect_step*, prospect_device_metrics*)
+PROSPECT_ON_DEVICE(prospect_head_log_probs_cuda, const prospect_head_rows*,
+                   const prospect_token_results*, int64_t*)
+PROSPECT_ON_DEVICE(prospect_head_log_probs_and_gradient_cuda, const prospect_head_rows*,
+                   const prospect_token_results*, prospect_matrix)
+PROSPECT_ON_DEVICE(prospect_head_gradient_cuda, const prospect_head_rows*,
+                   const prospect_token_coefficients*, const prospect_head_gradients*, int64_t)
+PROSPECT_ON_DEVICE(prospect_head_vocabulary_partials_cuda, const prospect_head_rows*, int32_t,
+                   prospect_partial*)
+PROSPECT_ON_DEVICE(prospect_head_step_cuda, const prospect_device_head_step*)

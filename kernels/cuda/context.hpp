@@ -40,6 +40,20 @@ class device_context {
     launched(launch(cuda::scratch{given_.scratch, given_.scratch_size}, given_.stream));
   }
 
+  /// The same for what works in as much scratch as there is: it answers how much is of use, and is
+  /// refused less than the least.
+  template <class Launch>
+  void run_within_scratch(const Launch& launch) const {
+    std::size_t bytes = 0;
+    launched(launch(asked() ? cuda::scratch::size_into(bytes) : cuda::scratch::least_into(bytes),
+                    given_.stream));
+    if (asked()) return answer(given_, bytes);
+    check_scratch(given_, bytes, scratch_alignment);
+    launched(launch(cuda::scratch{given_.scratch, given_.scratch_size}, given_.stream));
+  }
+  /// Whether scratch is all that is asked for.
+  bool asked() const noexcept { return given_.query != nullptr; }
+
   static constexpr std::size_t scratch_alignment = 256;  // cudaMalloc's
 
  private:

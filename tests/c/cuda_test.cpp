@@ -40,6 +40,11 @@ TEST_CASE("functions on a device are there in every library, and say what it was
   answered(prospect_wpo_weights_cuda(nullptr, row, row, row, nullptr, &error));
   answered(prospect_shift_targets_cuda(row, nullptr, row, nullptr, &error));
   answered(prospect_step_cuda(nullptr, nullptr, nullptr, &error));
+  answered(prospect_head_log_probs_cuda(nullptr, nullptr, nullptr, nullptr, &error));
+  answered(prospect_head_log_probs_and_gradient_cuda(nullptr, nullptr, x, nullptr, &error));
+  answered(prospect_head_gradient_cuda(nullptr, nullptr, nullptr, 0, nullptr, &error));
+  answered(prospect_head_vocabulary_partials_cuda(nullptr, 0, nullptr, nullptr, &error));
+  answered(prospect_head_step_cuda(nullptr, nullptr, &error));
 #if !defined(PROSPECT_WITH_CUDA)
   answered(prospect_scale_rows_cuda(x, row, nullptr, &error));
   answered(prospect_public_tokens_cuda(row, row, row, row, nullptr, &error));

@@ -20,14 +20,6 @@ namespace {
 using namespace testing;
 using namespace prospect::cpu;
 
-template <class T>
-prospect_matrix c_matrix(const prospect::matrix_view<T>& m) {
-  prospect_matrix c =
-      prospect_matrix_of(m.data, m.rows, m.columns, c_dtype<std::remove_const_t<T>>());
-  c.pitch = m.pitch;
-  return c;
-}
-
 void ok(prospect_status status, const prospect_error& error) {
   CAPTURE(std::string{error.message});
   REQUIRE(status == PROSPECT_OK);

@@ -5,11 +5,13 @@
 
 #include <prospect/c/prospect.h>
 #include <prospect/core/dtype.hpp>
+#include <prospect/core/matrix_view.hpp>
 
 #include <concepts>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "catch.hpp"
@@ -41,6 +43,14 @@ prospect_row c_row(laid_out_row<T>& row) {
   prospect_row r = prospect_row_of(row.view().data(), row.view().size(), c_dtype<T>());
   r.stride = row.view().stride();
   return r;
+}
+
+template <class T>
+prospect_matrix c_matrix(const prospect::matrix_view<T>& m) {
+  prospect_matrix c =
+      prospect_matrix_of(m.data, m.rows, m.columns, c_dtype<std::remove_const_t<T>>());
+  c.pitch = m.pitch;
+  return c;
 }
 
 /// A struct of zeros that knows its size.

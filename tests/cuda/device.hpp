@@ -31,14 +31,14 @@ inline void synchronise() {
   require_success(cudaDeviceSynchronize());
 }
 
-/// Whether kernels run on silicon, where full sizes take no time; not under a sanitizer, which says
-/// so.
-inline bool full_size() {
-  if (std::getenv("PROSPECT_SMALL_TESTS") != nullptr) return false;
+/// Whether kernels run on silicon, and not under an emulator.
+inline bool on_silicon() {
   cudaDeviceProp properties{};
   require_success(cudaGetDeviceProperties(&properties, 0));
   return std::string_view{properties.name}.find("NVIDIA") != std::string_view::npos;
 }
+/// Where full sizes take no time; not under a sanitizer, which says so.
+inline bool full_size() { return std::getenv("PROSPECT_SMALL_TESTS") == nullptr && on_silicon(); }
 
 template <class T>
 class device_array {

@@ -61,10 +61,12 @@ TEMPLATE_TEST_CASE("every kind of row and option keeps its contract on the devic
                    bfloat16, float16) {
   random_source random{501};
   CAPTURE(random.seed());
-  const std::vector<token_options> options{{}, {.temperature = 0.7}, {.soft_cap = 30}};
+  // The last two: what fp32 alone serves, and what goes through fp64.
+  const std::vector<token_options> options{
+      {}, {.temperature = 0.7}, {.soft_cap = 30}, {.temperature = 0.004}, {.temperature = 1e4}};
   for (const row_kind kind : testing::all_row_kinds) {
     for (const std::int64_t vocabulary : {1, 2, 7, 67, 1025}) {
-      const auto& option = options[static_cast<std::size_t>(random.integer(0, 2))];
+      const auto& option = options[static_cast<std::size_t>(random.integer(0, 4))];
       CAPTURE(static_cast<int>(kind), vocabulary, option.temperature, option.soft_cap);
       token_case<TestType> c{vocabulary, kind, random};
       check_deferred(c.logits, c.targets, option);

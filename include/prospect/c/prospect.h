@@ -12,13 +12,15 @@
  * were zero; an older library refuses a longer struct whose extra bytes are not zero. A size below
  * that of the first release is refused.
  *
- * The phases have a header each; this one is all of them.
+ * The phases have a header each; this one is all of them. What is in a library of its own is not
+ * among them: prospect/c/cublaslt.h.
  */
 #ifndef PROSPECT_C_PROSPECT_H
 #define PROSPECT_C_PROSPECT_H
 
 #include <prospect/c/base.h>
 #include <prospect/c/cuda.h>
+#include <prospect/c/cuda_head.h>
 #include <prospect/c/head.h>
 #include <prospect/c/losses.h>
 #include <prospect/c/rewards.h>

@@ -31,13 +31,6 @@
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cuda {
 
-/// What a forward pass left in its memory for the backward pass that follows it with the same rows:
-/// gradients of the first so many scored tokens. Memory that was used for anything else between the
-/// two has none; then {} is the ticket.
-struct head_ticket {
-  std::int64_t kept = 0;
-};
-
 namespace detail {
 
 template <logits_storage S>
@@ -51,9 +44,7 @@ static head_sizes sizes_of(const head_rows<S>& rows) {
           .bias = !rows.head.bias.empty()};
 }
 
-/// Calls run(pass) where there are tokens and the memory suffices for a few of them. Where only a
-/// size is asked for, it is that of one chunk with all tokens, and of all gradients if they are to
-/// be kept.
+/// Calls run(pass) where there are tokens and the memory suffices for a few of them.
 template <logits_storage S, class Gemm, class Run>
 static cudaError_t with_pass(const head_rows<S>& rows, const head_sizes& sizes,
                              const token_outputs<float>& out, head_plan plan, const Gemm& multiply,
@@ -84,11 +75,13 @@ static cudaError_t with_pass(const head_rows<S>& rows, const head_sizes& sizes,
   return with_pass(rows, sizes, out, plan, multiply, space, stream, head_gradients<S>{}, run);
 }
 
-/// The plan for a space, or for one that is only counted.
+/// The plan for a space. Where only a size is asked for, it is that of one chunk with all tokens,
+/// and of all gradients if they are to be kept; the least is that of the smallest chunk.
 template <logits_storage S>
 static head_plan plan_of(const head_sizes& sizes, const scratch& space,
                          const token_outputs<float>& out) {
   if (!space.counting()) return plan_head<S>(sizes, space.size(), out);
+  if (space.counting_least()) return {.chunk_rows = head_row_multiple};
   const std::int64_t all = capacity_of(sizes);
   return {.chunk_rows = (std::min)(all, most_head_rows), .kept_rows = sizes.kept ? all : 0};
 }
@@ -218,8 +211,8 @@ static cudaError_t head_backward(const head_rows<S>& rows, strided_span<const fl
   sizes.kept = kept > 0;
   sizes.entropy_gradients = !coefficients.rows.d_entropy.empty();
   head_plan plan = plan_of<S>(sizes, space, {});
-  if (!space.counting() && kept > 0) {
-    plan.kept_rows = kept;
+  if (kept > 0) plan.kept_rows = kept;  // the forward pass has decided
+  if (kept > 0 && !space.counting()) {
     plan.chunk_rows = most_rows(most_head_rows, space.size(), [&](std::int64_t chunk_rows) {
       return head_bytes<S>(sizes, chunk_rows, kept, {});
     });
@@ -275,7 +268,8 @@ static cudaError_t head_gradient(const head_rows<S>& rows, strided_span<const fl
                                  const head_gradients<S>& gradients, head_ticket ticket,
                                  const Gemm& multiply, scratch space, cudaStream_t stream) {
   const auto coefficients = prospect::detail::loss_coefficients(d_token);
-  if (problem(rows, log_prob, lse, coefficients.rows, gradients) != nullptr) {
+  if (problem(rows, log_prob, lse, coefficients.rows, gradients) != nullptr ||
+      problem(rows, ticket) != nullptr) {
     return cudaErrorInvalidValue;
   }
   return detail::head_backward(rows, log_prob, lse, coefficients, gradients, ticket.kept, multiply,

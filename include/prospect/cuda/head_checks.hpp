@@ -4,6 +4,9 @@
 #include <prospect/cuda/token_checks.hpp>
 #include <prospect/head.hpp>
 
+#include <algorithm>
+#include <cstdint>
+
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cuda {
 
@@ -22,7 +25,21 @@ struct head_rows {
   std::int64_t* scored = nullptr;  ///< becomes how many tokens were scored; nullptr: not asked for
 };
 
+/// What a forward pass left in its memory for the backward pass that follows it with the same rows:
+/// gradients of the first so many scored tokens. Memory that was used for anything else between the
+/// two has none; then {} is the ticket.
+struct head_ticket {
+  std::int64_t kept = 0;
+};
+
 namespace detail {
+
+/// Rows of a product are a multiple of this, padded with 0.
+inline constexpr std::int64_t head_row_multiple = 128;
+
+constexpr std::int64_t up_to_multiple(std::int64_t n, std::int64_t of) {
+  return (n + of - 1) / of * of;
+}
 
 template <storage S>
 static token_options token_options_of(const head_rows<S>& rows) {
@@ -167,6 +184,17 @@ static const char* problem(const head_rows<S>& rows, strided_span<const float> l
       detail::gradient_of_problem<"gradients.weight">(gradients.weight, head.weight, o),
       detail::gradient_of_problem<"gradients.lora_a">(gradients.lora_a, head.lora.a, o),
       detail::gradient_of_problem<"gradients.lora_b">(gradients.lora_b, head.lora.b, o));
+}
+/// Of a ticket that `head_gradient` is given for these rows, which nothing else is known of.
+template <storage S>
+static const char* problem(const head_rows<S>& rows, head_ticket ticket) {
+  using namespace detail;
+  if (ticket.kept >= 0 && ticket.kept % head_row_multiple == 0 &&
+      ticket.kept <=
+          up_to_multiple(std::max<std::int64_t>(rows.scored_at_most, 1), head_row_multiple)) {
+    return nullptr;
+  }
+  return "ticket is of no forward pass of these rows";
 }
 
 /// Of `head_step`.

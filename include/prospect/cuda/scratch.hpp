@@ -32,8 +32,16 @@ class scratch {
     s.needed_ = &bytes;
     return s;
   }
+  /// The same of the least that a launcher can do with, where it works in as much as there is (the
+  /// head path); of others that is what `size_into` says.
+  PROSPECT_INLINE static constexpr scratch least_into(std::size_t& bytes) noexcept {
+    scratch s = size_into(bytes);
+    s.least_ = true;
+    return s;
+  }
 
   PROSPECT_INLINE constexpr bool counting() const noexcept { return needed_ != nullptr; }
+  PROSPECT_INLINE constexpr bool counting_least() const noexcept { return least_; }
   PROSPECT_INLINE constexpr std::size_t size() const noexcept { return size_; }
   /// Ends the carving: hands out the size if it was asked for; false if the memory is too small.
   PROSPECT_INLINE constexpr bool suffices() const noexcept {
@@ -60,6 +68,7 @@ class scratch {
   std::size_t size_ = 0;
   std::size_t used_ = 0;
   std::size_t* needed_ = nullptr;
+  bool least_ = false;
 };
 
 }  // namespace prospect::inline v2::cuda

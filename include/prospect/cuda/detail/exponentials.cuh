@@ -185,6 +185,94 @@ struct unmapped {
   }
 };
 
+/// A temperature alone, and no extreme one: z = x / temperature, in fp32 with what rounding takes.
+struct scaled {
+  static constexpr int words_in_flight = unmapped::words_in_flight;
+  static constexpr int words_summed = unmapped::words_summed;
+
+  double inverse_temperature;
+
+  /// Whether nothing on the way leaves the range of fp32 that would not without a temperature.
+  PROSPECT_HD static bool serves(const logit_map& map) {
+    return !map.caps() && map.inverse_temperature >= 0x1p-10 && map.inverse_temperature <= 0x1p10;
+  }
+
+  struct difference {
+    float reference, factor;
+
+    __device__ float operator()(float x) const { return (x - reference) * factor; }
+  };
+  __device__ difference below(float highest) const {
+    return {highest, static_cast<float>(inverse_temperature)};
+  }
+  struct power {
+    float scale, shift;
+
+    __device__ float operator()(float x) const { return power_of_2(fmaf(x, scale, -shift)); }
+  };
+  template <class F>
+  __device__ double with_powers(float highest, const F& f) const {
+    const auto scale = static_cast<float>(inverse_temperature * static_cast<double>(log2_e));
+    const float shift = highest * scale;
+    if (fabsf(shift) < 65536) {
+      f(power{scale, shift});
+      const double y = static_cast<double>(fmaf(highest, scale, -shift)) * exact_log_2;
+      return 1 + y * (-1 + y * 0.5);
+    }
+    f([d = below(highest)](float x) { return exponential(d(x)); });
+    return 1;
+  }
+  __device__ double z(float x) const { return inverse_temperature * x; }
+  __device__ double slope(float) const { return inverse_temperature; }
+
+  /// z(x) - mean, with the digits that it has.
+  struct distance {
+    float mean, rest, factor;
+
+    __device__ float operator()(float x) const { return ((x - mean) - rest) * factor; }
+  };
+  __device__ distance from(double mean) const {
+    const double of_x = mean / inverse_temperature;
+    const float leading = few_digits(of_x);
+    return {leading, static_cast<float>(of_x - leading), static_cast<float>(inverse_temperature)};
+  }
+
+  /// factor e^(z - lse) dz/dx to fp32.
+  struct softmax {
+    static constexpr int words_in_flight = unmapped::words_in_flight;
+
+    float factor, anchor, lowest;  ///< of x
+    float scale, scale_rest;
+
+    __device__ float operator()(float x) const {
+      x = larger(lowest, x);
+      const float d = x - anchor;
+      const float lost = x - (d + anchor);
+      const float z = d * scale;
+      return exact_exponential(factor, z, fmaf(d, scale, -z) + fmaf(d, scale_rest, lost * scale));
+    }
+  };
+  template <storage S>
+  __device__ softmax relative_to(const softmax_terms& of) const {
+    const softmax_terms steepest{.lse = of.lse,
+                                 .factor = static_cast<float>(of.factor * inverse_temperature),
+                                 .raised = of.raised};
+    const float anchor =
+        few_digits((of.lse - steepest.exponent() * exact_log_2) / inverse_temperature);
+    const auto scale = static_cast<float>(inverse_temperature);
+    const int exponent = anchor == 0 ? 0 : ilogbf(anchor);
+    // So far below that nothing is left: 2^7 nats.
+    const int reach = 7 - ilogbf(scale);
+    return {.factor = static_cast<float>(of.factor * inverse_temperature *
+                                         exp(inverse_temperature * anchor - of.lse) *
+                                         ldexp(1.0, of.raised)),
+            .anchor = anchor,
+            .lowest = anchor - ldexpf(1.0F, exponent - 20 < reach ? reach : exponent - 20),
+            .scale = scale,
+            .scale_rest = static_cast<float>(inverse_temperature - scale)};
+  }
+};
+
 /// Temperature and soft cap, through fp64, because a rounded z would cost the gradient its digits.
 struct mapped {
   /// Bound by arithmetic, which more would only multiply.
@@ -280,7 +368,9 @@ struct mapped_rows {
   template <class F>
   __device__ auto of_row(std::int64_t t, const F& f) const {
     const logit_map map = maps[t];
-    return map.identity() ? f(unmapped{}) : f(mapped{map});
+    if (map.identity()) return f(unmapped{});
+    if (scaled::serves(map)) return f(scaled{map.inverse_temperature});
+    return f(mapped{map});
   }
 };
 

@@ -5,6 +5,7 @@
 #include <prospect/core/dtype.hpp>
 #include <prospect/core/extent.hpp>
 #include <prospect/cuda/detail/head_kernels.cuh>
+#include <prospect/cuda/head_checks.hpp>
 #include <prospect/cuda/scratch.hpp>
 #include <prospect/vocabulary.hpp>
 
@@ -15,14 +16,8 @@
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cuda::detail {
 
-/// Rows of a product are a multiple of this, padded with 0.
-inline constexpr std::int64_t head_row_multiple = 128;
 /// More rows in a chunk make no product faster.
 inline constexpr std::int64_t most_head_rows = 8192;
-
-constexpr std::int64_t up_to_multiple(std::int64_t n, std::int64_t of) {
-  return (n + of - 1) / of * of;
-}
 
 /// What a pass needs memory for.
 struct head_sizes {

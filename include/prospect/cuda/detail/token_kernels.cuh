@@ -258,17 +258,20 @@ struct deferred_arguments {
   int tiles_per_block;
 };
 
-/// The most warps of a block; two of the largest are to fit on a multiprocessor. What most ask for
-/// makes do with registers for twelve.
+/// The most warps of a block, and how many of the largest are to fit on a multiprocessor. What most
+/// ask for makes do with registers for two of twelve.
 template <bool resident, bool statistics, class Map>
 inline constexpr int deferred_warps =
     resident && !statistics && std::is_same_v<Map, unmapped> ? 12 : warps;
+template <bool statistics, class Map>
+inline constexpr int deferred_blocks = statistics && !std::is_same_v<Map, unmapped> ? 1 : 2;
 
 /// Forward pass and unscaled gradient in one: a row in the hands of a cluster of blocks, a block
 /// without one. `resident`: the row waits for its gradient in shared memory, so that the logits are
 /// read once; otherwise they are read again, from the L2 cache if they are still there.
 template <bool resident, bool statistics, storage S, class Map, storage Out = S>
-static __global__ void __launch_bounds__(deferred_warps<resident, statistics, Map>* lanes, 2)
+static __global__ void __launch_bounds__(deferred_warps<resident, statistics, Map>* lanes,
+                                         deferred_blocks<statistics, Map>)
     deferred_kernel(const deferred_arguments<S, Out> a, const Map map, const int blocks_per_row) {
   extern __shared__ word block_memory[];
   auto* const sums = reinterpret_cast<vocabulary_partial*>(block_memory);
