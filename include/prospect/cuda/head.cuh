@@ -204,9 +204,6 @@ static cudaError_t head_backward(const head_rows<S>& rows, strided_span<const fl
                                  const head_gradients<S>& gradients, std::int64_t kept,
                                  const Gemm& multiply, scratch space, cudaStream_t stream) {
   head_sizes sizes = sizes_of(rows);
-  if (kept < 0 || kept > capacity_of(sizes) || kept % head_row_multiple != 0) {
-    return cudaErrorInvalidValue;  // no ticket of these rows
-  }
   sizes.gradients = sizes.coefficients = true;
   sizes.kept = kept > 0;
   sizes.entropy_gradients = !coefficients.rows.d_entropy.empty();
