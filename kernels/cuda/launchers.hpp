@@ -66,8 +66,9 @@ struct token_launchers {
   static cudaError_t log_probs(matrix_view<const S> logits, index_row targets,
                                const token_outputs<float>& out, const token_options& options,
                                cuda::scratch space, cudaStream_t stream);
-  static cudaError_t log_probs_and_gradient(matrix_view<S> logits, index_row targets,
-                                            const token_outputs<float>& out,
+  /// The gradient over the logits or elsewhere, of arguments that were checked.
+  static cudaError_t log_probs_and_gradient(matrix_view<const S> logits, matrix_view<S> gradient,
+                                            index_row targets, const token_outputs<float>& out,
                                             const token_options& options, cudaStream_t stream);
   static cudaError_t gradient(matrix_view<const S> logits, matrix_view<S> gradient,
                               index_row targets, strided_span<const float> log_prob,

@@ -15,11 +15,12 @@ cudaError_t token_launchers<S>::log_probs(matrix_view<const S> logits, index_row
 }
 
 template <storage S>
-cudaError_t token_launchers<S>::log_probs_and_gradient(matrix_view<S> logits, index_row targets,
+cudaError_t token_launchers<S>::log_probs_and_gradient(matrix_view<const S> logits,
+                                                       matrix_view<S> gradient, index_row targets,
                                                        const token_outputs<float>& out,
                                                        const token_options& options,
                                                        cudaStream_t stream) {
-  return cuda::token_log_probs_and_gradient<S>(logits, targets, out, options, stream);
+  return cuda::detail::deferred_rows<S, S>(logits, gradient, targets, out, options, stream);
 }
 
 template <storage S>

@@ -38,7 +38,8 @@ prospect_status prospect_token_log_probs_and_gradient_cuda(prospect_matrix logit
       const auto x = pk::matrix<S>("logits", logits);
       pk::check(prospect::cuda::problem(x, t.targets, out, t.options));
       device.run([&](cudaStream_t stream) {
-        return pk::token_launchers<S>::log_probs_and_gradient(x, t.targets, out, t.options, stream);
+        return pk::token_launchers<S>::log_probs_and_gradient(x, x, t.targets, out, t.options,
+                                                              stream);
       });
     });
   });

@@ -40,8 +40,8 @@ __global__ void multiply_kernel(gpu::gemm_product<S> p) {
 struct plain_gemm {
   template <class S>
   cudaError_t operator()(const gpu::gemm_product<S>& p, cudaStream_t stream) const {
-    multiply_kernel<S><<<static_cast<unsigned>(p.c.rows), static_cast<unsigned>(p.c.columns), 0,
-                         stream>>>(p);
+    multiply_kernel<S>
+        <<<static_cast<unsigned>(p.c.rows), static_cast<unsigned>(p.c.columns), 0, stream>>>(p);
     return cudaGetLastError();
   }
 };
