@@ -1,5 +1,6 @@
 // The kernels whose machine code is looked at: the two schedules over logits in fp32 and bf16, with
-// and without a map, and the sequence kernel of two pairs' losses, one thumb's, and any of each kind.
+// and without a map, and the sequence kernel of two pairs' losses, one thumb's, and any of each
+// kind.
 #include <prospect/cuda/sequences.cuh>
 #include <prospect/cuda/token_losses.cuh>
 #include <prospect/cuda/tokens.cuh>
