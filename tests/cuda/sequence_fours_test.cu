@@ -161,7 +161,7 @@ auto pairs(const Loss& loss, std::int64_t n, given has, std::size_t moved, place
                                               metrics.host()};
 }
 
-template <class S, class Point>
+template <class S, class Loss = prospect::kto, class Point>
 auto completions(std::int64_t n, given has, const Point& point, std::size_t moved,
                  placement there) {
   rows_at<S> r{n, has.spoilt, moved, there};
@@ -170,13 +170,14 @@ auto completions(std::int64_t n, given has, const Point& point, std::size_t move
   if (has.reference) in.reference = r.d_numbers[2].view();
   if (has.weight) in.weight = r.d_numbers[4].view();
   if (has.tokens) in.tokens = r.d_counts[0].view();
+  if (prospect::reads_target<float>(Loss{})) in.target = r.d_numbers[5].view();
   prospect::unpaired_outputs<S> out{.d_policy = r.d_results[0].view()};
   if (has.results) {
     out.loss = r.d_results[1].view();
     out.reward = r.d_results[2].view();
   }
   const device_metrics<prospect::unpaired_metrics> metrics;
-  const gpu::detail::unpaired_job<S, prospect::kto> job{
+  const gpu::detail::unpaired_job<S, Loss> job{
       {}, in, point, out, normaliser::mean(), metrics.data()};
   require_success(
       with_scratch([&](scratch space) { return gpu::detail::run(job, space, nullptr); }));
@@ -231,6 +232,23 @@ TEST_CASE("four rows at a time with as much as there is of a batch: the same bit
     const prospect::reference_point z{.z = 0.75, .raw = 0.75};
     CHECK(same(completions<float>(n, has, z, all, in_fours),
                completions<float>(n, has, z, all, apart)));
+  }
+}
+
+TEST_CASE("a target of each completion is read in fours as well, with weights and without") {
+  const std::int64_t n = 4098;
+  const std::size_t all = rows_at<float>::all;
+  const placement apart{.offset = 1, .stride = 2};
+  const prospect::reference_point z{.z = 0.75, .raw = 0.75};
+  for (const bool weight : {false, true}) {
+    CAPTURE(weight);
+    const given has{.weight = weight};
+    const auto at_once = completions<float, prospect::a2po>(n, has, z, all, in_fours);
+    CHECK(at_once.fours);
+    CHECK(same(at_once, completions<float, prospect::a2po>(n, has, z, all, apart)));
+    // And it matters: without its target the same loss is another.
+    CHECK(at_once.metrics.loss.sum !=
+          completions<float>(n, has, z, all, in_fours).metrics.loss.sum);
   }
 }
 

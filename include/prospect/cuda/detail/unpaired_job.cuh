@@ -180,7 +180,7 @@ struct unpaired_job {
   /// Completions i to i + 3: the same results, and the same sums in the same order. What is done
   /// with before their losses begin holds no registers while they are worked out.
   __device__ void add_four(std::int64_t i, const terms& t, tally& sums) const {
-    if (in.weight.empty()) {
+    if (in.weight.empty() && in.target.empty()) {
       add_four<true>(i, t, sums);
     } else {
       add_four<false>(i, t, sums);
@@ -222,7 +222,10 @@ struct unpaired_job {
     finite_probe<R> probe[four];
 #pragma unroll
     for (int k = 0; k < four; ++k) {
-      if (!plain && s[k].counted) s[k].weight = read_as<R>(in.weight.data() + i + k);
+      if (!plain && s[k].counted) {
+        s[k].weight = read_or(in.weight, i + k, R(1));
+        s[k].target = read_or(in.target, i + k, R(0));
+      }
       unpaired_value<R> value = differentiate(loss, measured(s[k], t));
       if (!s[k].counted) value = {};
       conclude<plain>(s[k], t, value, sums, probe[k]);
