@@ -176,9 +176,9 @@ class gemm_cublaslt {
                             std::int64_t outer, bool inner_is_row) {
       // Of the operand as it lies: which of its sizes is the inner one.
       const bool inner_columns = inner_is_row == o.transposed;
-      const std::int64_t columns = inner_columns ? inner : outer;
-      const std::int64_t lines = inner_columns ? outer : inner;
-      return describe_matrix(m, type, columns, lines, o.matrix.pitch);
+      const std::int64_t fast = inner_columns ? inner : outer;
+      const std::int64_t slow = inner_columns ? outer : inner;
+      return describe_matrix(m, type, fast, slow, o.matrix.pitch);
     };
     const auto operation = [](const gemm_operand<S>& o) {
       return o.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;

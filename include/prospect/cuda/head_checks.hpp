@@ -54,6 +54,29 @@ static token_options token_options_of(const head_rows<S>& rows) {
 }
 
 template <storage S>
+static const char* adapter_problem(const lm_head<S>& head) {
+  const lora_adapter<S>& lora = head.lora;
+  if (lora.empty()) return nullptr;
+  if (const char* why =
+          first_of(matrix_problem<"head.lora.a">(lora.a), matrix_problem<"head.lora.b">(lora.b))) {
+    return why;
+  }
+  if (lora.a.rows < 1) return "head.lora.a has no rows";
+  if (lora.a.rows > std::int64_t{1} << 30) return "head.lora.a has more than 2^30 rows";
+  if (lora.a.columns != head.weight.columns) {
+    return "head.lora.a has other columns than head.weight";
+  }
+  if (lora.b.rows != head.weight.rows) return "head.lora.b has other rows than head.weight";
+  if (lora.b.columns != lora.a.rows) {
+    return "head.lora.b has other columns than head.lora.a has rows";
+  }
+  if (!(lora.scale >= -1e30 && lora.scale <= 1e30)) {
+    return "head.lora.scale must lie within 1e30 of 0";
+  }
+  return nullptr;
+}
+
+template <storage S>
 static const char* head_problem(const head_rows<S>& rows) {
   const lm_head<S>& head = rows.head;
   if (const char* why = first_of(tiles_problem<"hidden">(rows.hidden),
@@ -70,24 +93,7 @@ static const char* head_problem(const head_rows<S>& rows) {
     return "head.bias must have an element for each row of head.weight";
   }
   if (const char* why = memory_problem<"head.bias">(head.bias)) return why;
-  if (const auto& lora = head.lora; !lora.empty()) {
-    if (const char* why = first_of(matrix_problem<"head.lora.a">(lora.a),
-                                   matrix_problem<"head.lora.b">(lora.b))) {
-      return why;
-    }
-    if (lora.a.rows < 1) return "head.lora.a has no rows";
-    if (lora.a.rows > std::int64_t{1} << 30) return "head.lora.a has more than 2^30 rows";
-    if (lora.a.columns != head.weight.columns) {
-      return "head.lora.a has other columns than head.weight";
-    }
-    if (lora.b.rows != head.weight.rows) return "head.lora.b has other rows than head.weight";
-    if (lora.b.columns != lora.a.rows) {
-      return "head.lora.b has other columns than head.lora.a has rows";
-    }
-    if (!(lora.scale >= -1e30 && lora.scale <= 1e30)) {
-      return "head.lora.scale must lie within 1e30 of 0";
-    }
-  }
+  if (const char* why = adapter_problem(head)) return why;
   if (rows.scored_at_most < 0) return "scored_at_most is negative";
   if (rows.scored_at_most > rows.hidden.rows) return "scored_at_most is more than there are tokens";
   const token_options options = token_options_of(rows);
