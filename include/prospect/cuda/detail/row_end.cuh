@@ -9,9 +9,15 @@
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cuda::detail {
 
+/// The two results that gradients are made from.
+struct log_prob_and_lse {
+  double log_prob, lse;
+};
+
 /// e^d, d <= 0, to a few ulp of fp32; -inf gives 0.
 __device__ inline double falling_exponential(double d) {
-  const float high = static_cast<float>(fmax(d, -200.0));
+  d = fmax(d, -200.0);
+  const float high = static_cast<float>(d);
   return static_cast<double>(exact_exponential(1, high, static_cast<float>(d - high)));
 }
 
@@ -27,39 +33,35 @@ __device__ inline double log_1_plus(double q) {
   return exponent * exact_log_2 + static_cast<double>(log1pf(static_cast<float>(m - 1)));
 }
 
-/// The two results that gradients are made from.
-struct log_prob_and_lse {
-  double log_prob, lse;
+/// What a row is finished with on a device.
+struct fp32_functions {
+  PROSPECT_HD double exp(double x) const noexcept {
+#ifdef __CUDA_ARCH__
+    return falling_exponential(x);
+#else
+    return std::exp(x);
+#endif
+  }
+  PROSPECT_HD double log1p(double x) const noexcept {
+#ifdef __CUDA_ARCH__
+    return log_1_plus(x);
+#else
+    return std::log1p(x);
+#endif
+  }
+  PROSPECT_HD double log(double x) const noexcept { return log1p(x - 1); }
 };
 
-/// As `prospect::finish`, of which this is the part that all rows ask for.
-__device__ inline log_prob_and_lse finish_log_prob(const vocabulary_partial& p) {
-  const bool others = p.exponentials != 0;
-  const bool possible = prospect::detail::is_finite(p.target);
-  const bool impossible = !possible && p.target < 0;
-  if (!(possible || (impossible && others)) || p.targets == 0 || p.exponentials != p.exponentials) {
-    return {not_a_number, not_a_number};
-  }
-  // Everything relative to the larger of the two, so that nothing overflows or cancels.
-  if (!others || p.target >= p.shift) {
-    const double q = others ? p.exponentials * falling_exponential(p.shift - p.target) : 0.0;
-    const double log_sum = log_1_plus(q);
-    return {0.0 - log_sum, p.target + log_sum};
-  }
-  const double below = p.target - p.shift;
-  const double own = impossible ? 0.0 : falling_exponential(below);
-  const double log_sum = log_1_plus(p.exponentials - 1 + own);
-  return {below - log_sum, p.shift + log_sum};
-}
-
-/// What follows from the sums over a row.
+/// What follows from the sums over a row. Statistics are fp64's: an entropy is a difference.
+/// Log-probs are the same bits with and without them.
 template <bool statistics>
 __device__ token_scores finish_scores(const vocabulary_partial& sum) {
-  token_scores scores{};
-  if constexpr (statistics) scores = prospect::finish(sum);
-  const log_prob_and_lse both = finish_log_prob(sum);
-  scores.log_prob = both.log_prob;
-  scores.lse = both.lse;
+  token_scores scores = prospect::finish(sum, fp32_functions{});
+  if constexpr (statistics) {
+    const token_scores exact = prospect::finish(sum);
+    scores.entropy = exact.entropy;
+    scores.sum_squares = exact.sum_squares;
+  }
   return scores;
 }
 

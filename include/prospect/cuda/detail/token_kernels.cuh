@@ -35,9 +35,6 @@ struct row_target {
   /// Whether logits have anything to say about it.
   __device__ bool scored() const { return !ignored && !invalid; }
 
-  /// Of a row that does not exist.
-  __device__ static row_target none() { return {ignored_target, {}, 0}; }
-
   __device__ row_target(std::int64_t token, const column_range& range, std::int64_t columns)
       : ignored{token == ignored_target},
         invalid{!ignored && (token < 0 || token >= range.vocabulary)} {
@@ -54,11 +51,7 @@ struct row_targets {
 
   /// An inverse temperature that is none makes its row invalid, as a target does that is no token.
   __device__ row_target at(std::int64_t t, std::int64_t columns) const {
-    return at(t, tokens[t], columns);
-  }
-  /// The same, `token` already in hand.
-  __device__ row_target at(std::int64_t t, std::int64_t token, std::int64_t columns) const {
-    row_target target{token, range, columns};
+    row_target target{tokens[t], range, columns};
     if (!maps.inverse_temperatures.empty() && target.scored() &&
         !prospect::detail::moderate(maps[t].inverse_temperature)) {
       target.invalid = true;
