@@ -66,7 +66,8 @@ static cudaError_t with_pass(const head_rows<S>& rows, const head_sizes& sizes,
     if (const cudaError_t e = cudaMemsetAsync(rows.scored, 0, sizeof *rows.scored, stream))
       return e;
   }
-  return rows.hidden.rows > 0 ? run(pass) : pass.finish(gradients, false);
+  if (rows.hidden.rows == 0) return pass.finish(gradients, false);
+  return in_turn([&] { return pass.widen_bias(); }, [&] { return run(pass); });
 }
 template <logits_storage S, class Gemm, class Run>
 static cudaError_t with_pass(const head_rows<S>& rows, const head_sizes& sizes,
@@ -96,10 +97,9 @@ static head_plan plan_of(const head_sizes& sizes, const scratch& space,
 ///        make use of: 4 bytes for each of up to 8192 scored tokens and each word of the
 ///        vocabulary, and as many as the storage has for the gradients of all scored tokens if they
 ///        are kept.
-/// @param keep if not nullptr, `head_gradient` for the same rows follows, in the same memory, and
-/// is
-///        to be given the ticket that is written here by the host, at once: gradients of as many
-///        tokens as the memory holds are kept.
+/// @param keep nullptr, or where the host writes, at once, the ticket for a `head_gradient` of the
+///        same rows in the same memory that follows: gradients of as many tokens as the memory
+///        holds are kept for it.
 template <logits_storage S, gemm<S> Gemm>
 static cudaError_t head_log_probs(const head_rows<S>& rows, const token_outputs<float>& out,
                                   const Gemm& multiply, scratch space, cudaStream_t stream,
@@ -190,7 +190,7 @@ static cudaError_t head_log_probs_and_gradient(const head_rows<S>& rows,
                                        [&] { return pass.put_d_hidden(c, gradient, d_hidden); });
                                  });
                            },
-                           [&] { return pass.clear(d_hidden); },
+                           [&] { return pass.clear(d_hidden); }, [&] { return pass.pad(d_hidden); },
                            [&] { return pass.scatter_results({.out = out, .partials = {}}); });
   });
 }
@@ -228,8 +228,7 @@ static cudaError_t head_backward(const head_rows<S>& rows, strided_span<const fl
                      });
     };
     return in_turn(
-        [&] { return pass.pack(); }, [&] { return pass.pack_rows(); },
-        [&] { return pass.pack_rows(coefficients, log_prob, lse); },
+        [&] { return pass.pack(); }, [&] { return pass.pack_rows(coefficients, log_prob, lse); },
         [&] {
           return for_each_chunk(0, plan.kept_rows, plan.chunk_rows, [&](head_chunk c) {
             return in_turn([&] { return pass.drop(c); }, [&] { return pass.gather(c, factors); },
@@ -317,11 +316,8 @@ static cudaError_t head_in_steps(const head_rows<S>& rows, const sequence_layout
                      [&] { return pass.gradients(c); },
                      [&] { return pass.make_up(c, pass.gradient(c)); },
                      [&] { return pass.put_d_hidden(c, pass.gradient(c), gradients.hidden); },
-                     [&] {
-                       // Rows whose coefficients turned out to be 0 take no part.
-                       return pass.gather(c);
-                     },
-                     [&] { return pass.make_down(c); },
+                     // Rows whose coefficients turned out to be 0 take no part.
+                     [&] { return pass.gather(c); }, [&] { return pass.make_down(c); },
                      [&] {
                        const bool adds = std::exchange(accumulate, true);
                        return pass.add_to_head(c, pass.gradient(c), gradients, nullptr, adds);

@@ -50,18 +50,19 @@ struct head_pass {
     return launch(&pack_kernel<packing_threads>, 1, packing_threads, 0, 1, stream, targets,
                   tokens.rows, sequences, memory.packed, scored);
   }
+  /// A bias as products take it.
+  cudaError_t widen_bias() const {
+    if (memory.bias == nullptr) return cudaSuccess;
+    return launch(&widen_kernel<S>, blocks_for(head.bias.size(), threads), threads, 0, 1, stream,
+                  head.bias, memory.bias);
+  }
   /// What rows of logits are computed with in a forward pass.
   cudaError_t pack_rows() const {
     packed_rows rows = memory.rows;
     rows.softmax = nullptr;
-    return in_turn([&] { return pack_rows(rows, {}, {}, {}); },
-                   [&] {
-                     if (memory.bias == nullptr) return cudaSuccess;
-                     return launch(&widen_kernel<S>, blocks_for(head.bias.size(), threads), threads,
-                                   0, 1, stream, head.bias, memory.bias);
-                   });
+    return pack_rows(rows, {}, {}, {});
   }
-  /// And in a backward pass as well.
+  /// In a backward pass.
   cudaError_t pack_rows(const prospect::detail::coefficient_rows<float>& coefficients,
                         strided_span<const float> log_prob, strided_span<const double> lse) const {
     return in_turn(
@@ -84,26 +85,25 @@ struct head_pass {
   /// Rows of tokens that are not scored; the others are written by `scatter`.
   cudaError_t clear(const matrix_view<S>& d_hidden) const {
     if (d_hidden.rows == 0) return cudaSuccess;
-    return in_turn(
-        [&] {
-          return launch(&clear_kernel<S>, blocks_for(d_hidden.rows, warps), threads, 0, 1, stream,
-                        d_hidden, memory.packed);
-        },
-        [&] { return zero_padding(d_hidden, options, stream); });
+    return launch(&clear_kernel<S>, blocks_for(d_hidden.rows, warps), threads, 0, 1, stream,
+                  d_hidden, memory.packed);
+  }
+  template <logits_storage T>
+  cudaError_t pad(const matrix_view<T>& gradient) const {
+    return zero_padding(gradient, options, stream);
   }
 
-  /// The rest of the head's gradients: what no chunk has added to, and padding.
+  /// The rest of all gradients: what no chunk has added to, and padding.
   cudaError_t finish(const head_gradients<S>& to, bool any_tokens) const {
     const auto zero = [&](const matrix_view<float>& sums) {
       if (any_tokens || to.accumulate || sums.rows == 0) return cudaSuccess;
       return launch(&zero_kernel, blocks_for(sums.rows, warps), threads, 0, 1, stream, sums);
     };
     const auto matrix = [&](const matrix_view<float>& sums) {
-      return in_turn([&] { return zero(sums); },
-                     [&] { return zero_padding(sums, options, stream); });
+      return in_turn([&] { return zero(sums); }, [&] { return pad(sums); });
     };
-    return in_turn([&] { return matrix(to.weight); }, [&] { return matrix(to.lora_a); },
-                   [&] { return matrix(to.lora_b); },
+    return in_turn([&] { return pad(to.hidden); }, [&] { return matrix(to.weight); },
+                   [&] { return matrix(to.lora_a); }, [&] { return matrix(to.lora_b); },
                    [&] {
                      const auto& bias = to.bias;
                      return zero({bias.data(), bias.size(), 1, bias.stride()});
