@@ -296,4 +296,20 @@ inline const std::vector<head_variant> variants{{false, {}},
                                                 {true, {.temperature = 1.3, .soft_cap = 5}},
                                                 {false, {.soft_cap = 30}}};
 
+/// The same of several shapes, in turn with one variant after another; every way is to be taken.
+template <class S>
+void check_shapes(random_source& random, const std::vector<head_shape>& shapes) {
+  prospect::thread_pool pool{3};
+  ways_taken ways;
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    const head_variant& variant = variants[i % variants.size()];
+    head_case<S> c{random, shapes[i], variant.bias, variant.options};
+    check_schedules(random, c, pool, ways);
+  }
+  CHECK(ways.none_kept > 0);
+  CHECK(ways.some_kept > 0);
+  CHECK(ways.all_kept > 0);
+  CHECK(ways.refused_steps > 0);
+}
+
 }  // namespace testing

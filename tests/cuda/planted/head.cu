@@ -6,35 +6,18 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <vector>
+
+#include "planted.hpp"
 
 namespace {
 
 namespace gpu = prospect::cuda;
 
-void demand(bool fine, const char* what) {
-  if (fine) return;
-  std::printf("wrong: %s\n", what);
-  std::exit(1);
-}
-void demand(cudaError_t status) { demand(status == cudaSuccess, cudaGetErrorString(status)); }
+using planted::demand;
+using planted::on_device;
+using planted::on_host;
 
-template <class T>
-T* on_device(const std::vector<T>& host) {
-  T* data = nullptr;
-  demand(cudaMalloc(reinterpret_cast<void**>(&data), host.size() * sizeof(T)));
-  demand(cudaMemcpy(data, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice));
-  return data;
-}
-template <class T>
-std::vector<T> on_host(const T* data, std::size_t size) {
-  std::vector<T> host(size);
-  demand(cudaDeviceSynchronize());
-  demand(cudaMemcpy(host.data(), data, size * sizeof(T), cudaMemcpyDeviceToHost));
-  return host;
-}
 bool close(double got, double want) { return std::abs(got - want) <= 1e-4 * (1 + std::abs(want)); }
 
 struct loops {

@@ -2,26 +2,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "frame.hpp"
+#include "gpu_frame.hpp"
 
 using prospect::bfloat16;
-
-/// n elements on the device, for as long as the program runs.
-template <class T>
-prospect::strided_span<T> on_device(const std::vector<T>& host) {
-  T* data = nullptr;
-  const std::size_t bytes = host.size() * sizeof(T);
-  REQUIRE(cudaMalloc(reinterpret_cast<void**>(&data), bytes) == cudaSuccess);
-  REQUIRE(cudaMemcpy(data, host.data(), bytes, cudaMemcpyHostToDevice) == cudaSuccess);
-  return {data, static_cast<std::int64_t>(host.size())};
-}
-
-template <class T>
-T first_of(const T* data) {
-  T host{};
-  REQUIRE(cudaMemcpy(&host, data, sizeof(T), cudaMemcpyDeviceToHost) == cudaSuccess);
-  return host;
-}
 
 int main() {
   // Two completions of two tokens each, from a vocabulary of four.
