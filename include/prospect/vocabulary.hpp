@@ -88,9 +88,9 @@ inline constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 /// What a row is finished with; a back end may have faster ones. Powers of what is at most 0,
 /// logarithms of what is at least 1 but for rounding.
 struct finishing_functions {
-  PROSPECT_HD double exp(double x) const noexcept { return std::exp(x); }
-  PROSPECT_HD double log1p(double x) const noexcept { return std::log1p(x); }
-  PROSPECT_HD double log(double x) const noexcept { return std::log(x); }
+  PROSPECT_HD static double exp(double x) noexcept { return std::exp(x); }
+  PROSPECT_HD static double log1p(double x) noexcept { return std::log1p(x); }
+  PROSPECT_HD static double log(double x) noexcept { return std::log(x); }
 };
 
 }  // namespace detail
@@ -98,8 +98,7 @@ struct finishing_functions {
 /// From the sums over a whole row. NaN where a logit is NaN or +inf, where no token is possible, or
 /// where no part held the target.
 template <class Functions = detail::finishing_functions>
-PROSPECT_HD inline token_scores finish(const vocabulary_partial& p,
-                                       const Functions& by = {}) noexcept {
+PROSPECT_HD inline token_scores finish(const vocabulary_partial& p) noexcept {
   constexpr double nan = detail::nan;
   const bool others = p.exponentials != 0;
   const bool possible = detail::is_finite(p.target);
@@ -110,9 +109,9 @@ PROSPECT_HD inline token_scores finish(const vocabulary_partial& p,
   token_scores scores{};
   // Everything relative to the larger of the two, so that nothing overflows or cancels.
   if (!others || p.target >= p.shift) {
-    const double factor = others ? by.exp(p.shift - p.target) : 0.0;
+    const double factor = others ? Functions::exp(p.shift - p.target) : 0.0;
     const double q = p.exponentials * factor;
-    const double log_sum = by.log1p(q);
+    const double log_sum = Functions::log1p(q);
     const double weighted =
         others ? factor * (p.weighted + (p.shift - p.target) * p.exponentials) : 0.0;
     scores.log_prob = 0.0 - log_sum;
@@ -121,9 +120,9 @@ PROSPECT_HD inline token_scores finish(const vocabulary_partial& p,
     scores.sum_squares = (p.squares * factor * factor + 1) / ((1 + q) * (1 + q));
   } else {
     const double below = p.target - p.shift;
-    const double own = by.exp(below);
+    const double own = Functions::exp(below);
     const double sum = p.exponentials + own;
-    const double log_sum = by.log(sum);
+    const double log_sum = Functions::log(sum);
     const double weighted = p.weighted + (own > 0 ? own * below : 0.0);
     scores.log_prob = below - log_sum;
     scores.lse = p.shift + log_sum;

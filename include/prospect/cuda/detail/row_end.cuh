@@ -35,28 +35,28 @@ __device__ inline double log_1_plus(double q) {
 
 /// What a row is finished with on a device.
 struct fp32_functions {
-  PROSPECT_HD double exp(double x) const noexcept {
+  PROSPECT_HD static double exp(double x) noexcept {
 #ifdef __CUDA_ARCH__
     return falling_exponential(x);
 #else
     return std::exp(x);
 #endif
   }
-  PROSPECT_HD double log1p(double x) const noexcept {
+  PROSPECT_HD static double log1p(double x) noexcept {
 #ifdef __CUDA_ARCH__
     return log_1_plus(x);
 #else
     return std::log1p(x);
 #endif
   }
-  PROSPECT_HD double log(double x) const noexcept { return log1p(x - 1); }
+  PROSPECT_HD static double log(double x) noexcept { return log1p(x - 1); }
 };
 
 /// What follows from the sums over a row. Statistics are fp64's: an entropy is a difference.
 /// Log-probs are the same bits with and without them.
 template <bool statistics>
 __device__ token_scores finish_scores(const vocabulary_partial& sum) {
-  token_scores scores = prospect::finish(sum, fp32_functions{});
+  token_scores scores = prospect::finish<fp32_functions>(sum);
   if constexpr (statistics) {
     const token_scores exact = prospect::finish(sum);
     scores.entropy = exact.entropy;
