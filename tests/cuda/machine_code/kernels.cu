@@ -1,6 +1,7 @@
 // The kernels whose machine code is looked at: the two schedules over logits in fp32 and bf16, with
-// and without a map, and the sequence kernel of two pairs' losses, one thumb's, and any of each
-// kind.
+// and without a map, those of a head in bf16, and the sequence kernel of two pairs' losses, one
+// thumb's, and any of each kind.
+#include <prospect/cuda/head.cuh>
 #include <prospect/cuda/sequences.cuh>
 #include <prospect/cuda/token_losses.cuh>
 #include <prospect/cuda/tokens.cuh>
@@ -30,6 +31,18 @@ template void tokens(prospect::matrix_view<float>, prospect::index_row,
 #ifndef PROSPECT_ONLY_FP32  // of which 16 bits share the arithmetic
 template void tokens(prospect::matrix_view<prospect::bfloat16>, prospect::index_row,
                      const prospect::token_outputs<float>&, const prospect::token_options&);
+
+struct any_product {
+  template <class S>
+  cudaError_t operator()(const gpu::gemm_product<S>& product, cudaStream_t stream) const;
+};
+
+void head(const gpu::head_rows<prospect::bfloat16>& rows, const prospect::token_outputs<float>& out,
+          const prospect::head_gradients<prospect::bfloat16>& d, gpu::scratch space) {
+  gpu::head_log_probs_and_gradient(rows, out, d.hidden, any_product{}, space, nullptr);
+  gpu::head_gradient(rows, out.log_prob, out.lse, out.entropy, d, {}, any_product{}, space,
+                     nullptr);
+}
 #endif
 
 void sequences(const prospect::paired_batch<float>& pairs, const prospect::paired_outputs<float>& d,
