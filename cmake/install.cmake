@@ -34,6 +34,7 @@ install(FILES
   ${CMAKE_CURRENT_BINARY_DIR}/prospect-config.cmake
   ${CMAKE_CURRENT_BINARY_DIR}/prospect-config-version.cmake
   cmake/cuda_std.cmake
+  cmake/onednn.cmake
   DESTINATION ${package_dir})
 
 # pkg-config replaces ${pcfiledir} by the folder of the .pc file.

@@ -47,24 +47,25 @@ std::int64_t needed_bytes(const Call& call) {
   return std::stoll(found[1]);
 }
 
-template <class S>
-std::int64_t least_bytes(head_case<S>& c, bool frozen) {
+template <class S, class Gemm = eigen_gemm>
+std::int64_t least_bytes(head_case<S>& c, bool frozen, const Gemm& multiply = {}) {
   head_results<S> r{c.shape};
   head_workspace<compute_t<S>> none{1};
   return needed_bytes([&] {
     if (frozen) {
       head_log_probs_and_gradient(c.hidden.view(), c.head(), c.targets, r.scores(), r.hidden.view(),
-                                  none, c.options);
+                                  none, c.options, multiply);
     } else {
-      head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), none, false, c.options);
+      head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), none, false, c.options,
+                     multiply);
     }
   });
 }
 
 /// Sizes from the least to plenty.
-template <class S>
-std::vector<std::int64_t> workspaces(head_case<S>& c) {
-  const std::int64_t least = least_bytes(c, false);
+template <class S, class Gemm = eigen_gemm>
+std::vector<std::int64_t> workspaces(head_case<S>& c, const Gemm& multiply = {}) {
+  const std::int64_t least = least_bytes(c, false, multiply);
   if (least == 0) return {0, plenty};
   const auto row = (c.shape.vocabulary + 32) * static_cast<std::int64_t>(sizeof(compute_t<S>));
   return {least, least + least / 3, least + 16 * row, 2 * least + (c.shape.tokens / 2) * row,
@@ -116,16 +117,17 @@ void check_hidden(head_case<S>& c, head_results<S>& got, const std::vector<doubl
   CHECK(not_zero == 0);
 }
 
+/// `sums`: how far off sums over tokens may be, normwise, whose products may be of rounded numbers.
 template <class S>
-void check_gradients(head_case<S>& c, head_results<S>& got, const head_answer& want) {
-  using R = compute_t<S>;
+void check_gradients(head_case<S>& c, head_results<S>& got, const head_answer& want,
+                     double sums = sum_tolerance<compute_t<S>>) {
   check_hidden(c, got, want.d_hidden, true);
-  CHECK(testing::distance(got.weight.elements(), want.d_weight) <= sum_tolerance<R>);
-  CHECK(testing::distance(got.bias.elements(), want.d_bias) <= sum_tolerance<R>);
+  CHECK(testing::distance(got.weight.elements(), want.d_weight) <= sums);
+  CHECK(testing::distance(got.bias.elements(), want.d_bias) <= sum_tolerance<compute_t<S>>);
   CHECK(got.weight.padding_untouched());
   CHECK(got.bias.only_elements_written());
-  CHECK(testing::distance(got.lora_a.elements(), want.d_lora_a) <= sum_tolerance<R>);
-  CHECK(testing::distance(got.lora_b.elements(), want.d_lora_b) <= sum_tolerance<R>);
+  CHECK(testing::distance(got.lora_a.elements(), want.d_lora_a) <= sums);
+  CHECK(testing::distance(got.lora_b.elements(), want.d_lora_b) <= sums);
   CHECK(got.lora_a.padding_untouched());
   CHECK(got.lora_b.padding_untouched());
 }
@@ -230,9 +232,10 @@ struct ways_taken {
 };
 
 /// Every schedule in every workspace leaves what the textbook does.
-template <class S>
+template <class S, class Gemm = eigen_gemm>
 void check_schedules(random_source& random, head_case<S>& c, prospect::thread_pool& pool,
-                     ways_taken& ways) {
+                     ways_taken& ways, const Gemm& multiply = {},
+                     double sums = sum_tolerance<compute_t<S>>) {
   using R = compute_t<S>;
   const head_answer want{c};
   const auto scored = static_cast<std::int64_t>(c.targets.size()) -
@@ -242,14 +245,14 @@ void check_schedules(random_source& random, head_case<S>& c, prospect::thread_po
   const auto layout = sequence_layout::packed(offsets);
   const auto hidden = c.hidden.view();
   head_results<S> first{c.shape};
-  for (const std::int64_t bytes : workspaces(c)) {
+  for (const std::int64_t bytes : workspaces(c, multiply)) {
     CAPTURE(bytes);
     head_workspace<R> workspace{bytes};
     for (const bool keep : {false, true}) {
       CAPTURE(keep);
       head_results<S> r{c.shape};
       const head_ticket ticket = head_log_probs(hidden, c.head(), c.targets, r.scores(), workspace,
-                                                keep, c.options, {}, pool);
+                                                keep, c.options, multiply, pool);
       check_scores(c, r, want);
       if (std::isnan(first.log_prob.empty() ? R(0) : first.log_prob[0])) first = r;
       CHECK(same_bits(r.log_prob, first.log_prob));
@@ -262,27 +265,27 @@ void check_schedules(random_source& random, head_case<S>& c, prospect::thread_po
                                     : ways.all_kept);
       }
       head_gradient(hidden, c.head(), c.targets, r.log_prob, r.lse, c.d_token, r.gradients(),
-                    ticket, workspace, c.options, {}, pool);
-      check_gradients(c, r, want);
+                    ticket, workspace, c.options, multiply, pool);
+      check_gradients(c, r, want, sums);
       CHECK(ticket.kept() == 0);
     }
-    if (head_results<S> r{c.shape}; bytes >= least_bytes(c, true)) {
+    if (head_results<S> r{c.shape}; bytes >= least_bytes(c, true, multiply)) {
       head_log_probs_and_gradient(hidden, c.head(), c.targets, r.scores(), r.hidden.view(),
-                                  workspace, c.options, {}, pool);
+                                  workspace, c.options, multiply, pool);
       check_scores(c, r, want);
       CHECK(same_bits(r.log_prob, first.log_prob));
       check_hidden(c, r, want.d_hidden_unit, false);
     }
     for (const std::int64_t group : {1, 2, 4}) {
       head_results<S> r{c.shape};
-      if (!run_step(c, r, layout, group, workspace, pool)) {
+      if (!run_step(c, r, layout, group, workspace, pool, multiply)) {
         ++ways.refused_steps;
         continue;
       }
       CAPTURE(group);
       check_scores(c, r, want);
       CHECK(same_bits(r.log_prob, first.log_prob));
-      check_gradients(c, r, want);
+      check_gradients(c, r, want, sums);
     }
   }
 }
@@ -297,14 +300,15 @@ inline const std::vector<head_variant> variants{{false, {}},
                                                 {false, {.soft_cap = 30}}};
 
 /// The same of several shapes, in turn with one variant after another; every way is to be taken.
-template <class S>
-void check_shapes(random_source& random, const std::vector<head_shape>& shapes) {
+template <class S, class Gemm = eigen_gemm>
+void check_shapes(random_source& random, const std::vector<head_shape>& shapes,
+                  const Gemm& multiply = {}, double sums = sum_tolerance<compute_t<S>>) {
   prospect::thread_pool pool{3};
   ways_taken ways;
   for (std::size_t i = 0; i < shapes.size(); ++i) {
     const head_variant& variant = variants[i % variants.size()];
     head_case<S> c{random, shapes[i], variant.bias, variant.options};
-    check_schedules(random, c, pool, ways);
+    check_schedules(random, c, pool, ways, multiply, sums);
   }
   CHECK(ways.none_kept > 0);
   CHECK(ways.some_kept > 0);

@@ -1,7 +1,9 @@
 // The matrix product the head path is built on: Eigen's, or any BLAS through Eigen (define
-// EIGEN_USE_BLAS and link one), or whatever else is callable in the same way.
+// EIGEN_USE_BLAS and link one), oneDNN's (gemm_onednn.hpp), or whatever else is callable in the
+// same way.
 #pragma once
 
+#include <prospect/core/dtype.hpp>
 #include <prospect/core/isa.hpp>
 #include <prospect/core/matrix_view.hpp>
 
@@ -14,18 +16,42 @@ namespace prospect::inline v2::cpu {
 inline namespace PROSPECT_CPU_ISA {
 
 /// One side of a product: a row-major matrix, or its transpose.
-template <std::floating_point R>
+template <storage S>
 struct gemm_operand {
-  matrix_view<const R> matrix;
+  matrix_view<const S> matrix;
   bool transposed = false;
 };
 
-/// `multiply(a, b, c, accumulate)` computes c = a b, or c += a b. It is called from several threads
-/// at once, on parts that do not overlap, and should work on the calling thread alone: a BLAS that
-/// starts threads of its own is best told not to, or paired with `serial_executor`.
-template <class G, class R>
-concept gemm = requires(const G& multiply, gemm_operand<R> a, gemm_operand<R> b, matrix_view<R> c,
-                        bool accumulate) { multiply(a, b, c, accumulate); };
+/// `multiply(a, b, c, accumulate)` computes c = a b, or c += a b, in fp32 for operands of 16 bits.
+/// It is called from several threads at once, on parts that do not overlap, and should work on the
+/// calling thread alone: a BLAS that starts threads of its own is best told not to, or paired with
+/// `serial_executor`.
+///
+/// A row of c must be the same bits whatever the other rows are and however many there are, if
+/// log-probs are to be independent of batch and workspace.
+template <class G, class S>
+concept gemm =
+    requires(const G& multiply, gemm_operand<S> a, gemm_operand<S> b, matrix_view<compute_t<S>> c,
+             bool accumulate) { multiply(a, b, c, accumulate); };
+
+/// Which products of a head whose numbers have 16 bits take them as they are. In the others all
+/// operands are widened first.
+enum class narrow_products {
+  none,
+  of_logits,  ///< hidden states times weight: nothing is lost, products of 16 bits are exact
+  all         ///< and gradients of logits, rounded to 16 bits, times weight and hidden states
+};
+
+/// A functor that is asked: one with a member template `narrow<S>()`. Of all others operands of 16
+/// bits are widened, whatever they could be instantiated with.
+///
+/// Rounded gradients of logits add a relative error of 2^-9 to each, normwise no more to sums of
+/// them, and up to 4e-3 is what is promised of gradients in bf16. Those in fp16 stay in fp32 even
+/// with `all`: most of them would lie below what fp16 has digits for.
+template <class G, class S>
+concept narrow_gemm = !std::same_as<S, compute_t<S>> && requires(const G& multiply) {
+  { multiply.template narrow<S>() } -> std::same_as<narrow_products>;
+} && gemm<G, S>;
 
 /// Where Eigen is compiled with OpenMP, define EIGEN_DONT_PARALLELIZE: the threads are ours
 /// already.

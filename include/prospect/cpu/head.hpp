@@ -57,8 +57,10 @@ head_ticket head_log_probs(matrix_view<const std::type_identity_t<S>> hidden,
                            head_workspace<compute_t<S>>& workspace, bool keep_gradients = false,
                            const head_options& options = {}, const Gemm& multiply = {},
                            E& on = thread_pool::shared()) {
-  detail::head_pass<S, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
-  return detail::head_forward_pass<S>(pass, out, workspace, hidden.rows, keep_gradients);
+  return detail::with_pass<S>(
+      hidden, head, targets, options, workspace, multiply, on, [&](auto& pass) {
+        return detail::head_forward_pass(pass, out, workspace, hidden.rows, keep_gradients);
+      });
 }
 
 /// The frozen head: log-probabilities, and in `d_hidden` ([tokens, hidden]) the gradient of each
@@ -74,10 +76,11 @@ void head_log_probs_and_gradient(matrix_view<const std::type_identity_t<S>> hidd
                                  head_workspace<compute_t<S>>& workspace,
                                  const head_options& options = {}, const Gemm& multiply = {},
                                  E& on = thread_pool::shared()) {
-  detail::head_pass<S, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
-  if (hidden.rows > 0 && !detail::wanted(d_hidden)) detail::reject("d_hidden", "is missing");
-  detail::check_gradient_of("d_hidden", d_hidden, hidden, "hidden", pass.batch().options());
-  detail::head_frozen_pass<S>(pass, out, d_hidden, workspace, hidden.rows);
+  detail::with_pass<S>(hidden, head, targets, options, workspace, multiply, on, [&](auto& pass) {
+    if (hidden.rows > 0 && !detail::wanted(d_hidden)) detail::reject("d_hidden", "is missing");
+    detail::check_gradient_of("d_hidden", d_hidden, hidden, "hidden", pass.batch().options());
+    detail::head_frozen_pass(pass, out, d_hidden, workspace, hidden.rows);
+  });
 }
 
 /// A trained head, backward: the gradient of the loss by hidden states, weight, bias and the
@@ -98,10 +101,11 @@ void head_gradient(matrix_view<const std::type_identity_t<S>> hidden, const lm_h
                    const head_gradients<S>& gradients, const head_ticket& ticket,
                    head_workspace<compute_t<S>>& workspace, const head_options& options = {},
                    const Gemm& multiply = {}, E& on = thread_pool::shared()) {
-  detail::head_pass<S, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
-  detail::require_row("d_token", d_token, hidden.rows);
-  detail::head_backward_pass<S>(pass, log_prob, lse, detail::loss_coefficients(d_token), gradients,
-                                ticket, workspace);
+  detail::with_pass<S>(hidden, head, targets, options, workspace, multiply, on, [&](auto& pass) {
+    detail::require_row("d_token", d_token, hidden.rows);
+    detail::head_backward_pass(pass, log_prob, lse, detail::loss_coefficients(d_token), gradients,
+                               ticket, workspace);
+  });
 }
 
 /// The same with two coefficients per token, or a third for its entropy; mind their sign
@@ -115,10 +119,11 @@ void head_gradient(matrix_view<const std::type_identity_t<S>> hidden, const lm_h
                    const head_gradients<S>& gradients, const head_ticket& ticket,
                    head_workspace<compute_t<S>>& workspace, const head_options& options = {},
                    const Gemm& multiply = {}, E& on = thread_pool::shared()) {
-  detail::head_pass<S, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
-  detail::check_coefficients(coefficients, hidden.rows);
-  detail::head_backward_pass<S>(pass, log_prob, lse, {.rows = coefficients}, gradients, ticket,
-                                workspace);
+  detail::with_pass<S>(hidden, head, targets, options, workspace, multiply, on, [&](auto& pass) {
+    detail::check_coefficients(coefficients, hidden.rows);
+    detail::head_backward_pass(pass, log_prob, lse, {.rows = coefficients}, gradients, ticket,
+                               workspace);
+  });
 }
 
 /// A trained head in one go, for losses whose coefficients are known as soon as the log-probs of a
@@ -140,10 +145,11 @@ void head_step(matrix_view<const std::type_identity_t<S>> hidden, const lm_head<
                strided_span<const compute_t<S>> d_token, const head_gradients<S>& gradients,
                head_workspace<compute_t<S>>& workspace, const head_options& options = {},
                const Gemm& multiply = {}, E& on = thread_pool::shared()) {
-  detail::head_pass<S, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
-  detail::require_row("d_token", d_token, hidden.rows);
-  detail::head_one_pass<S>(pass, layout, group, out, ready, detail::loss_coefficients(d_token),
-                           gradients, workspace);
+  detail::with_pass<S>(hidden, head, targets, options, workspace, multiply, on, [&](auto& pass) {
+    detail::require_row("d_token", d_token, hidden.rows);
+    detail::head_one_pass(pass, layout, group, out, ready, detail::loss_coefficients(d_token),
+                          gradients, workspace);
+  });
 }
 
 /// The same with two coefficients per token, or a third for its entropy: `ready` writes what stands
@@ -157,15 +163,16 @@ void head_step(matrix_view<const std::type_identity_t<S>> hidden, const lm_head<
                const head_gradients<S>& gradients, head_workspace<compute_t<S>>& workspace,
                const head_options& options = {}, const Gemm& multiply = {},
                E& on = thread_pool::shared()) {
-  detail::head_pass<S, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
-  detail::check_coefficients(coefficients, hidden.rows);
-  const auto& entropy = coefficients.entropy;
-  if (!entropy.empty() &&
-      (entropy.data() != out.entropy.data() || entropy.stride() != out.entropy.stride())) {
-    detail::reject("coefficients.entropy", "must be the row that out.entropy is");
-  }
-  detail::head_one_pass<S>(pass, layout, group, out, ready, {.rows = coefficients}, gradients,
-                           workspace);
+  detail::with_pass<S>(hidden, head, targets, options, workspace, multiply, on, [&](auto& pass) {
+    detail::check_coefficients(coefficients, hidden.rows);
+    const auto& entropy = coefficients.entropy;
+    if (!entropy.empty() &&
+        (entropy.data() != out.entropy.data() || entropy.stride() != out.entropy.stride())) {
+      detail::reject("coefficients.entropy", "must be the row that out.entropy is");
+    }
+    detail::head_one_pass(pass, layout, group, out, ready, {.rows = coefficients}, gradients,
+                          workspace);
+  });
 }
 
 }  // namespace PROSPECT_CPU_ISA

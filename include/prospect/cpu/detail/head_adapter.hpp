@@ -14,17 +14,21 @@
 #include <prospect/head.hpp>
 
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
-/// A chunk's. Both matrices are copied, whatever their type, with their rank padded by zeros.
-template <storage S, gemm<compute_t<S>> Gemm, executor E>
+/// A chunk's. Both matrices are copied, whatever their type, with their rank padded by zeros. What
+/// is multiplied with gradients of logits is of their type, all else of that of sums.
+template <class Products, class Gemm, executor E>
 class head_adapter {
  public:
-  using R = compute_t<S>;
+  using S = typename Products::S;
+  using G = typename Products::G;
+  using R = typename Products::R;
 
   head_adapter(const lora_adapter<S>& lora, const Gemm& multiply, E& on)
       : lora_{lora}, rank_{round_up(lora.a.rows, rank_multiple)}, multiply_{multiply}, on_{on} {}
@@ -32,14 +36,21 @@ class head_adapter {
   bool none() const { return rank_ == 0; }
 
   /// Starts on a chunk of hidden states, [rows, width].
-  void begin(const head_buffers<R>& buffers, const matrix_view<const R>& hidden) {
+  void begin(const head_buffers<Products>& buffers, const matrix_view<const R>& hidden) {
     if (none()) return;
     a_ = {buffers.lora_a, rank_, hidden.columns};
     b_ = buffers.lora_b;
     u_ = {buffers.lora_hidden, hidden.rows, rank_};
     q_ = {buffers.lora_sums, hidden.rows, rank_};
+    if constexpr (std::same_as<G, R>) {
+      b_of_gradients_ = b_;
+      u_of_gradients_ = u_;
+    } else {
+      b_of_gradients_ = buffers.narrow_lora_b;
+      u_of_gradients_ = {buffers.narrow_lora_hidden, hidden.rows, rank_};
+    }
     for_each_row(rank_, hidden.columns * std::int64_t{sizeof(R)}, on_, [&](std::int64_t i) {
-      if (i < lora_.a.rows) return widen_row(lora_.a, i, a_);
+      if (i < lora_.a.rows) return pad_row(lora_.a, i, a_);
       std::fill(a_.row(i), a_.row(i) + a_.columns, R(0));
     });
     for_each_block(hidden.rows, block_rows, [&](std::int64_t first, std::int64_t rows) {
@@ -47,34 +58,43 @@ class head_adapter {
       multiply_(gemm_operand<R>{.matrix = {hidden.row(first), rows, hidden.columns, hidden.pitch}},
                 gemm_operand<R>{.matrix = a_, .transposed = true}, u, false);
       scale_matrix(u, scale());
+      if constexpr (!std::same_as<G, R>) {
+        for (std::int64_t i = first; i < first + rows; ++i) {
+          copy_row(u_.row(i), rank_, u_of_gradients_.row(i));
+        }
+      }
     });
   }
 
   /// Row i takes no part in what follows.
   void leave_out(std::int64_t i) const {
-    if (!none()) std::fill(u_.row(i), u_.row(i) + rank_, R(0));
+    if (!none()) std::fill(u_of_gradients_.row(i), u_of_gradients_.row(i) + rank_, G{});
   }
 
   /// The k-th place's copy of a tile of b, [columns of the tile, padded rank].
-  matrix_view<const R> tile(std::int64_t tile, std::int64_t k) const { return place(tile, k); }
-  void widen(std::int64_t tile, std::int64_t k) const {
-    if (none()) return;
-    const matrix_view<const S> from = rows_of_tile(lora_.b, tile);
-    for (std::int64_t v = 0; v < from.rows; ++v) widen_row(from, v, place(tile, k));
+  matrix_view<const G> tile(std::int64_t tile, std::int64_t k) const {
+    return place(b_of_gradients_, tile, k);
+  }
+  /// Has it there. `made_logits`: of this wave, in which it was copied for that.
+  void prepare(std::int64_t tile, std::int64_t k, bool made_logits) const {
+    if (none() || (std::same_as<G, R> && made_logits)) return;
+    copy(tile, place(b_of_gradients_, tile, k));
   }
 
   void add_logits(std::int64_t tile, std::int64_t k, const matrix_view<R>& logits) const {
     if (none()) return;
-    widen(tile, k);
-    multiply_(gemm_operand<R>{.matrix = u_},
-              gemm_operand<R>{.matrix = this->tile(tile, k), .transposed = true}, logits, true);
+    const matrix_view<R> b = place(b_, tile, k);
+    copy(tile, b);
+    multiply_(gemm_operand<R>{.matrix = u_}, gemm_operand<R>{.matrix = b, .transposed = true},
+              logits, true);
   }
 
   /// What a tile of gradients adds to that of b.
-  void add_b(const matrix_view<R>& gradient, bool is_raised, const matrix_view<R>& d_b,
+  void add_b(const matrix_view<G>& gradient, bool is_raised, const matrix_view<R>& d_b,
              bool accumulate) const {
-    multiply_raised(multiply_, is_raised, {.matrix = gradient, .transposed = true},
-                    {.matrix = {u_.data, u_.rows, d_b.columns, u_.pitch}}, d_b, accumulate);
+    const matrix_view<G>& u = u_of_gradients_;
+    multiply_raised<G>(multiply_, is_raised, {.matrix = gradient, .transposed = true},
+                       {.matrix = {u.data, u.rows, d_b.columns, u.pitch}}, d_b, accumulate);
   }
 
   /// Where gradients times b are summed, [rows, padded rank].
@@ -90,26 +110,32 @@ class head_adapter {
     const bool is_raised = worth_raising(found, {d_hidden, accumulate ? d_a : matrix_view<R>{}});
     if (is_raised) scale_matrix(q_, raised<R>::by);
     for_each_block(d_hidden.rows, block_rows, [&](std::int64_t first, std::int64_t rows) {
-      multiply_raised(
+      multiply_raised<R>(
           multiply_, is_raised, {.matrix = {q_.row(first), rows, rank_}}, {.matrix = a_},
           matrix_view<R>{d_hidden.row(first), rows, d_hidden.columns, d_hidden.pitch}, true);
     });
     const std::int64_t width = d_a.rows == 0 ? 0 : d_a.columns;
     for_each_block(width, block_columns, [&](std::int64_t first, std::int64_t columns) {
-      multiply_raised(multiply_, is_raised,
-                      {.matrix = {q_.data, q_.rows, d_a.rows, q_.pitch}, .transposed = true},
-                      {.matrix = {hidden.data + first, hidden.rows, columns, hidden.pitch}},
-                      matrix_view<R>{d_a.data + first, d_a.rows, columns,
-                                     d_a.rows > 1 ? d_a.pitch : d_a.columns},
-                      accumulate);
+      multiply_raised<R>(multiply_, is_raised,
+                         {.matrix = {q_.data, q_.rows, d_a.rows, q_.pitch}, .transposed = true},
+                         {.matrix = {hidden.data + first, hidden.rows, columns, hidden.pitch}},
+                         matrix_view<R>{d_a.data + first, d_a.rows, columns,
+                                        d_a.rows > 1 ? d_a.pitch : d_a.columns},
+                         accumulate);
     });
   }
 
  private:
   R scale() const { return static_cast<R>(lora_.scale); }
 
-  matrix_view<R> place(std::int64_t tile, std::int64_t k) const {
-    return {b_ + k * tile_columns * rank_, size_of_tile(lora_.b.rows, tile), rank_};
+  template <class T>
+  matrix_view<T> place(T* places, std::int64_t tile, std::int64_t k) const {
+    return {places + k * tile_columns * rank_, size_of_tile(lora_.b.rows, tile), rank_};
+  }
+  template <class T>
+  void copy(std::int64_t tile, const matrix_view<T>& to) const {
+    const matrix_view<const S> from = rows_of_tile(lora_.b, tile);
+    for (std::int64_t v = 0; v < from.rows; ++v) pad_row(from, v, to);
   }
 
   /// body(first, count) for at most `most` of `all` at a time.
@@ -124,7 +150,9 @@ class head_adapter {
   const Gemm& multiply_;
   E& on_;
   matrix_view<R> a_, u_, q_;
+  matrix_view<G> u_of_gradients_;
   R* b_ = nullptr;
+  G* b_of_gradients_ = nullptr;
 };
 
 }  // namespace PROSPECT_CPU_ISA

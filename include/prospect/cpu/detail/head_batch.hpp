@@ -15,9 +15,11 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
-template <storage S>
+template <class Products>
 class head_batch {
  public:
+  using S = typename Products::S;
+
   head_batch(matrix_view<const S> hidden, const lm_head<S>& head, index_row targets,
              const head_options& options, std::int64_t workspace)
       : hidden_{hidden},
@@ -30,7 +32,7 @@ class head_batch {
   const matrix_view<const S>& hidden() const { return hidden_; }
   const lm_head<S>& head() const { return head_; }
   const token_options& options() const { return options_; }
-  const head_sizes<S>& sizes() const { return sizes_; }
+  const head_sizes<Products>& sizes() const { return sizes_; }
   std::int64_t tokens() const { return hidden_.rows; }
   std::int64_t width() const { return hidden_.columns; }
   std::int64_t vocabulary() const { return head_.weight.rows; }
@@ -133,7 +135,7 @@ class head_batch {
   token_options options_;
   checked_rows rows_;
   std::int64_t workspace_;
-  head_sizes<S> sizes_;
+  head_sizes<Products> sizes_;
 };
 
 }  // namespace PROSPECT_CPU_ISA

@@ -19,32 +19,37 @@ namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
 /// Works on the chunk that `pass` has begun.
-template <storage S, gemm<compute_t<S>> Gemm, executor E>
+template <class Products, class Gemm, executor E>
 class carried_gradient {
  public:
-  using R = compute_t<S>;
+  using S = typename Products::S;
+  using R = typename Products::R;
 
-  explicit carried_gradient(head_pass<S, Gemm, E>& pass)
+  explicit carried_gradient(head_pass<Products, Gemm, E>& pass)
       : pass_{pass}, sums_(static_cast<std::size_t>(pass.count())) {}
 
   /// The chunk's log-probs, and the gradient of each in its row of `d_hidden`.
   void run(const token_outputs<R>& out, matrix_view<S> d_hidden) {
+    const bool adapted = !pass_.adapter().none();
+    const typename head_pass<Products, Gemm, E>::sums_wanted sums{.hidden = true,
+                                                                  .adapter = adapted};
     pass_.start_sums();
     pass_.for_each_wave([&](std::int64_t first, std::int64_t last) {
       pass_.sum_tiles(first, last, out.statistics(),
                       [&](std::int64_t k, std::int64_t i) { step(k, i) = raise_reference(i); });
       pass_.on().run(last - first, [&](std::int64_t k) {
-        pass_.raise_if_tiny(first + k, k, write_others(first + k, k));
+        pass_.for_products(first + k, k, write_others(first + k, k));
+        pass_.prepare(first + k, k, sums, true);
       });
-      pass_.add_sums(first, last, {.hidden = true, .adapter = !pass_.adapter().none()},
-                     [&](std::int64_t k, const matrix_view<R>& sums, std::int64_t row) {
-                       shrink(k, sums, row);
+      pass_.add_sums(first, last, sums,
+                     [&](std::int64_t k, const matrix_view<R>& block, std::int64_t row) {
+                       shrink(k, block, row);
                      });
     });
     for_each_row(pass_.count(), pass_.width() * std::int64_t{sizeof(R)}, pass_.on(),
                  [&](std::int64_t i) { put(i, out); });
-    if (!pass_.adapter().none()) {
-      pass_.adapter().finish(pass_.hidden(), pass_.d_hidden(), {}, false);
+    if (adapted) {
+      pass_.adapter().finish(pass_.template hidden<R>(), pass_.d_hidden(), {}, false);
     }
     pass_.store_hidden(d_hidden);
   }
@@ -128,7 +133,7 @@ class carried_gradient {
     if (!head.lora.empty()) combine(head.lora.b, pass_.adapter().sums().row(i));
   }
 
-  head_pass<S, Gemm, E>& pass_;
+  head_pass<Products, Gemm, E>& pass_;
   std::vector<carried_sum> sums_;
 };
 

@@ -5,6 +5,7 @@
 #include <prospect/cpu/detail/head_adapter.hpp>
 #include <prospect/cpu/detail/head_batch.hpp>
 #include <prospect/cpu/detail/head_plan.hpp>
+#include <prospect/cpu/detail/head_products.hpp>
 #include <prospect/cpu/detail/head_raised.hpp>
 #include <prospect/cpu/detail/head_tiles.hpp>
 #include <prospect/cpu/gemm.hpp>
@@ -36,10 +37,13 @@ bool takes_part(const row_coefficients<R>& by, head_source from) {
   return !by.none() && (scales || from != head_source::gradients);
 }
 
-template <storage S, gemm<compute_t<S>> Gemm, executor E>
+template <class Products, class Gemm, executor E>
 class head_pass {
  public:
-  using R = compute_t<S>;
+  using S = typename Products::S;
+  using L = typename Products::L;
+  using G = typename Products::G;
+  using R = typename Products::R;
 
   head_pass(matrix_view<const S> hidden, const lm_head<S>& head, index_row targets,
             const head_options& options, head_workspace<R>& workspace, const Gemm& multiply, E& on)
@@ -49,7 +53,7 @@ class head_pass {
         weight_{head.weight},
         adapter_{head.lora, multiply, on} {}
 
-  const head_batch<S>& batch() const { return batch_; }
+  const head_batch<Products>& batch() const { return batch_; }
 
   /// Starts on a chunk: hidden states gathered and widened. `logits`: where they are to lie, if not
   /// in `memory`.
@@ -62,16 +66,14 @@ class head_pass {
     wave_ = p.wave;
     rows_ = round_up(static_cast<std::int64_t>(tokens.size()), row_multiple);
     for_each_row(rows_, width() * std::int64_t{sizeof(R)}, on_, [&](std::int64_t i) {
-      R* const to = buffers_.hidden + i * width();
-      if (i >= count()) {
-        std::fill(to, to + width(), R(0));
-        return;
-      }
+      if (i >= count()) return clear_hidden(i);
       const S* const from = batch_.hidden().row(token(i));
-      for (std::int64_t j = 0; j < width(); ++j) to[j] = load(from[j]);
+      copy_row(from, width(), buffers_.hidden + i * width());
+      if (buffers_.wide_hidden == nullptr) return;
+      copy_row(from, width(), buffers_.wide_hidden + i * width());
     });
     weight_.begin(buffers_.weight);
-    adapter_.begin(buffers_, hidden());
+    adapter_.begin(buffers_, hidden<R>());
   }
 
   /// The chunk's log-probs. Where the window holds whole rows, the logits stay in it.
@@ -90,8 +92,7 @@ class head_pass {
     // A token without a coefficient takes no part, not even as 0 times NaN.
     for (std::int64_t i = 0; i < count(); ++i) {
       if (takes_part(coefficients[token(i)], from)) continue;
-      R* const row = buffers_.hidden + i * width();
-      std::fill(row, row + width(), R(0));
+      clear_hidden(i);
       adapter_.leave_out(i);
     }
     const sums_wanted sums{.hidden = wanted(g.hidden),
@@ -99,18 +100,17 @@ class head_pass {
     for_each_wave([&](std::int64_t first, std::int64_t last) {
       on_.run(last - first, [&](std::int64_t k) {
         const std::int64_t tile = first + k;
-        const matrix_view<R> logits =
-            from == head_source::nothing ? make_logits(tile, k) : tile_of_window(tile);
+        const bool makes = from == head_source::nothing;
+        const matrix_view<R> logits = makes ? make_logits(tile, k) : tile_of_window(tile);
         const extremes<R> found = write_gradient(tile, logits, from, log_prob, lse, coefficients);
         add_to_head(tile, k, logits, found, g, accumulate);
-        if (from == head_source::nothing) return;
-        if (sums.hidden) weight_.widen(tile, k);  // for below
-        if (sums.adapter) adapter_.widen(tile, k);
+        prepare(tile, k, sums, makes);
       });
       add_sums(first, last, sums, [](std::int64_t, const matrix_view<R>&, std::int64_t) {});
     });
     if (sums.adapter) {
-      adapter_.finish(hidden(), sums.hidden ? d_hidden() : matrix_view<R>{}, g.lora_a, accumulate);
+      adapter_.finish(hidden<R>(), sums.hidden ? d_hidden() : matrix_view<R>{}, g.lora_a,
+                      accumulate);
     }
     if (sums.hidden) store_hidden(g.hidden);
   }
@@ -136,9 +136,16 @@ class head_pass {
   std::int64_t token(std::int64_t i) const { return tokens_[static_cast<std::size_t>(i)]; }
   std::int64_t target(std::int64_t i) const { return batch_.target(token(i)); }
   logit_map map(std::int64_t i) const { return batch_.map(token(i)); }
-  matrix_view<const R> hidden() const { return {buffers_.hidden, rows_, width()}; }
+  template <storage T>
+  matrix_view<const T> hidden() const {
+    if constexpr (std::same_as<T, L>) {
+      return {buffers_.hidden, rows_, width()};
+    } else {
+      return {buffers_.wide_hidden, rows_, width()};
+    }
+  }
   matrix_view<R> d_hidden() const { return {buffers_.d_hidden, rows_, width()}; }
-  const head_adapter<S, Gemm, E>& adapter() const { return adapter_; }
+  const head_adapter<Products, Gemm, E>& adapter() const { return adapter_; }
   carried_step<R>* steps() const { return buffers_.steps; }
   vocabulary_partial& whole(std::int64_t i) { return whole_[static_cast<std::size_t>(i)]; }
   E& on() const { return on_; }
@@ -191,18 +198,25 @@ class head_pass {
     }
   }
 
-  /// Before a tile of gradients, the k-th of its wave, goes into products that are added to `sums`.
-  void raise_if_tiny(std::int64_t tile, std::int64_t k, const extremes<R>& found,
-                     std::initializer_list<matrix_view<R>> sums = {}) {
+  /// A tile of gradients, the k-th of its wave, as it goes into products that are added to `sums`.
+  matrix_view<G> for_products(std::int64_t tile, std::int64_t k, const extremes<R>& found,
+                              std::initializer_list<matrix_view<R>> sums = {}) {
     bool& is_raised = raised_[static_cast<std::size_t>(k)];
     is_raised = worth_raising(found, sums);
     if (is_raised) scale_matrix(tile_of_window(tile), raised<R>::by);
+    return narrow_in_place<G>(tile_of_window(tile));
   }
 
   /// What the gradients of logits are multiplied by and summed over the vocabulary.
   struct sums_wanted {
     bool hidden, adapter;  ///< times the weight, times the adapter's b
   };
+  /// Has these in the k-th place of a wave. `made_logits`: they were there for its logits.
+  void prepare(std::int64_t tile, std::int64_t k, const sums_wanted& which,
+               bool made_logits) const {
+    if (which.hidden) weight_.prepare(tile, k, made_logits);
+    if (which.adapter) adapter_.prepare(tile, k, made_logits);
+  }
 
   /// Adds gradients of tiles [first, last) times their rows of weight and b, tile by tile, so that
   /// neither chunk nor workspace shows in the order of the sum. Before the k-th of them joins sums
@@ -252,42 +266,47 @@ class head_pass {
                               (std::min)(block_columns, all.columns - at.column), all.pitch};
     for (std::int64_t tile = first; tile < last; ++tile) {
       const std::int64_t k = tile - first;
-      const matrix_view<R> gradient = tile_of_window(tile);
-      const matrix_view<const R> rows = factor.tile(tile, k);
+      const matrix_view<G> gradient = fronts_of<G>(tile_of_window(tile));
+      const matrix_view<const G> rows = factor.tile(tile, k);
       if (tile != 0) joining(k, sums, at.row);
-      multiply_raised(multiply_, is_raised(k),
-                      {.matrix = {gradient.row(at.row), sums.rows, columns(tile), gradient.pitch}},
-                      {.matrix = {rows.data + at.column, rows.rows, sums.columns, rows.pitch}},
-                      sums, tile != 0);
+      multiply_raised<G>(
+          multiply_, is_raised(k),
+          {.matrix = {gradient.row(at.row), sums.rows, columns(tile), gradient.pitch}},
+          {.matrix = {rows.data + at.column, rows.rows, sums.columns, rows.pitch}}, sums,
+          tile != 0);
+    }
+  }
+  void clear_hidden(std::int64_t i) const {
+    std::fill_n(buffers_.hidden + i * width(), width(), L{});
+    if (buffers_.wide_hidden != nullptr) {
+      std::fill_n(buffers_.wide_hidden + i * width(), width(), R(0));
     }
   }
   bool is_raised(std::int64_t k) const { return raised_[static_cast<std::size_t>(k)]; }
 
   /// What a tile of gradients, the k-th of its wave, adds to those of the head.
-  void add_to_head(std::int64_t tile, std::int64_t k, const matrix_view<R>& gradient,
+  void add_to_head(std::int64_t tile, std::int64_t k, const matrix_view<R>& whole,
                    const extremes<R>& found, const head_gradients<S>& g, bool accumulate) {
-    if (!g.bias.empty()) add_bias(gradient, g.bias, tile, accumulate);
+    if (!g.bias.empty()) add_bias(whole, g.bias, tile, accumulate);
     const auto part = [&](const matrix_view<R>& m) {
       return wanted(m) ? rows_of_tile(m, tile) : matrix_view<R>{};
     };
     const matrix_view<R> weight = part(g.weight);
     const matrix_view<R> b = part(g.lora_b);
-    if (accumulate) {
-      raise_if_tiny(tile, k, found, {weight, b});
-    } else {
-      raise_if_tiny(tile, k, found);
-    }
+    const matrix_view<G> gradient =
+        accumulate ? for_products(tile, k, found, {weight, b}) : for_products(tile, k, found);
     if (wanted(weight)) {
-      multiply_raised(multiply_, is_raised(k), {.matrix = gradient, .transposed = true},
-                      {.matrix = hidden()}, weight, accumulate);
+      multiply_raised<G>(multiply_, is_raised(k), {.matrix = gradient, .transposed = true},
+                         {.matrix = hidden<G>()}, weight, accumulate);
     }
     if (wanted(b)) adapter_.add_b(gradient, is_raised(k), b, accumulate);
   }
 
   matrix_view<R> make_logits(std::int64_t tile, std::int64_t k) const {
     const matrix_view<R> logits = tile_of_window(tile);
-    multiply_(gemm_operand<R>{.matrix = hidden()},
-              gemm_operand<R>{.matrix = weight_.widen(tile, k), .transposed = true}, logits, false);
+    multiply_(gemm_operand<L>{.matrix = hidden<L>()},
+              gemm_operand<L>{.matrix = weight_.for_logits(tile, k), .transposed = true}, logits,
+              false);
     adapter_.add_logits(tile, k, logits);
     const strided_span<const S>& bias = batch_.head().bias;
     if (!bias.empty()) {
@@ -336,13 +355,13 @@ class head_pass {
   }
 
   prospect::detail::default_float_mode mode_;  // also for what runs between the tasks
-  head_batch<S> batch_;
+  head_batch<Products> batch_;
   const Gemm& multiply_;
   E& on_;
-  head_weight<S> weight_;
-  head_adapter<S, Gemm, E> adapter_;
+  head_weight<Products> weight_;
+  head_adapter<Products, Gemm, E> adapter_;
 
-  head_buffers<R> buffers_;
+  head_buffers<Products> buffers_;
   std::span<const std::int64_t> tokens_;
   std::int64_t rows_ = 0;
   std::int64_t window_ = 0;
@@ -350,6 +369,17 @@ class head_pass {
   std::array<bool, static_cast<std::size_t>(wave_tiles)> raised_{};  ///< tiles of a wave
   std::vector<vocabulary_partial> whole_;
 };
+
+/// body(pass), in the types that `multiply` takes.
+template <storage S, gemm<compute_t<S>> Gemm, executor E, class Body>
+auto with_pass(const matrix_view<const S>& hidden, const lm_head<S>& head, const index_row& targets,
+               const head_options& options, head_workspace<compute_t<S>>& workspace,
+               const Gemm& multiply, E& on, const Body& body) {
+  return with_products<S>(multiply, [&]<class Products>(Products) {
+    head_pass<Products, Gemm, E> pass{hidden, head, targets, options, workspace, multiply, on};
+    return body(pass);
+  });
+}
 
 }  // namespace PROSPECT_CPU_ISA
 }  // namespace prospect::inline v2::cpu::detail

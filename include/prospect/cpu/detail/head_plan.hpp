@@ -5,6 +5,7 @@
 #include <prospect/core/dtype.hpp>
 #include <prospect/core/extent.hpp>
 #include <prospect/core/isa.hpp>
+#include <prospect/cpu/detail/head_products.hpp>
 #include <prospect/cpu/head_workspace.hpp>
 #include <prospect/vocabulary.hpp>
 
@@ -33,7 +34,7 @@ inline constexpr std::int64_t row_multiple = 24;
 /// Tiles that are worked on before the threads meet.
 inline constexpr std::int64_t wave_tiles = 16;
 /// The part of the hidden gradient that one thread works on.
-inline constexpr std::int64_t block_rows = 504;  // a multiple of row_multiple
+inline constexpr std::int64_t block_rows = 480;  // a multiple of row_multiple and 32
 inline constexpr std::int64_t block_columns = 512;
 /// The rank of an adapter is padded with zeros to a multiple of this: a product with a matrix of
 /// one column is another algorithm in Eigen, whose sums depend on where a row lies.
@@ -54,15 +55,22 @@ struct carried_step {
 };
 
 /// A chunk's part of the workspace.
-template <std::floating_point R>
+template <class Products>
 struct head_buffers {
-  R* hidden = nullptr;                     ///< [rows, width]
+  using L = typename Products::L;
+  using G = typename Products::G;
+  using R = typename Products::R;
+
+  L* hidden = nullptr;                     ///< [rows, width]
+  R* wide_hidden = nullptr;                ///< the same, where it is needed beside that
   R* d_hidden = nullptr;                   ///< [rows, width]
   R* logits = nullptr;                     ///< [rows, window]
   R* weight = nullptr;                     ///< [wave, width], where storage has to be widened
   R* lora_a = nullptr;                     ///< [rank, width], an adapter's, its rank padded
   R* lora_b = nullptr;                     ///< [wave, rank]
+  G* narrow_lora_b = nullptr;              ///< the same, where gradients do not meet that
   R* lora_hidden = nullptr;                ///< [rows, rank]
+  G* narrow_lora_hidden = nullptr;         ///< the same, where gradients do not meet that
   R* lora_sums = nullptr;                  ///< [rows, rank]
   vocabulary_partial* partials = nullptr;  ///< [wave, rows]
   carried_step<R>* steps = nullptr;        ///< [wave, rows]
@@ -71,11 +79,12 @@ struct head_buffers {
 
 /// The sizes of a pass. No number that comes out is more than a few times `most_bytes`, whatever
 /// went in, and no workspace has room for as much.
-template <storage S>
+template <class Products>
 class head_sizes {
  public:
-  using R = compute_t<S>;
-  static constexpr bool widens = !std::same_as<S, R>;
+  using L = typename Products::L;
+  using G = typename Products::G;
+  using R = typename Products::R;
 
   constexpr head_sizes(std::int64_t width, std::int64_t vocabulary, std::int64_t rank,
                        std::int64_t workspace) noexcept
@@ -93,21 +102,30 @@ class head_sizes {
   constexpr std::int64_t room() const { return room_; }
 
   /// Hands out `memory`; the same code counts how much that is where there is none yet.
-  head_buffers<R> carve(const head_plan& p, std::byte* memory, bool own_logits = true) const {
-    head_buffers<R> b;
+  head_buffers<Products> carve(const head_plan& p, std::byte* memory,
+                               bool own_logits = true) const {
+    head_buffers<Products> b;
     const auto take = [&]<class T>(T*& pointer, std::int64_t rows, std::int64_t columns) {
       if (memory != nullptr) pointer = reinterpret_cast<T*>(memory + b.bytes);
       b.bytes = round_up(b.bytes + product(product(rows, columns), std::int64_t{sizeof(T)}),
                          head_workspace<R>::line);
     };
     take(b.hidden, p.rows, width_);
+    if (!std::same_as<L, R> && (std::same_as<G, R> || rank_ > 0)) {
+      take(b.wide_hidden, p.rows, width_);
+    }
     take(b.d_hidden, p.rows, width_);
     if (own_logits) take(b.logits, p.rows, pitch(p.window));
-    if (widens) take(b.weight, p.wave * tile_columns, width_);
+    if (Products::widens_for_logits || Products::widens_for_gradients)
+      take(b.weight, p.wave * tile_columns, width_);
     if (rank_ > 0) {
       take(b.lora_a, rank_, width_);
       take(b.lora_b, p.wave * tile_columns, rank_);
       take(b.lora_hidden, p.rows, rank_);
+      if (!std::same_as<G, R>) {
+        take(b.narrow_lora_b, p.wave * tile_columns, rank_);
+        take(b.narrow_lora_hidden, p.rows, rank_);
+      }
       take(b.lora_sums, p.rows, rank_);
     }
     take(b.partials, p.wave, p.rows);

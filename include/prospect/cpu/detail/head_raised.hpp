@@ -81,9 +81,9 @@ bool worth_raising(const extremes<R>& of_tile, std::initializer_list<matrix_view
 }
 
 /// c = a b, or c += a b, where `a` may have been raised.
-template <std::floating_point R, gemm<R> Gemm>
-void multiply_raised(const Gemm& multiply, bool is_raised, const gemm_operand<R>& a,
-                     const gemm_operand<R>& b, const matrix_view<R>& c, bool accumulate) {
+template <storage T, class Gemm, std::floating_point R>
+void multiply_raised(const Gemm& multiply, bool is_raised, const gemm_operand<T>& a,
+                     const gemm_operand<T>& b, const matrix_view<R>& c, bool accumulate) {
   if (is_raised && accumulate) scale_matrix(c, raised<R>::by);
   multiply(a, b, c, accumulate);
   if (is_raised) scale_matrix(c, raised<R>::back);

@@ -51,11 +51,12 @@ class with_log_probs {
 
 /// Log-probs, and of the first tokens the gradients as far as they can be kept: in front of the
 /// workspace, a row for each.
-template <storage S, class Gemm, class E>
-head_ticket head_forward_pass(head_pass<S, Gemm, E>& pass, const token_outputs<compute_t<S>>& out,
-                              head_workspace<compute_t<S>>& workspace, std::int64_t tokens,
+template <class Products, class Gemm, class E>
+head_ticket head_forward_pass(head_pass<Products, Gemm, E>& pass,
+                              const token_outputs<typename Products::R>& out,
+                              head_workspace<typename Products::R>& workspace, std::int64_t tokens,
                               bool keep_gradients) {
-  using R = compute_t<S>;
+  using R = typename Products::R;
   check_outputs(out, tokens);
   const std::vector<std::int64_t> scored = pass.batch().scored();
   const std::span<const std::int64_t> all{scored};
@@ -92,10 +93,11 @@ head_ticket head_forward_pass(head_pass<S, Gemm, E>& pass, const token_outputs<c
   return workspace.keep(pass.batch().origin(all), kept);
 }
 
-template <storage S, class Gemm, class E>
-void head_frozen_pass(head_pass<S, Gemm, E>& pass, const token_outputs<compute_t<S>>& out,
-                      const matrix_view<S>& d_hidden, head_workspace<compute_t<S>>& workspace,
-                      std::int64_t tokens) {
+template <class Products, class Gemm, class E>
+void head_frozen_pass(head_pass<Products, Gemm, E>& pass,
+                      const token_outputs<typename Products::R>& out,
+                      const matrix_view<typename Products::S>& d_hidden,
+                      head_workspace<typename Products::R>& workspace, std::int64_t tokens) {
   check_outputs(out, tokens);
   const std::vector<std::int64_t> scored = pass.batch().scored();
   const auto n = static_cast<std::int64_t>(scored.size());
@@ -106,16 +108,18 @@ void head_frozen_pass(head_pass<S, Gemm, E>& pass, const token_outputs<compute_t
   std::byte* const memory = workspace.memory(pass.batch().sizes().bytes(plan));
   for_each_chunk(std::span<const std::int64_t>{scored}, plan.rows, [&](auto chunk, std::int64_t) {
     pass.begin(plan, chunk, memory);
-    carried_gradient<S, Gemm, E>{pass}.run(out, d_hidden);
+    carried_gradient<Products, Gemm, E>{pass}.run(out, d_hidden);
   });
 }
 
-template <storage S, class Gemm, class E>
-void head_backward_pass(head_pass<S, Gemm, E>& pass, strided_span<const compute_t<S>> log_prob,
+template <class Products, class Gemm, class E>
+void head_backward_pass(head_pass<Products, Gemm, E>& pass,
+                        strided_span<const typename Products::R> log_prob,
                         strided_span<const double> lse,
-                        const coefficient_rows<compute_t<S>>& coefficients,
-                        const head_gradients<S>& gradients, const head_ticket& ticket,
-                        head_workspace<compute_t<S>>& workspace) {
+                        const coefficient_rows<typename Products::R>& coefficients,
+                        const head_gradients<typename Products::S>& gradients,
+                        const head_ticket& ticket,
+                        head_workspace<typename Products::R>& workspace) {
   require_row("log_prob", log_prob, pass.batch().tokens());
   require_row("lse", lse, pass.batch().tokens());
   pass.batch().check(gradients);
@@ -167,8 +171,8 @@ struct head_part {
 };
 
 /// As many groups of sequences at a time as fit.
-template <storage S, class Gemm, class E>
-std::vector<head_part> head_parts(const head_pass<S, Gemm, E>& pass, const head_plan& plan,
+template <class Products, class Gemm, class E>
+std::vector<head_part> head_parts(const head_pass<Products, Gemm, E>& pass, const head_plan& plan,
                                   std::span<const std::int64_t> scored,
                                   const sequence_layout& layout, std::int64_t group) {
   std::vector<head_part> parts;
@@ -198,11 +202,12 @@ std::vector<head_part> head_parts(const head_pass<S, Gemm, E>& pass, const head_
   return parts;
 }
 
-template <storage S, class Ready, class Gemm, class E>
-void head_one_pass(head_pass<S, Gemm, E>& pass, const sequence_layout& layout, std::int64_t group,
-                   const token_outputs<compute_t<S>>& out, const Ready& ready,
-                   const coefficient_rows<compute_t<S>>& coefficients,
-                   const head_gradients<S>& gradients, head_workspace<compute_t<S>>& workspace) {
+template <class Products, class Ready, class Gemm, class E>
+void head_one_pass(head_pass<Products, Gemm, E>& pass, const sequence_layout& layout,
+                   std::int64_t group, const token_outputs<typename Products::R>& out,
+                   const Ready& ready, const coefficient_rows<typename Products::R>& coefficients,
+                   const head_gradients<typename Products::S>& gradients,
+                   head_workspace<typename Products::R>& workspace) {
   require_row("log_prob", out.log_prob, pass.batch().tokens());
   require_row("lse", out.lse, pass.batch().tokens());
   check_outputs(out, pass.batch().tokens());

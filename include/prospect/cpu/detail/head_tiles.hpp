@@ -25,44 +25,54 @@ matrix_view<T> rows_of_tile(const matrix_view<T>& m, std::int64_t tile) {
 }
 
 /// `to` has as many rows; its further columns become 0.
-template <storage S>
-void widen_row(const matrix_view<const S>& from, std::int64_t i,
-               const matrix_view<compute_t<S>>& to) {
-  const S* const x = from.row(i);
-  compute_t<S>* const y = to.row(i);
-  for (std::int64_t j = 0; j < from.columns; ++j) y[j] = load(x[j]);
-  std::fill(y + from.columns, y + to.columns, compute_t<S>(0));
+template <storage S, storage T>
+void pad_row(const matrix_view<const S>& from, std::int64_t i, const matrix_view<T>& to) {
+  T* const y = to.row(i);
+  copy_row(from.row(i), from.columns, y);
+  std::fill(y + from.columns, y + to.columns, T{});
 }
 
-/// The weight in the type of arithmetic: where it is or, if that is another type, widened into as
-/// many places as a wave has tiles.
-template <storage S>
+/// The weight as products take it: where it is or, for those in another type, widened into as many
+/// places as a wave has tiles.
+template <class Products>
 class head_weight {
  public:
-  using R = compute_t<S>;
+  using S = typename Products::S;
+  using L = typename Products::L;
+  using G = typename Products::G;
+  using R = typename Products::R;
 
   explicit head_weight(const matrix_view<const S>& weight) : weight_{weight} {}
   void begin(R* places) { places_ = places; }
 
-  /// A tile that has been widened into the k-th place, if it has to be.
-  matrix_view<const R> tile(std::int64_t tile, std::int64_t k) const {
-    if constexpr (head_sizes<S>::widens) {
-      return place(tile, k);
-    } else {
-      static_cast<void>(k);
-      return rows_of_tile(weight_, tile);
-    }
+  /// A tile for logits, widened into the k-th place now if it has to be.
+  matrix_view<const L> for_logits(std::int64_t number, std::int64_t k) const {
+    if constexpr (Products::widens_for_logits) widen(number, k);
+    return as<L>(number, k);
   }
-  /// The same, widened now.
-  matrix_view<const R> widen(std::int64_t number, std::int64_t k) const {
-    if constexpr (head_sizes<S>::widens) {
-      const matrix_view<const S> from = rows_of_tile(weight_, number);
-      for (std::int64_t v = 0; v < from.rows; ++v) widen_row(from, v, place(number, k));
-    }
-    return tile(number, k);
+  /// Has a tile in the k-th place for what gradients are multiplied by. `made_logits`: it was taken
+  /// for that, in this wave.
+  void prepare(std::int64_t number, std::int64_t k, bool made_logits) const {
+    if (!Products::widens_for_gradients) return;
+    if (!Products::widens_for_logits || !made_logits) widen(number, k);
   }
+  /// A tile that has been prepared.
+  matrix_view<const G> tile(std::int64_t number, std::int64_t k) const { return as<G>(number, k); }
 
  private:
+  template <storage T>
+  matrix_view<const T> as(std::int64_t number, std::int64_t k) const {
+    if constexpr (std::same_as<T, S>) {
+      static_cast<void>(k);
+      return rows_of_tile(weight_, number);
+    } else {
+      return place(number, k);
+    }
+  }
+  void widen(std::int64_t number, std::int64_t k) const {
+    const matrix_view<const S> from = rows_of_tile(weight_, number);
+    for (std::int64_t v = 0; v < from.rows; ++v) pad_row(from, v, place(number, k));
+  }
   matrix_view<R> place(std::int64_t tile, std::int64_t k) const {
     return {places_ + k * tile_columns * weight_.columns, size_of_tile(weight_.rows, tile),
             weight_.columns};

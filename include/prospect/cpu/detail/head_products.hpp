@@ -1,0 +1,90 @@
+// In which types a head pass multiplies. A GEMM that takes operands of 16 bits gets them as they
+// are stored, and gradients of logits rounded to them; from any other all is widened before.
+#pragma once
+
+#include <prospect/core/dtype.hpp>
+#include <prospect/core/matrix_view.hpp>
+#include <prospect/cpu/detail/lanes.hpp>
+#include <prospect/cpu/gemm.hpp>
+
+#include <algorithm>
+#include <concepts>
+#include <cstdint>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v2::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
+
+/// Of a head that is stored in S: what is multiplied to logits, and what gradients of logits and
+/// all that they meet are multiplied as. Sums are R.
+template <storage Stored, storage OfLogits, storage OfGradients>
+struct head_products {
+  using S = Stored;
+  using L = OfLogits;
+  using G = OfGradients;
+  using R = compute_t<S>;
+
+  static constexpr bool widens_for_logits = !std::same_as<L, S>;
+  static constexpr bool widens_for_gradients = !std::same_as<G, S>;
+};
+
+/// run(products), of those that `multiply` takes.
+template <storage S, gemm<compute_t<S>> Gemm, class Run>
+auto with_products(const Gemm& multiply, const Run& run) {
+  using R = compute_t<S>;
+  if constexpr (narrow_gemm<Gemm, S>) {
+    const narrow_products narrow = multiply.template narrow<S>();
+    if constexpr (!std::same_as<S, float16>) {
+      if (narrow == narrow_products::all) return run(head_products<S, S, S>{});
+    }
+    if (narrow != narrow_products::none) return run(head_products<S, S, R>{});
+  }
+  return run(head_products<S, R, R>{});
+}
+
+template <storage From, storage To>
+void copy_row(const From* from, std::int64_t count, To* to) {
+  if constexpr (std::same_as<From, To>) {
+    std::copy(from, from + count, to);
+  } else {
+    for (std::int64_t j = 0; j < count; ++j) to[j] = store<To>(load(from[j]));
+  }
+}
+
+/// Rows of G, each in the front of one of R.
+template <storage G, std::floating_point R>
+matrix_view<G> fronts_of(const matrix_view<R>& m) {
+  if constexpr (std::same_as<G, R>) {
+    return m;
+  } else {
+    return {reinterpret_cast<G*>(m.data), m.rows, m.columns,
+            m.pitch * std::int64_t{sizeof(R) / sizeof(G)}};
+  }
+}
+
+/// Rounds a row to bf16, into its own front.
+PROSPECT_INLINE void narrow_row_in_place(const float* from, std::int64_t count, bfloat16* to) {
+  using halves [[gnu::vector_size(sizeof(words) / 2)]] = std::uint16_t;
+  std::int64_t j = 0;
+  for (; j + lanes<float> <= count; j += lanes<float>) {
+    const words rounded = narrow(bfloat16{}, load_vector<floats>(from + j)) >> 16;
+    store_vector(to + j, __builtin_convertvector(rounded, halves));
+  }
+  for (; j < count; ++j) to[j] = store<bfloat16>(from[j]);
+}
+
+/// Rounds rows of R to G, each into its own front, if these are not the same.
+template <storage G, std::floating_point R>
+matrix_view<G> narrow_in_place(const matrix_view<R>& m) {
+  const matrix_view<G> narrow = fronts_of<G>(m);
+  if constexpr (!std::same_as<G, R>) {
+    for (std::int64_t i = 0; i < m.rows; ++i) {
+      narrow_row_in_place(m.row(i), m.columns, narrow.row(i));
+    }
+  }
+  return narrow;
+}
+
+}  // namespace PROSPECT_CPU_ISA
+}  // namespace prospect::inline v2::cpu::detail
+PROSPECT_STRICT_END

@@ -1,0 +1,142 @@
+// oneDNN's product by itself: in every layout, on one thread, whatever OpenMP was set to.
+
+#include <prospect/cpu/gemm_onednn.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "catch.hpp"
+#include "random.hpp"
+
+namespace {
+
+using namespace prospect::cpu;
+using prospect::bfloat16;
+using prospect::matrix_view;
+using testing::random_source;
+
+/// A matrix inside a wider one, whose other columns nobody may touch.
+template <class S>
+struct padded {
+  padded(random_source& random, std::int64_t row_count, std::int64_t column_count)
+      : rows{row_count},
+        columns{column_count},
+        pitch{column_count + random.integer(0, 9)},
+        memory(static_cast<std::size_t>(rows * pitch)) {
+    for (auto& x : memory) x = prospect::store<S>(static_cast<float>(random.normal(1)));
+  }
+  S& at(std::int64_t i, std::int64_t j) { return memory[static_cast<std::size_t>(i * pitch + j)]; }
+  matrix_view<S> view() { return {memory.data(), rows, columns, pitch}; }
+
+  std::int64_t rows, columns, pitch;
+  std::vector<S> memory;
+};
+
+template <class S>
+void check_product(random_source& random, std::int64_t m, std::int64_t n, std::int64_t k,
+                   bool a_transposed, bool b_transposed, bool accumulate) {
+  CAPTURE(m, n, k, a_transposed, b_transposed, accumulate);
+  padded<S> a{random, a_transposed ? k : m, a_transposed ? m : k};
+  padded<S> b{random, b_transposed ? n : k, b_transposed ? k : n};
+  padded<float> c{random, m, n};
+  padded<float> before = c;
+  onednn_gemm{}(gemm_operand<S>{a.view(), a_transposed}, gemm_operand<S>{b.view(), b_transposed},
+                c.view(), accumulate);
+  double worst = 0;
+  for (std::int64_t i = 0; i < m; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      double sum = accumulate ? before.at(i, j) : 0.0F, terms = std::abs(sum);
+      for (std::int64_t l = 0; l < k; ++l) {
+        const double x = prospect::load(a_transposed ? a.at(l, i) : a.at(i, l));
+        const double y = prospect::load(b_transposed ? b.at(j, l) : b.at(l, j));
+        sum += x * y;
+        terms += std::abs(x * y);
+      }
+      worst = std::max(worst, std::abs(c.at(i, j) - sum) / terms);
+      before.at(i, j) = c.at(i, j);
+    }
+  }
+  CHECK(worst <= 1e-6);
+  CHECK(c.memory == before.memory);  // beside it nothing was written
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("oneDNN's product is right in every layout", "[gemm]", float, bfloat16) {
+  random_source random{791};
+  CAPTURE(random.seed());
+  // More shapes than are kept, and all of them twice.
+  for (int round = 0; round < 2; ++round) {
+    for (const auto& [m, n, k] : {std::array<std::int64_t, 3>{24, 5, 7},
+                                  {1, 1, 1},
+                                  {48, 1024, 40},
+                                  {480, 33, 64},
+                                  {7, 64, 500},
+                                  {1, 130, 2}}) {
+      for (int kind = 0; kind < 8; ++kind) {
+        check_product<TestType>(random, m, n, k, kind & 1, kind & 2, kind & 4);
+      }
+    }
+  }
+}
+
+TEST_CASE("a double's product is Eigen's", "[gemm]") {
+  const std::vector<double> a{1, 2, 3, 4}, b{5, 6, 7, 8};
+  std::vector<double> c(4), want(4);
+  const auto multiply = [&](const auto& gemm, std::vector<double>& to) {
+    gemm(gemm_operand<double>{{a.data(), 2, 2}}, gemm_operand<double>{{b.data(), 2, 2}, true},
+         matrix_view<double>{to.data(), 2, 2}, false);
+  };
+  multiply(onednn_gemm{}, c);
+  multiply(eigen_gemm{}, want);
+  CHECK(c == want);
+}
+
+TEST_CASE("which products of bf16 are narrow is asked, and answered by the processor", "[gemm]") {
+  const narrow_products most = onednn_gemm{}.narrow<bfloat16>();
+  CHECK((most == narrow_products::all || most == narrow_products::none));
+  CHECK(onednn_gemm{narrow_products::none}.narrow<bfloat16>() == narrow_products::none);
+  if (most == narrow_products::all) {
+    CHECK(onednn_gemm{narrow_products::of_logits}.narrow<bfloat16>() == narrow_products::of_logits);
+  }
+  CHECK(onednn_gemm{}.narrow<prospect::float16>() == narrow_products::none);
+}
+
+#if DNNL_CPU_RUNTIME == DNNL_RUNTIME_OMP
+TEST_CASE("a product runs on one thread and leaves OpenMP's count as it was", "[gemm]") {
+  random_source random{792};
+  const int before = omp_get_max_threads();
+  for (const int threads : {3, 1}) {
+    omp_set_num_threads(threads);
+    check_product<float>(random, 480, 512, 256, false, true, false);
+    CHECK(omp_get_max_threads() == threads);
+  }
+  omp_set_num_threads(before);
+}
+#endif
+
+TEST_CASE("several threads multiply at once, each with products of its own", "[gemm]") {
+  random_source random{793};
+  padded<bfloat16> a{random, 96, 200}, b{random, 200, 300};
+  const auto product = [&] {
+    std::vector<float> c(96 * 300);
+    onednn_gemm{}(gemm_operand<bfloat16>{a.view()}, gemm_operand<bfloat16>{b.view()},
+                  matrix_view<float>{c.data(), 96, 300}, false);
+    return c;
+  };
+  const std::vector<float> want = product();
+  std::vector<std::vector<float>> got(4);
+  {
+    std::vector<std::thread> threads;
+    for (auto& c : got) {
+      threads.emplace_back([&] {
+        for (int i = 0; i < 20; ++i) c = product();
+      });
+    }
+    for (auto& t : threads) t.join();
+  }
+  for (const auto& c : got) CHECK(c == want);
+}
