@@ -73,6 +73,9 @@ def limits(rows):
            "of limit: the median of the shares, each of a run and its limit before and after."])
 
 
+EAGER = {"torch", "torch_tuned", "torch_fp32_logits", "torch_fp32_logits_tuned"}
+
+
 def peers(rows, family):
     """{what is compared: {contestant: row}} for names family/contestant/what..."""
     groups = {}
@@ -132,29 +135,51 @@ def steps(rows):
            "logits. tuned: MALLOC_MMAP_MAX_=0, no trimming, huge pages."])
 
 
+def gemms(rows):
+    """How fast the products alone were, by type; and a BLAS that need not be there is named."""
+    for dtype in "fp32", "bf16":
+        for name, row in rows.items():
+            found = {key.removeprefix("gemm_"): row[key] / 1e9 for key in row if key.startswith("gemm_")}
+            if not name.startswith("head/") or f"/{dtype}/" not in name or not found:
+                continue
+            print(f"GEMM alone, {dtype}, GFLOP/s: " + ", ".join(f"{who} {rate:.0f}" for who, rate in found.items()))
+            if found.get("blas", found.get("eigen", 0)) < found.get("eigen", 0):
+                print("The BLAS that was found is slower than Eigen on this machine.")
+            break
+
+
 def heads(rows):
-    lines = []
-    torch = {name.split("/")[1]: row for name, row in rows.items()
-             if name.startswith("head/torch_")}
+    """Ours, and behind each type and kind of work its peers."""
+    groups = {}
     for name, row in rows.items():
-        if not name.startswith("head/"):
-            continue
-        tokens, _, vocabulary = map(int, re.search(r"(\d+)x(\d+)x(\d+)", name).groups())
-        factors = [""] * 3
-        if not name.startswith("head/torch_"):
-            same = "torch_" + name.split("/")[2].split("_rows")[0].split("_columns")[0]
-            same = same.removesuffix("_elastic")
-            other, tuned = torch.get(same), torch.get(same + "_tuned")
-            factors = [ahead(row, other), ahead(row, tuned), ahead(row, tuned, "fastest_s")]
-        lines.append([name, duration(row["median_s"]), duration(row["fastest_s"]),
-                      f"{100 * row['of_limit']:.0f} %" if "of_limit" in row else "",
-                      share(row, 4 * tokens * vocabulary), *factors])
-    table("Through the LM head: hidden states to log-probs and gradients, fp32",
-          ["row", "median", "fastest", "of GEMM rate", "peak extra / logits", "torch behind",
-           "tuned", "(fastest)"], lines,
-          ["of GEMM rate: counts the products that the schedule makes, 1 to 4.",
-           "peak extra: beside inputs and gradients. blas: Eigen over the BLAS that was found;",
-           "torch uses its own."])
+        family, who, *what = name.split("/")
+        if family == "head":
+            work, dtype, shape, _ = what
+            groups.setdefault((dtype, work.split("_rows")[0].split("_columns")[0].removesuffix("_elastic"), shape),
+                              {})[f"{who}/{work}"] = row
+    lines, notes = [], {}
+    for (dtype, work, shape), group in groups.items():
+        tokens, _, vocabulary = map(int, shape.split("x"))
+        peers = {who.split("/")[0]: row for who, row in group.items() if "of_limit" not in row}
+        lean = {who: row for who, row in peers.items() if who not in EAGER}
+        best = min(lean, key=lambda who: lean[who]["median_s"], default=None)
+        for who, row in group.items():
+            cells = [""] * 4
+            if "of_limit" in row:
+                other = peers.get("torch"), peers.get("torch_tuned")
+                cells = [ahead(row, other[0]), ahead(row, other[1]),
+                         f"{ahead(row, lean[best])} ({best})" if best else "",
+                         f"{100 * row['of_limit']:.0f} %"]
+            if "note" in row:
+                notes.setdefault(f"{who.split('/')[0]}: {row['note']}")
+            lines.append([f"{dtype} {who}", duration(row["median_s"]), duration(row["fastest_s"]),
+                          share(row, 4 * tokens * vocabulary), *cells])
+    table("Through the LM head: hidden states to log-probs and gradients",
+          ["row", "median", "fastest", "peak extra / logits", "torch behind", "tuned", "best lean peer",
+           "of GEMM rate"], lines,
+          ["peak extra: beside inputs and gradients, over fp32 logits. lean: peers that hold no whole logits.",
+           "of GEMM rate: of the products that the schedule makes, 1 to 4, over the best GEMM of that type",
+           "in the same process, whoever's.", *notes])
 
 
 def sequences(rows):
@@ -220,6 +245,7 @@ def main():
     if context.get("load_avg", [0])[0] > 0.5:
         print("The machine was busy with other work: shares and factors are good to tens of percent"
               " at best.")
+    gemms(rows)
     limits(rows)
     subnormal(rows)
     steps(rows)

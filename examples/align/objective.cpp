@@ -13,6 +13,8 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "gemm.hpp"
+
 namespace align {
 
 namespace eigen = prospect::adapters;
@@ -43,7 +45,7 @@ void score(const_matrix<float> hidden, const_matrix<float> head, const packed_ba
   scores.memory->ticket = prospect::cpu::head_log_probs<float>(
       eigen::matrix(hidden), {.weight = eigen::matrix(head)}, batch.targets,
       {scores.log_prob, scores.lse}, scores.memory->workspace, left_behind == keep::gradients, {},
-      prospect::cpu::eigen_gemm{}, here);
+      head_gemm{}, here);
   prospect::cpu::sequence_sums<float>(scores.log_prob, batch.targets,
                                       prospect::sequence_layout::packed(batch.scored_offsets),
                                       {.log_prob = scores.sequence, .tokens = {}});
@@ -61,7 +63,7 @@ void backpropagate(const_matrix<float> hidden, const_matrix<float> head, const p
       eigen::matrix(hidden), {.weight = eigen::matrix(head)}, batch.targets, scores.log_prob,
       scores.lse, d_token,
       {.hidden = eigen::matrix(d_hidden), .weight = eigen::matrix(d_head), .accumulate = true},
-      scores.memory->ticket, scores.memory->workspace, {}, prospect::cpu::eigen_gemm{}, here);
+      scores.memory->ticket, scores.memory->workspace, {}, head_gemm{}, here);
 }
 
 // ---- sequences: log-probabilities -> loss and coefficients --------------------------------------
