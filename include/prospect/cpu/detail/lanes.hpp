@@ -385,6 +385,33 @@ PROSPECT_INLINE void store_tile(S* p, const tile<compute_t<S>>& t) {
   }
 }
 
+/// A tile that is to be stored again, by `store_changed_tile`, which does not mix with the others.
+template <storage S>
+PROSPECT_INLINE tile<compute_t<S>> load_tile_to_change(const S* p) {
+  return load_tile(p);
+}
+template <storage S>
+PROSPECT_INLINE void store_changed_tile(S* p, const tile<compute_t<S>>& t) {
+  store_tile(p, t);
+}
+#if PROSPECT_CPU_KEEPS_AVX512 && defined(__AVX512BF16__)
+/// In order, because the instruction that rounds takes two vectors.
+PROSPECT_INLINE tile<float> load_tile_to_change(const bfloat16* p) {
+  tile<float> t;
+  unrolled<ways>([&](int w) __attribute__((always_inline)) {
+    const auto halves = load_vector<__m256i>(p + w * lanes<float>);
+    t.way[w] = (floats)((words)_mm512_maskz_cvtepu16_epi32(0xffff, halves) << 16);
+  });
+  return t;
+}
+PROSPECT_INLINE void store_changed_tile(bfloat16* p, const tile<float>& t) {
+  unrolled<ways / 2>([&](int w) __attribute__((always_inline)) {
+    store_vector(p + 2 * w * lanes<float>,
+                 (words)_mm512_cvtne2ps_pbh((__m512)t.way[2 * w + 1], (__m512)t.way[2 * w]));
+  });
+}
+#endif
+
 /// The last, partial tile of a row goes through a buffer, so that it takes the same arithmetic.
 template <storage S>
 PROSPECT_INLINE tile<compute_t<S>> load_part(const S* p, std::int64_t count, compute_t<S> filler) {

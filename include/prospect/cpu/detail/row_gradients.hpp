@@ -22,7 +22,7 @@ PROSPECT_INLINE void transform_row(const S* x, S* out, std::int64_t count, const
   std::int64_t i = 0;
   for (; i + tile_size<R> <= count; i += tile_size<R>) {
     prefetch_ahead(x + i);
-    store_tile(out + i, f(load_tile(x + i)));
+    store_changed_tile(out + i, f(load_tile_to_change(x + i)));
   }
   if (i < count) store_part(out + i, f(load_part(x + i, count - i, R(0))), count - i);
 }
@@ -84,10 +84,9 @@ void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t
   };
   if constexpr (whole_powers<S, Map>) {
     using e = whole_power_exponential<S>;
-    if (std::abs(lse) < e::limit) {
-      const double power = e::power_near(lse);
-      return write(e{static_cast<R>(factor * std::exp(power / e::log2_e - lse)), power});
-    }
+    const double power = e::power_near(lse);
+    const R left = static_cast<R>(factor * std::exp(power / e::log2_e - lse));
+    if (std::abs(lse) < e::limit && is_finite(left) && left != 0) return write(e{left, power});
   }
   // e^(z - lse) = e^(z - anchor) e^(anchor - lse)
   const R anchor = few_digits_below<R>(lse);
