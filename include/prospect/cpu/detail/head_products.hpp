@@ -4,7 +4,7 @@
 
 #include <prospect/core/dtype.hpp>
 #include <prospect/core/matrix_view.hpp>
-#include <prospect/cpu/detail/lanes.hpp>
+#include <prospect/cpu/detail/tiles.hpp>
 #include <prospect/cpu/gemm.hpp>
 
 #include <algorithm>

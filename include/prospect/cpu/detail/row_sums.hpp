@@ -4,6 +4,7 @@
 #pragma once
 
 #include <prospect/cpu/detail/row_terms.hpp>
+#include <prospect/cpu/detail/tiles.hpp>
 #include <prospect/vocabulary.hpp>
 
 #include <algorithm>
