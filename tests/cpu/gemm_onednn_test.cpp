@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
+#include <iterator>
 #include <thread>
 #include <vector>
 
@@ -55,7 +57,8 @@ void check_product(random_source& random, std::int64_t m, std::int64_t n, std::i
         sum += x * y;
         terms += std::abs(x * y);
       }
-      worst = std::max(worst, std::abs(c.at(i, j) - sum) / terms);
+      const double error = std::abs(c.at(i, j) - sum) / terms;
+      if (!(error <= worst)) worst = error;  // NaN is the worst
       before.at(i, j) = c.at(i, j);
     }
   }
@@ -105,18 +108,46 @@ TEST_CASE("which products of bf16 are narrow is asked, and answered by the proce
   CHECK(onednn_gemm{}.narrow<prospect::float16>() == narrow_products::none);
 }
 
-#if DNNL_CPU_RUNTIME == DNNL_RUNTIME_OMP
+#if DNNL_CPU_RUNTIME == DNNL_RUNTIME_OMP && defined(__linux__)
 TEST_CASE("a product runs on one thread and leaves OpenMP's count as it was", "[gemm]") {
   random_source random{792};
+  // Those that OpenMP started would still be there.
+  const auto threads_of_process = [] {
+    const std::filesystem::directory_iterator all{"/proc/self/task"};
+    return std::distance(begin(all), end(all));
+  };
+  const auto there = threads_of_process();
   const int before = omp_get_max_threads();
-  for (const int threads : {3, 1}) {
+  for (const int threads : {7, 1}) {
     omp_set_num_threads(threads);
     check_product<float>(random, 480, 512, 256, false, true, false);
+    check_product<bfloat16>(random, 480, 512, 256, false, true, false);
     CHECK(omp_get_max_threads() == threads);
   }
   omp_set_num_threads(before);
+  CHECK(threads_of_process() <= there);
 }
 #endif
+
+TEST_CASE("matrices that do not fit are oneDNN's error", "[gemm]") {
+  const std::vector<float> x(6);
+  std::vector<float> c(6, 7.0F);
+  const gemm_operand<float> wide{{x.data(), 2, 3}};
+  CHECK_THROWS_AS(onednn_gemm{}(wide, wide, matrix_view<float>{c.data(), 2, 3}, false),
+                  dnnl::error);
+  CHECK(c == std::vector<float>(6, 7.0F));
+}
+
+TEST_CASE("a sum of nothing is 0, or what was there", "[gemm]") {
+  const float x = 1;
+  std::vector<float> c(4, 7.0F);
+  const matrix_view<float> to{c.data(), 2, 2};
+  const gemm_operand<float> a{{&x, 2, 0}}, b{{&x, 0, 2}};
+  onednn_gemm{}(a, b, to, true);
+  CHECK(c == std::vector<float>(4, 7.0F));
+  onednn_gemm{}(a, b, to, false);
+  CHECK(c == std::vector<float>(4, 0.0F));
+}
 
 TEST_CASE("several threads multiply at once, each with products of its own", "[gemm]") {
   random_source random{793};

@@ -3,6 +3,7 @@
 
 #include <prospect/cpu/head.hpp>
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -167,4 +168,74 @@ TEST_CASE("very small coefficients lose nothing on their way through bf16", "[he
       CHECK(testing::distance(got, ordinary.d_weight) <= 4e-3);
     }
   }
+}
+
+TEST_CASE("a ticket serves a GEMM that multiplies in other types", "[head][narrow][ticket]") {
+  random_source random{786};
+  CAPTURE(random.seed());
+  head_case<bfloat16> c{random, {48, 64, 2500, 3}, true};
+  const head_answer want{c};
+  const narrow_products all[] = {narrow_products::none, narrow_products::of_logits,
+                                 narrow_products::all};
+  prospect::serial_executor on;
+  for (const auto first : all) {
+    for (const auto then : all) {
+      const testing::narrow_gemm before{first, false}, after{then, false};
+      const std::int64_t least = least_bytes(c, false, before);
+      for (const std::int64_t bytes : {least, 3 * least / 2, 3 * least, plenty}) {
+        CAPTURE(first, then, bytes);
+        head_results<bfloat16> r{c.shape};
+        head_workspace<float> workspace{bytes};
+        const head_ticket ticket = head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(),
+                                                  workspace, true, c.options, before, on);
+        // What another GEMM needs at least is its own.
+        if (bytes < least_bytes(c, false, after)) continue;
+        head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token,
+                      r.gradients(), ticket, workspace, c.options, after, on);
+        check_gradients(c, r, want, sums_tolerance(then));
+      }
+    }
+  }
+}
+
+TEST_CASE("where rows of the weight have a mean, rounded gradients of logits show it",
+          "[head][narrow]") {
+  random_source random{787};
+  CAPTURE(random.seed());
+  head_case<bfloat16> c{random, {64, 64, 3000}, false, {}, 0};
+  for (std::int64_t v = 0; v < 3000; ++v) {
+    c.weight.fill_row(v, [&](std::int64_t) { return 4 + random.normal(0.1); });
+  }
+  const head_answer want{c};
+  double gradients = 0, weights = 0, hidden = 0;
+  for (const float d : c.d_token) gradients += double{d} * d;  // each of about that length
+  for (const bfloat16 w : c.weight.elements()) weights += std::pow(prospect::load(w), 2);
+  for (const double d : want.d_hidden) hidden += d * d;
+  for (const head_schedule schedule : trained_schedules) {
+    CAPTURE(schedule);
+    head_results<bfloat16> rounded{c.shape}, wide{c.shape};
+    run(c, rounded, schedule, rounded.gradients(),
+        testing::narrow_gemm{narrow_products::all, false});
+    run(c, wide, schedule, wide.gradients(),
+        testing::narrow_gemm{narrow_products::of_logits, false});
+    CHECK(testing::distance(wide.hidden.elements(), want.d_hidden) <= 4e-3);
+    // Of a token at most 2^-9 of its gradient times a row of the weight.
+    const double most = std::ldexp(std::sqrt(gradients * weights / 3000 / hidden), -9);
+    CHECK(testing::distance(rounded.hidden.elements(), want.d_hidden) <= 4e-3 + most);
+  }
+}
+
+TEST_CASE("a NaN of any payload stays one when gradients are rounded", "[head][narrow]") {
+  random_source random{788};
+  head_case<bfloat16> c{random, {24, 16, 40}, false, {}, 0};
+  head_results<bfloat16> r{c.shape};
+  const testing::narrow_gemm multiply{narrow_products::all, false};
+  run(c, r, head_schedule::recomputed, r.gradients(), multiply);
+  r.log_prob[0] = __builtin_bit_cast(float, 0x7fffffffU);
+  c.d_token[0] = 1;
+  head_workspace<float> workspace{plenty};
+  prospect::serial_executor on;
+  head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token, r.gradients(),
+                {}, workspace, c.options, multiply, on);
+  for (std::int64_t k = 0; k < 16; ++k) CHECK(std::isnan(prospect::load(r.hidden.at(0, k))));
 }

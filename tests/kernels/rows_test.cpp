@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "catch.hpp"
 #include "closeness.hpp"
@@ -81,6 +82,39 @@ TEMPLATE_TEST_CASE("every instruction set keeps the contract", "[rows]", float, 
                                kept);
       CHECK(wrong_columns(y) == 0);
       CHECK(again.padding_untouched());
+    }
+  }
+}
+
+TEMPLATE_TEST_CASE("every instruction set takes coefficients of any size", "[rows]", float,
+                   bfloat16) {
+  testing::random_source random{302};
+  CAPTURE(random.seed());
+  constexpr float most = std::numeric_limits<float>::max();
+  constexpr double normal = std::numeric_limits<float>::min();
+  for (const pk::isa set : testing::sets_of_this_machine()) {
+    const row_kernels<TestType> kernels = pk::rows_for<TestType>(set);
+    for (const float a :
+         {0.0F, -0.0F, 1e-45F, 1e-30F, -3.0F, 1e20F, -1e32F, 1e36F, 3.3e38F, most, -most}) {
+      for (const double lse : {0.3, -99.7, 113.2, 64000.4, -65530.6, 1e5}) {
+        CAPTURE(static_cast<int>(set), a, lse);
+        testing::logits_matrix<TestType> logits{1, 200}, got{1, 200};
+        logits.fill_row(0, [&](std::int64_t) { return lse - random.uniform(0.01, 400); });
+        kernels.gradient(logits.view().row(0), got.view().row(0), 200, -1, 0, lse,
+                         {.softmax = a, .onehot = 0}, {});
+        std::int64_t wrong = 0;
+        for (std::int64_t j = 0; j < 200; ++j) {
+          const long double x = prospect::load(logits.at(0, j));
+          const long double want = a * std::exp(x - static_cast<long double>(lse));
+          const double g = prospect::load(got.at(0, j));
+          // Large coefficients leave nothing where a power of two is at its lowest already.
+          const double nothing = std::abs(a) > 0x1p102F ? normal * std::abs(a) / 0x1p100 : normal;
+          const bool gone = g == 0 && std::abs(want) < 1.03L * nothing;
+          const long double near = (sizeof(TestType) == 2 ? 4.1e-3L : 2e-6L) * std::abs(want);
+          wrong += gone || std::abs(g - want) <= near || std::abs(want) > most ? 0 : 1;
+        }
+        CHECK(wrong == 0);
+      }
     }
   }
 }

@@ -45,9 +45,11 @@ enum class narrow_products {
 /// A functor that is asked: one with a member template `narrow<S>()`. Of all others operands of 16
 /// bits are widened, whatever they could be instantiated with.
 ///
-/// Rounded gradients of logits add a relative error of 2^-9 to each, normwise no more to sums of
-/// them, and up to 4e-3 is what is promised of gradients in bf16. Those in fp16 stay in fp32 even
-/// with `all`: most of them would lie below what fp16 has digits for.
+/// Rounded gradients of logits are off by up to 2^-9 each, and sums of their products by as much of
+/// |gradients| |factors|, normwise: below the 4e-3 that gradients in bf16 are held to, unless the
+/// rows of the weight have so much in common that the hidden gradient, whose terms cancel, is much
+/// smaller than that; `of_logits` is for those. Gradients in fp16 stay in fp32 even with `all`:
+/// most of them would lie below what fp16 has digits for.
 template <class G, class S>
 concept narrow_gemm = !std::same_as<S, compute_t<S>> && requires(const G& multiply) {
   { multiply.template narrow<S>() } -> std::same_as<narrow_products>;

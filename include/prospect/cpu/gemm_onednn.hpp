@@ -8,9 +8,17 @@
 
 #include <oneapi/dnnl/dnnl.hpp>
 #if DNNL_CPU_RUNTIME == DNNL_RUNTIME_OMP
+#if __has_include(<omp.h>)
 #include <omp.h>
+#else  // clang without a library of its own finds GCC's, but not its header
+extern "C" {
+int omp_get_max_threads();
+void omp_set_num_threads(int);
+}
+#endif
 #endif
 
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <cstddef>
@@ -64,6 +72,7 @@ struct onednn_shape {
 
   dnnl::matmul::primitive_desc description(const dnnl::engine& engine) const {
     dnnl::primitive_attr attributes;
+    attributes.set_fpmath_mode(dnnl::fpmath_mode::strict);  // whatever the environment says
     if (accumulate) {
       dnnl::post_ops after;
       after.append_sum(1);
@@ -79,7 +88,7 @@ struct onednn_shape {
 };
 
 /// A thread's products. Making one takes longer than a small product itself, so those of the last
-/// shapes are kept: a head pass has a handful.
+/// shapes are kept: a step of a head with an adapter has some thirty.
 class onednn_products {
  public:
   static onednn_products& of_this_thread() {
@@ -121,7 +130,7 @@ class onednn_products {
 
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream_{engine_};
-  std::array<known, 24> known_{};
+  std::array<known, 48> known_{};
   std::size_t next_ = 0;
 };
 
@@ -151,11 +160,12 @@ inline bool onednn_is_fast_in_bfloat16() {
 }  // namespace detail
 
 /// One thread a call, whatever OpenMP's settings are, which stay as they were. Throws dnnl::error
-/// where oneDNN does. Products of doubles are Eigen's.
+/// where oneDNN does. Products of doubles are Eigen's. (A oneDNN on TBB's threads starts those.)
 class onednn_gemm {
  public:
+  constexpr onednn_gemm() = default;
   /// `narrow`: which products take operands in bf16 as they are, where that is faster.
-  explicit constexpr onednn_gemm(narrow_products narrow = narrow_products::all) : narrow_{narrow} {}
+  explicit constexpr onednn_gemm(narrow_products narrow) : narrow_{narrow} {}
 
   template <storage S>
   narrow_products narrow() const {
@@ -175,6 +185,7 @@ class onednn_gemm {
     };
     const detail::onednn_shape shape{
         operand(a), operand(b), {type::f32, c.rows, c.columns, c.pitch, false}, accumulate};
+    if ((a.transposed ? a.matrix.rows : a.matrix.columns) == 0) return clear(c, accumulate);
     const detail::one_thread alone;
     detail::onednn_products::of_this_thread().run(shape, a.matrix.data, b.matrix.data, c.data);
   }
@@ -184,7 +195,13 @@ class onednn_gemm {
   }
 
  private:
-  narrow_products narrow_;
+  /// Sums of nothing, which oneDNN does not know.
+  static void clear(const matrix_view<float>& c, bool accumulate) {
+    if (accumulate) return;
+    for (std::int64_t i = 0; i < c.rows; ++i) std::fill_n(c.row(i), c.columns, 0.0F);
+  }
+
+  narrow_products narrow_ = narrow_products::all;
 };
 
 static_assert(gemm<onednn_gemm, float> && gemm<onednn_gemm, double>);

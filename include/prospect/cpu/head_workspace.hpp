@@ -127,6 +127,9 @@ class head_workspace {
     return memory_.get();
   }
 
+  /// Whether `memory` gives so much without losing what was kept.
+  PROSPECT_INLINE bool holds(std::int64_t bytes) const noexcept { return bytes <= allocated_; }
+
   /// Ends what tickets can expect of this memory.
   PROSPECT_INLINE void forget() noexcept {
     if (holds_) holds_->kept = 0;

@@ -140,7 +140,8 @@ class tabulated_power {
  public:
   static constexpr float magic = 0x1.8p18F;
   static constexpr bool of_any = true;
-  static constexpr double lowest = -126 + 1.0 / 64;  ///< so that no power is subnormal itself
+  /// So that no power is subnormal itself, even where x has no digits for the half of a 32nd.
+  static constexpr double lowest = -126 + 1.0 / 32;
 
   explicit tabulated_power(float mantissa) {
     constexpr double step = 1.02189714865411667824;  // 2^(1/32)
@@ -178,7 +179,7 @@ using best_power = polynomial_power;
 /// to what is left of it, and keeps its digits whatever their difference.
 ///
 /// For x and shifts up to `limit` in magnitude, and lower x; 0 below the smallest normal number, or
-/// up to a hundredth above it.
+/// up to three hundredths above it.
 template <storage S>
 class whole_power_exponential {
   using c = exp_constants<float>;
@@ -217,10 +218,11 @@ class whole_power_exponential {
   whole_power_exponential(const split_factor<float>& f, double power)
       : power_{f.mantissa},
         magic_{every_lane<floats>(static_cast<float>(best_power::magic - (power - f.power)))},
-        // Not above what still counts.
-        least_{every_lane<floats>(
-            std::nextafter(static_cast<float>((power + best_power::lowest) / log2_e - f.log),
-                           -std::numeric_limits<float>::infinity()))} {}
+        // Not above what still counts, nor below what a power can be.
+        least_{every_lane<floats>(std::nextafter(
+            static_cast<float>((std::max)((power + best_power::lowest) / log2_e - f.log,
+                                          (power + best_power::lowest - f.power) / log2_e)),
+            -std::numeric_limits<float>::infinity()))} {}
 
   best_power power_;
   floats magic_, least_;
@@ -241,7 +243,8 @@ struct exponential {
       coefficients[k] = every_lane<numbers<R>>(f.mantissa * c::natural[k]);
     }
     magic = every_lane<numbers<R>>(c::magic + R(f.power));
-    const double lowest = std::log(double{smallest_normal<R>}) - f.log;
+    const double normal = std::log(double{smallest_normal<R>});
+    const double lowest = (std::max)(normal - f.log, normal - f.power / detail::log2_e);
     least = every_lane<numbers<R>>(
         std::nextafter(static_cast<R>(lowest), -std::numeric_limits<R>::infinity()));
   }

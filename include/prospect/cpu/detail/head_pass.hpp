@@ -370,6 +370,20 @@ class head_pass {
   std::vector<vocabulary_partial> whole_;
 };
 
+/// run(products), of those that `multiply` takes.
+template <storage S, gemm<compute_t<S>> Gemm, class Run>
+auto with_products(const Gemm& multiply, const Run& run) {
+  using R = compute_t<S>;
+  if constexpr (narrow_gemm<Gemm, S>) {
+    const narrow_products narrow = multiply.template narrow<S>();
+    if constexpr (!std::same_as<S, float16>) {
+      if (narrow == narrow_products::all) return run(head_products<S, S, S>{});
+    }
+    if (narrow != narrow_products::none) return run(head_products<S, S, R>{});
+  }
+  return run(head_products<S, R, R>{});
+}
+
 /// body(pass), in the types that `multiply` takes.
 template <storage S, gemm<compute_t<S>> Gemm, executor E, class Body>
 auto with_pass(const matrix_view<const S>& hidden, const lm_head<S>& head, const index_row& targets,

@@ -168,10 +168,12 @@ class head_sizes {
     const std::int64_t rows = (room_ - chunk) / row_bytes();
     return (std::clamp)(rows / row_multiple * row_multiple, std::int64_t{0}, tokens);
   }
-  /// The most that a chunk may ever take.
-  std::int64_t largest_chunk(std::int64_t tokens) const {
+  /// The most that chunks of so many tokens may ever take, beside what is kept.
+  std::int64_t most_beside(std::int64_t kept_bytes, std::int64_t tokens) const {
     const std::int64_t window = (std::min)(wave_tiles * tile_columns, vocabulary_);
-    return bytes({(std::min)(max_rows, round_up(tokens, row_multiple)), window, wave_of(window)});
+    const head_plan largest{(std::min)(max_rows, round_up(tokens, row_multiple)), window,
+                            wave_of(window)};
+    return (std::min)(room_, kept_bytes + bytes(largest));
   }
 
  private:

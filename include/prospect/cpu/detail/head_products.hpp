@@ -5,7 +5,6 @@
 #include <prospect/core/dtype.hpp>
 #include <prospect/core/matrix_view.hpp>
 #include <prospect/cpu/detail/tiles.hpp>
-#include <prospect/cpu/gemm.hpp>
 
 #include <algorithm>
 #include <concepts>
@@ -27,20 +26,6 @@ struct head_products {
   static constexpr bool widens_for_logits = !std::same_as<L, S>;
   static constexpr bool widens_for_gradients = !std::same_as<G, S>;
 };
-
-/// run(products), of those that `multiply` takes.
-template <storage S, gemm<compute_t<S>> Gemm, class Run>
-auto with_products(const Gemm& multiply, const Run& run) {
-  using R = compute_t<S>;
-  if constexpr (narrow_gemm<Gemm, S>) {
-    const narrow_products narrow = multiply.template narrow<S>();
-    if constexpr (!std::same_as<S, float16>) {
-      if (narrow == narrow_products::all) return run(head_products<S, S, S>{});
-    }
-    if (narrow != narrow_products::none) return run(head_products<S, S, R>{});
-  }
-  return run(head_products<S, R, R>{});
-}
 
 template <storage From, storage To>
 void copy_row(const From* from, std::int64_t count, To* to) {
@@ -67,8 +52,10 @@ PROSPECT_INLINE void narrow_row_in_place(const float* from, std::int64_t count, 
   using halves [[gnu::vector_size(sizeof(words) / 2)]] = std::uint16_t;
   std::int64_t j = 0;
   for (; j + lanes<float> <= count; j += lanes<float>) {
-    const words rounded = narrow(bfloat16{}, load_vector<floats>(from + j)) >> 16;
-    store_vector(to + j, __builtin_convertvector(rounded, halves));
+    const auto x = load_vector<floats>(from + j);
+    const words quiet = (words)x | 0x400000U;  // of a NaN whose payload rounding would carry over
+    const words rounded = ((words)x & 0x7fffffffU) > 0x7f800000U ? quiet : narrow(bfloat16{}, x);
+    store_vector(to + j, __builtin_convertvector(rounded >> 16, halves));
   }
   for (; j < count; ++j) to[j] = store<bfloat16>(from[j]);
 }

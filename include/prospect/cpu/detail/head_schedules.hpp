@@ -68,10 +68,9 @@ head_ticket head_forward_pass(head_pass<Products, Gemm, E>& pass,
 
   const std::int64_t kept = keep_gradients ? pass.batch().sizes().tokens_to_keep(n) : 0;
   const std::int64_t kept_bytes = pass.batch().sizes().kept_bytes(kept);
-  std::byte* const memory = workspace.memory(
-      keep_gradients ? (std::min)(pass.batch().sizes().room(),
-                                  kept_bytes + pass.batch().sizes().largest_chunk(n))
-                     : pass.batch().sizes().bytes(pass.batch().plan(n, false)));
+  std::byte* const memory =
+      workspace.memory(keep_gradients ? pass.batch().sizes().most_beside(kept_bytes, n)
+                                      : pass.batch().sizes().bytes(pass.batch().plan(n, false)));
   if (kept > 0) {
     const with_log_probs<R> both{out, tokens};
     const token_outputs<R>& needed = both.outputs;
@@ -112,6 +111,19 @@ void head_frozen_pass(head_pass<Products, Gemm, E>& pass,
   });
 }
 
+/// How many tokens' gradients can be used: all that were kept, or none if a GEMM that takes other
+/// types than the forward pass's needs more memory beside them than that has taken.
+template <class Products>
+std::int64_t still_kept(const head_sizes<Products>& sizes,
+                        const head_workspace<typename Products::R>& workspace,
+                        const head_ticket& ticket, std::int64_t scored) {
+  const std::int64_t kept = workspace.kept(ticket);
+  const std::int64_t bytes = sizes.kept_bytes(kept);
+  const bool fits =
+      sizes.plan(1, false, bytes).rows > 0 && workspace.holds(sizes.most_beside(bytes, scored));
+  return fits ? kept : 0;
+}
+
 template <class Products, class Gemm, class E>
 void head_backward_pass(head_pass<Products, Gemm, E>& pass,
                         strided_span<const typename Products::R> log_prob,
@@ -126,7 +138,8 @@ void head_backward_pass(head_pass<Products, Gemm, E>& pass,
   std::vector<std::int64_t> scored = pass.batch().scored();
   if (const char* why = workspace.problem(ticket, pass.batch().origin(scored)))
     reject("ticket", why);
-  const std::int64_t kept_tokens = workspace.kept(ticket);
+  const std::int64_t kept_tokens =
+      still_kept(pass.batch().sizes(), workspace, ticket, static_cast<std::int64_t>(scored.size()));
   const auto first_other = static_cast<std::size_t>(kept_tokens);
   std::vector<std::int64_t> others;
   bool any_kept = false;

@@ -82,14 +82,16 @@ void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t
           return t;
         });
   };
+  // What a row is relative to is lower where the factor would leave the range otherwise.
+  const double room = std::abs(factor) > std::numeric_limits<R>::max() / 4 ? 1 : 0;
   if constexpr (whole_powers<S, Map>) {
     using e = whole_power_exponential<S>;
-    const double power = e::power_near(lse);
+    const double power = e::power_near(lse - room);
     const R left = static_cast<R>(factor * std::exp(power / e::log2_e - lse));
     if (std::abs(lse) < e::limit && is_finite(left) && left != 0) return write(e{left, power});
   }
   // e^(z - lse) = e^(z - anchor) e^(anchor - lse)
-  const R anchor = few_digits_below<R>(lse);
+  const R anchor = few_digits_below<R>(lse - room);
   write(Map::identity
             ? exact_exponential<S>{static_cast<R>(factor * std::exp(anchor - lse)), anchor, R(0)}
             : exact_exponential<S>{static_cast<R>(factor * map.steepest()), anchor,

@@ -181,7 +181,7 @@ class exact_exponential {
         rest_{every_lane<numbers<R>>(rest)},
         // So far below that nothing is left, and anchor - lowest is exact.
         lowest_{every_lane<numbers<R>>(
-            anchor - std::ldexp(R(1), anchor == 0 ? 7 : (std::max)(7, std::ilogb(anchor) - 20)))} {}
+            anchor - std::ldexp(R(1), anchor == 0 ? 8 : (std::max)(8, std::ilogb(anchor) - 20)))} {}
 
   /// Of a plain logit, where nothing rests.
   PROSPECT_INLINE numbers<R> operator()(numbers<R> z) const {
