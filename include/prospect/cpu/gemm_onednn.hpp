@@ -28,9 +28,9 @@ void omp_set_num_threads(int);
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cpu {
-inline namespace PROSPECT_CPU_ISA {
 
 namespace detail {
+inline namespace PROSPECT_CPU_ISA {
 
 /// As long as it lives, what the thread starts with OpenMP runs on that thread alone.
 class one_thread {
@@ -157,7 +157,10 @@ inline bool onednn_is_fast_in_bfloat16() {
   return is_fast;
 }
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace detail
+
+inline namespace PROSPECT_CPU_ISA {
 
 /// One thread a call, whatever OpenMP's settings are, which stay as they were. Throws dnnl::error
 /// where oneDNN does. Products of doubles are Eigen's. (A oneDNN on TBB's threads starts those.)

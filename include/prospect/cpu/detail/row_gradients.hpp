@@ -83,7 +83,7 @@ void write_softmax(const S* x, S* out, std::int64_t count, double lse, compute_t
         });
   };
   // What a row is relative to is lower where the factor would leave the range otherwise.
-  const double room = std::abs(factor) > std::numeric_limits<R>::max() / 4 ? 1 : 0;
+  const double room = std::abs(factor) > (std::numeric_limits<R>::max)() / 4 ? 1 : 0;
   if constexpr (whole_powers<S, Map>) {
     using e = whole_power_exponential<S>;
     const double power = e::power_near(lse - room);
