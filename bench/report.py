@@ -73,7 +73,8 @@ def limits(rows):
            "of limit: the median of the shares, each of a run and its limit before and after."])
 
 
-EAGER = {"torch", "torch_tuned", "torch_fp32_logits", "torch_fp32_logits_tuned"}
+# Peers of the head path that hold all logits at once.
+WHOLE_LOGITS = {"torch", "torch_tuned", "torch_fp32_logits", "trl", "unsloth"}
 
 
 def peers(rows, family):
@@ -161,7 +162,7 @@ def heads(rows):
     for (dtype, work, shape), group in groups.items():
         tokens, _, vocabulary = map(int, shape.split("x"))
         peers = {who.split("/")[0]: row for who, row in group.items() if "of_limit" not in row}
-        lean = {who: row for who, row in peers.items() if who not in EAGER}
+        lean = {who: row for who, row in peers.items() if who not in WHOLE_LOGITS}
         best = min(lean, key=lambda who: lean[who]["median_s"], default=None)
         for who, row in group.items():
             cells = [""] * 4
@@ -177,7 +178,7 @@ def heads(rows):
     table("Through the LM head: hidden states to log-probs and gradients",
           ["row", "median", "fastest", "peak extra / logits", "torch behind", "tuned", "best lean peer",
            "of GEMM rate"], lines,
-          ["peak extra: beside inputs and gradients, over fp32 logits. lean: peers that hold no whole logits.",
+          ["peak extra: beside inputs and gradients, over fp32 logits. lean: peers that do not hold all logits at once.",
            "of GEMM rate: of the products that the schedule makes, 1 to 4, over the best GEMM of that type",
            "in the same process, whoever's.", *notes])
 
