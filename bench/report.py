@@ -143,7 +143,8 @@ def gemms(rows):
             found = {key.removeprefix("gemm_"): row[key] / 1e9 for key in row if key.startswith("gemm_")}
             if not name.startswith("head/") or f"/{dtype}/" not in name or not found:
                 continue
-            print(f"GEMM alone, {dtype}, GFLOP/s: " + ", ".join(f"{who} {rate:.0f}" for who, rate in found.items()))
+            rates = ", ".join(f"{who} {rate:.0f}" for who, rate in found.items())
+            print(f"GEMM alone, {dtype}, GFLOP/s: {rates}")
             if found.get("blas", found.get("eigen", 0)) < found.get("eigen", 0):
                 print("The BLAS that was found is slower than Eigen on this machine.")
             break
@@ -156,8 +157,8 @@ def heads(rows):
         family, who, *what = name.split("/")
         if family == "head":
             work, dtype, shape, _ = what
-            groups.setdefault((dtype, work.split("_rows")[0].split("_columns")[0].removesuffix("_elastic"), shape),
-                              {})[f"{who}/{work}"] = row
+            kind = re.sub(r"_(rows|columns|elastic)$", "", work)
+            groups.setdefault((dtype, kind, shape), {})[f"{who}/{work}"] = row
     lines, notes = [], {}
     for (dtype, work, shape), group in groups.items():
         tokens, _, vocabulary = map(int, shape.split("x"))
@@ -178,7 +179,8 @@ def heads(rows):
     table("Through the LM head: hidden states to log-probs and gradients",
           ["row", "median", "fastest", "peak extra / logits", "torch behind", "tuned", "best lean peer",
            "of GEMM rate"], lines,
-          ["peak extra: beside inputs and gradients, over fp32 logits. lean: peers that do not hold all logits at once.",
+          ["peak extra: beside inputs and gradients, over fp32 logits.",
+           "lean: peers that do not hold all logits at once.",
            "of GEMM rate: of the products that the schedule makes, 1 to 4, over the best GEMM of that type",
            "in the same process, whoever's.", *notes])
 
