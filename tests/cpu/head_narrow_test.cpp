@@ -23,9 +23,8 @@ using prospect::cpu::head_log_probs;
 using prospect::cpu::head_log_probs_and_gradient;
 using prospect::cpu::narrow_products;
 
-const std::vector<head_shape> narrow_shapes{
-    {9, 7, 5},           {33, 7, 17000},   {300, 64, 2500},    {9, 64, 1025},
-    {40, 520, 1100, 16}, {33, 7, 2500, 3}, {300, 64, 2500, 1}, {1, 1, 1}};
+const std::vector<head_shape> narrow_shapes{{9, 7, 5},           {33, 7, 17000},   {300, 64, 2500},
+                                            {40, 520, 1100, 16}, {33, 7, 2500, 3}, {1, 1, 1}};
 
 /// How far off sums over tokens are, normwise, by what their products are of.
 double sums_tolerance(narrow_products which) {
@@ -38,9 +37,10 @@ TEST_CASE("every schedule of the head path, multiplied in bf16, in every workspa
           "[head][narrow]") {
   random_source random{781};
   CAPTURE(random.seed());
+  // What is wide by Eigen is every other test's.
   for (const bool by_onednn : whose_gemms()) {
     for (const auto which :
-         {narrow_products::none, narrow_products::of_logits, narrow_products::all}) {
+         {by_onednn ? narrow_products::none : narrow_products::of_logits, narrow_products::all}) {
       CAPTURE(by_onednn, which);
       const testing::narrow_gemm multiply{which, by_onednn};
       check_shapes<bfloat16>(random, narrow_shapes, multiply, sums_tolerance(which));
