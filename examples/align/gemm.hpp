@@ -1,5 +1,5 @@
-// The matrix product of the head path: oneDNN's where CMake found it, else Eigen's, which is a BLAS's
-// where that was found.
+// The matrix product of the head path: oneDNN's where CMake found it, else Eigen's, which is a
+// BLAS's where that was found.
 #pragma once
 
 #ifdef ALIGN_WITH_ONEDNN
