@@ -39,9 +39,6 @@ struct named_gemm {
                   const matrix_view<float>& c, bool accumulate) const {
     bf16(a, b, c, accumulate);
   }
-  /// Those of 16 bits that nobody here multiplies.
-  void operator()(const operand<prospect::float16>&, const operand<prospect::float16>&,
-                  const matrix_view<float>&, bool) const = delete;
 
   template <prospect::storage S>
   bool has() const {

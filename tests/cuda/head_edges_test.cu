@@ -42,21 +42,7 @@ namespace gpu = prospect::cuda;
 using prospect::bfloat16;
 using prospect::float16;
 using prospect::ignored_target;
-using testing::check_gradients;
-using testing::check_hidden;
-using testing::check_scores;
-using testing::device_array;
-using testing::differentiate;
-using testing::head_answer;
-using testing::head_case;
-using testing::head_shape;
-using testing::logits_matrix;
-using testing::on_device;
-using testing::random_source;
-using testing::require_success;
-using testing::score;
-using testing::sums_tolerance;
-using testing::test_gemm;
+using namespace testing;
 
 TEST_CASE(
     "a batch without tokens or sequences leaves gradients of 0, and says that none is scored") {
