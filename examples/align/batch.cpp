@@ -10,28 +10,18 @@ std::int32_t size_of(const auto& items) { return static_cast<std::int32_t>(items
 
 }  // namespace
 
-void packed_batch::append(std::span<const token> prompt, std::span<const token> completion,
-                          bool ended) {
-  inputs.push_back(vocabulary::begin);
+void packed_batch::append(std::span<const token> prompt, std::span<const token> completion) {
   inputs.insert(inputs.end(), prompt.begin(), prompt.end());
-  inputs.push_back(vocabulary::separator);
-  for (const token word : completion) {
-    scored.push_back(size_of(inputs) - 1);
-    targets.push_back(word);
-    inputs.push_back(word);
-  }
-  if (ended) {
-    scored.push_back(size_of(inputs) - 1);
-    targets.push_back(vocabulary::end);
-  }
+  inputs.insert(inputs.end(), completion.begin(), completion.end() - 1);
+  const std::int32_t first = size_of(inputs) - size_of(completion);
+  for (std::int32_t i = 0; i < size_of(completion); ++i) scored.push_back(first + i);
+  targets.insert(targets.end(), completion.begin(), completion.end());
   offsets.push_back(size_of(inputs));
   scored_offsets.push_back(size_of(scored));
 }
 
 void packed_batch::append_open(std::span<const token> prompt, std::span<const token> completion) {
-  inputs.push_back(vocabulary::begin);
   inputs.insert(inputs.end(), prompt.begin(), prompt.end());
-  inputs.push_back(vocabulary::separator);
   inputs.insert(inputs.end(), completion.begin(), completion.end());
   scored.push_back(size_of(inputs) - 1);
   targets.push_back(vocabulary::unknown);

@@ -21,8 +21,9 @@ struct packed_batch {
 
   std::size_t sequences() const { return offsets.size() - 1; }
 
-  // begin prompt separator completion [end]; everything behind the separator is scored.
-  void append(std::span<const token> prompt, std::span<const token> completion, bool ended = true);
+  // The prompt, then the completion, of which every token is scored; that of its last one needs no
+  // input. Neither is empty.
+  void append(std::span<const token> prompt, std::span<const token> completion);
 
   // An unfinished completion of which only the last position is scored, to ask what comes next. Its
   // target is a placeholder.
@@ -34,7 +35,7 @@ struct packed_batch {
 
 // The inputs that a sequence with these parts has.
 constexpr std::size_t sequence_length(std::size_t prompt, std::size_t completion) {
-  return 2 + prompt + completion;
+  return prompt + completion - 1;
 }
 
 // Cuts consecutive sequences into runs of about equal total length: run i holds the sequences
