@@ -147,6 +147,7 @@ model_shape shape_of_config(std::string_view config, const std::string& name) {
       in.find("num_key_value_heads") != nullptr ? size("num_key_value_heads") : s.heads;
   if (s.heads < 1) in.fail("the model has no heads");
   s.head_width = in.find("head_dim") != nullptr ? size("head_dim") : s.width / s.heads;
+  if (s.head_width > 1 << 16) in.fail("the heads are too wide");  // before there is a table of it
   s.feed_forward = size("intermediate_size");
   s.norm_epsilon = in.real("rms_norm_eps");
   s.tied_head = in.flag("tie_word_embeddings", false);
