@@ -40,7 +40,7 @@ std::string refusal(const std::string& bytes) {
   return complaint([&] { parse_gguf(as_span(bytes), "x"); });
 }
 
-constexpr std::uint32_t u32 = 4, boolean = 7, text = 8, array = 9;
+constexpr std::uint32_t raw_u32 = 4, raw_bool = 7, raw_string = 8, raw_array = 9;
 
 }  // namespace
 
@@ -139,9 +139,10 @@ TEST_CASE("numbers of things beyond the file are refused before anything is made
   CHECK(refusal(raw_header(most, 0)) == early);
   CHECK(refusal(raw_header(0, most)) == early);
   CHECK(refusal(with_data(raw_header(0, 1) + raw(most))) == early);
-  CHECK(refusal(with_data(raw_header(0, 1) + raw_text("k") + raw(text) + raw(many))) == early);
-  for (const std::uint32_t type : {u32, boolean, text}) {
-    CHECK(refusal(with_data(raw_header(0, 1) + raw_text("k") + raw(array) + raw(type) +
+  CHECK(refusal(with_data(raw_header(0, 1) + raw_text("k") + raw(raw_string) + raw(many))) ==
+        early);
+  for (const std::uint32_t type : {raw_u32, raw_bool, raw_string}) {
+    CHECK(refusal(with_data(raw_header(0, 1) + raw_text("k") + raw(raw_array) + raw(type) +
                             raw(most))) == early);
   }
   CHECK(refusal(with_data(raw_header(1, 0) + raw(most))) == early);
@@ -151,17 +152,18 @@ TEST_CASE("metadata that mean nothing are refused") {
   const auto pair = [](std::uint32_t type, const std::string& value) {
     return with_data(raw_header(0, 1) + raw_text("k") + raw(type) + value);
   };
-  CHECK(refusal(pair(u32, raw(1U))).empty());
+  CHECK(refusal(pair(raw_u32, raw(1U))).empty());
   CHECK(refusal(pair(13, raw(1U))) == "x: there is no metadata type 13");
-  CHECK(refusal(pair(array, raw(99U) + raw(std::uint64_t{0}))) ==
+  CHECK(refusal(pair(raw_array, raw(99U) + raw(std::uint64_t{0}))) ==
         "x: there is no metadata type 99");
-  CHECK(refusal(pair(array, raw(array) + raw(std::uint64_t{1}))) ==
+  CHECK(refusal(pair(raw_array, raw(raw_array) + raw(std::uint64_t{1}))) ==
         "x: the metadata hold an array of arrays");
-  CHECK(refusal(pair(boolean, "\2")) == "x: a bool is neither 0 nor 1");
-  const std::string one = raw_text("k") + raw(u32) + raw(1U);
+  CHECK(refusal(pair(raw_bool, "\2")) == "x: a bool is neither 0 nor 1");
+  const std::string one = raw_text("k") + raw(raw_u32) + raw(1U);
   CHECK(refusal(with_data(raw_header(0, 2) + one + one)) == "x: the metadata hold k twice");
   const auto aligned = [](std::uint32_t alignment) {
-    return with_data(raw_header(0, 1) + raw_text("general.alignment") + raw(u32) + raw(alignment));
+    return with_data(raw_header(0, 1) + raw_text("general.alignment") + raw(raw_u32) +
+                     raw(alignment));
   };
   CHECK(refusal(aligned(64)).empty());
   for (const std::uint32_t wrong : {0U, 3U, 48U, 1U << 31U}) {
