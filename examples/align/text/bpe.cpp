@@ -69,7 +69,8 @@ void bpe::add_merges() {
     if (space == std::string::npos || merge.find(' ', space + 1) != std::string::npos)
       throw std::runtime_error("the merge " + quoted(merge) + " is not two tokens and a space");
     const std::string left = merge.substr(0, space), right = merge.substr(space + 1);
-    if (!merges_.add(need(left, merge), need(right, merge), need(left + right, merge)))
+    const token first = need(left, merge), second = need(right, merge);
+    if (!merges_.add(first, second, need(left + right, merge)))
       throw std::runtime_error("the merge " + quoted(merge) + " comes twice");
   }
 }

@@ -63,7 +63,7 @@ std::optional<std::string> default_system_of(std::string_view text) {
 chat_format recognised_chatml(const bpe& tokeniser, std::string_view text) {
   // Each of these changes what is rendered in a way that ChatML alone does not tell.
   constexpr std::array<std::string_view, 7> beyond = {
-      "<think>", "<|im_sep|>", "trim", "strip(", "+ messages", "reasoning_content", "split("};
+      "<think>", "<|im_sep|>", "trim", "strip(", "] + messages", "reasoning_content", "split("};
   for (const std::string_view part : beyond)
     if (has(text, part)) refuse("is like ChatML but has " + std::string(part));
   chat_format format = chatml();
@@ -100,8 +100,9 @@ chat_format recognised_llama3(const bpe& tokeniser, std::string_view text) {
   if (has(text, "bos_token")) format.begin = spelling(tokeniser, tokeniser.description().bos);
   if (has(text, "Cutting Knowledge Date")) {
     format.default_system = "";
-    format.before_system = literal_of(text, "Cutting Knowledge Date") +
-                           literal_of(text, "Today Date") + date_of(text) + "\n\n";
+    format.before_system = literal_of(text, "Cutting Knowledge Date");
+    format.before_system += literal_of(text, "Today Date");
+    format.before_system += date_of(text) + "\n\n";
   }
   return format;
 }

@@ -1,6 +1,7 @@
 // Merging: short words and long ones the same, in time that grows little faster than the word.
 #include "text/merges.hpp"
 
+#include <array>
 #include <random>
 
 #include "catch.hpp"
