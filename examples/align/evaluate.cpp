@@ -90,7 +90,9 @@ double divergence(const language_model& other, std::span<const std::vector<token
   in_pieces(samples.size(), threads, [&](std::size_t first, std::size_t last) {
     packed_batch batch;
     for (std::size_t i = first; i < last; ++i) {
-      batch.append(prompts[i], samples[i].completion, samples[i].ended);
+      std::vector<token> completion = samples[i].completion;
+      if (samples[i].ended) completion.push_back(vocabulary::end);
+      batch.append(prompts[i], completion);
     }
     const std::vector<double> scored = log_probs_of(other, batch);
     for (std::size_t i = first; i < last; ++i) {
@@ -102,7 +104,7 @@ double divergence(const language_model& other, std::span<const std::vector<token
 
 double nll_per_token(std::span<const row> rows, std::span<const double> scored) {
   double tokens = 0;
-  for (const row& r : rows) tokens += static_cast<double>(r.completion.size() + 1);
+  for (const row& r : rows) tokens += static_cast<double>(r.completion.size());
   return -std::accumulate(scored.begin(), scored.end(), 0.0) / tokens;
 }
 
@@ -162,7 +164,7 @@ evaluation evaluate(const language_model& reference, const language_model& align
   }
   const auto by_reference = write_completions(reference, prompts, sampling_seed, threads);
   const auto by_aligned = write_completions(aligned, prompts, sampling_seed, threads);
-  const judge critic(rows, data.words.size());
+  const judge critic(rows, data.text.vocabulary, data.text.end);
   const writing was = assess(data, critic, prompts, by_reference);
   const writing is = assess(data, critic, prompts, by_aligned);
 
@@ -186,9 +188,9 @@ evaluation evaluate(const language_model& reference, const language_model& align
     found.pair_accuracy = right / static_cast<double>(liked.size());
   }
   for (std::size_t i = 0; data.quotable && i < quoted_prompts; ++i) {
-    found.examples.push_back({data.words.decode(prompts[i]),
-                              data.words.decode(by_reference[i].completion),
-                              data.words.decode(by_aligned[i].completion)});
+    found.examples.push_back({data.text.decode(prompts[i]),
+                              data.text.decode(by_reference[i].completion),
+                              data.text.decode(by_aligned[i].completion)});
   }
   return found;
 }

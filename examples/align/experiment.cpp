@@ -63,7 +63,7 @@ model_shape shape_for(const dataset& data, const feedback& train, const feedback
     prompt = std::max(prompt, longest(rows, &row::prompt));
     completion = std::max(completion, longest(rows, &row::completion));
   }
-  const int vocabulary = data.words.size();
+  const int vocabulary = data.text.vocabulary;
   // About half a million parameters either way: a small vocabulary leaves room for a wider model.
   return {.vocabulary = vocabulary,
           .context = static_cast<int>(sequence_length(prompt, completion)),

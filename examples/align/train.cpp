@@ -169,7 +169,7 @@ scored_batch trainer::forward_all(std::span<const std::size_t> rows,
   }
   for (const std::size_t i : rows) {
     all.desirable.push_back(data_.rows[i].desirable ? 1 : 0);
-    all.tokens.push_back(static_cast<std::int32_t>(data_.rows[i].completion.size()) + 1);
+    all.tokens.push_back(static_cast<std::int32_t>(data_.rows[i].completion.size()));
     if (!reference_.log_probs.empty()) all.reference.push_back(reference_.log_probs[i]);
   }
   parallel(shards_.size(), threads_, [&](std::size_t i) {

@@ -27,8 +27,8 @@ std::vector<double> rough_parameters(const model_shape& shape) {
 
 packed_batch two_sequences() {
   packed_batch batch;
-  batch.append(std::vector<token>{4}, std::vector<token>{5, 6, 7});
-  batch.append(std::vector<token>{8, 4}, std::vector<token>{4, 5});
+  batch.append(std::vector<token>{1, 4, 2}, std::vector<token>{5, 6, 7, 3});
+  batch.append(std::vector<token>{1, 8, 4, 2}, std::vector<token>{4, 5, 3});
   return batch;
 }
 
@@ -104,10 +104,10 @@ TEST_CASE("a position sees what lies before it and nothing behind it") {
   const std::vector<double> parameters = rough_parameters(tiny);
   const auto with_completion = [&](std::vector<token> completion) {
     packed_batch batch;
-    batch.append(std::vector<token>{4}, completion);
+    batch.append(std::vector<token>{1, 4, 2}, completion);
     return logits_of(tiny, parameters, batch);
   };
-  const auto a = with_completion({5, 6, 7}), b = with_completion({5, 6, 8});
+  const auto a = with_completion({5, 6, 7, 3}), b = with_completion({5, 6, 8, 3});
   CHECK((a.topRows(3) - b.topRows(3)).cwiseAbs().maxCoeff() < 1e-14);
   CHECK((a.row(3) - b.row(3)).cwiseAbs().maxCoeff() > 1e-3);
 }
@@ -115,8 +115,8 @@ TEST_CASE("a position sees what lies before it and nothing behind it") {
 TEST_CASE("sequences of a batch do not see each other") {
   const std::vector<double> parameters = rough_parameters(tiny);
   packed_batch first, second;
-  first.append(std::vector<token>{4}, std::vector<token>{5, 6, 7});
-  second.append(std::vector<token>{8, 4}, std::vector<token>{4, 5});
+  first.append(std::vector<token>{1, 4, 2}, std::vector<token>{5, 6, 7, 3});
+  second.append(std::vector<token>{1, 8, 4, 2}, std::vector<token>{4, 5, 3});
   const auto together = logits_of(tiny, parameters, two_sequences());
   CHECK((together.topRows(4) - logits_of(tiny, parameters, first)).cwiseAbs().maxCoeff() < 1e-13);
   CHECK((together.bottomRows(3) - logits_of(tiny, parameters, second)).cwiseAbs().maxCoeff() <
@@ -165,11 +165,11 @@ TEST_CASE("the initial state is GPT-2's: small normal weights, smaller into the 
 
 TEST_CASE("a sequence may fill the context, and one beyond it is refused") {
   packed_batch full;
-  full.append(std::vector<token>{4, 4}, std::vector<token>{5, 5, 5});
+  full.append(std::vector<token>{1, 4, 4, 2}, std::vector<token>{5, 5, 5, 3});
   activations<float> whole;
   CHECK_NOTHROW(forward<float>(tiny, initial_parameters(tiny, 1), full, whole));
   packed_batch batch;
-  batch.append(std::vector<token>{4, 4, 4}, std::vector<token>{5, 5, 5});
+  batch.append(std::vector<token>{1, 4, 4, 4, 2}, std::vector<token>{5, 5, 5, 3});
   activations<float> memory;
   CHECK_THROWS_AS(forward<float>(tiny, initial_parameters(tiny, 1), batch, memory),
                   std::invalid_argument);
