@@ -21,6 +21,9 @@ namespace align {
 namespace fs = std::filesystem;
 namespace {
 
+// What the tiny model reads and writes at most, markup included.
+constexpr std::size_t longest_prompt = 40, longest_completion = 56;
+
 std::string written(double x) {
   std::ostringstream out;
   out.precision(17);
@@ -156,10 +159,14 @@ struct job {
 job prepare(const options& given, std::uint64_t seed) {
   const bool paired = preference_objective(choose_loss(given, 1, 1)).paired;
   job made;
-  made.data = load({.path = given.data,
-                    .seed = seed,
-                    .drop_desirable = given.drop_desirable,
-                    .want_pairs = paired});
+  made.data =
+      load({.path = given.data,
+            .seed = seed,
+            .drop_desirable = given.drop_desirable,
+            .want_pairs = paired,
+            .max_prompt = given.max_prompt > 0 ? given.max_prompt : longest_prompt,
+            .max_completion = given.max_completion > 0 ? given.max_completion : longest_completion,
+            .held_out_rows = given.held_out_rows});
   made.corpus = {made.data.corpus, false};
   made.train = for_loss(made.data.train, paired, seed);
   made.held_out = as_loaded(made.data.held_out);
@@ -331,6 +338,12 @@ loss_choice choose_loss(const options& given, std::size_t n_desirable, std::size
     if (advice != nullptr) *advice = found.explanation;
   }
   return choice;
+}
+
+std::vector<finding> check_experiment(const options& given) {
+  const job from = prepare(given, given.seed);
+  return examine(from.data, from.train, from.goal, from.choice,
+                 {.batch = given.batch, .seed = given.seed});
 }
 
 run_report run_experiment(const options& given, const std::string& command,

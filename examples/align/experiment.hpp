@@ -5,7 +5,9 @@
 #include <functional>
 #include <iosfwd>
 #include <stdexcept>
+#include <vector>
 
+#include "doctor.hpp"
 #include "objective.hpp"
 #include "options.hpp"
 #include "report.hpp"
@@ -25,5 +27,8 @@ loss_choice choose_loss(const options& given, std::size_t n_desirable, std::size
 // Progress goes to `log`. `command` is how to repeat the run.
 run_report run_experiment(const options& given, const std::string& command,
                           const std::function<bool()>& stop, std::ostream& log);
+
+// What can be known to go wrong before the run that the options ask for.
+std::vector<finding> check_experiment(const options& given);
 
 }  // namespace align
