@@ -273,6 +273,15 @@ reference_scores referenced(const session& in, const job& from, const schedule& 
   return scores;
 }
 
+element_type saved_type(const options& given) {
+  const std::string& name = given.save_type.empty() ? given.type : given.save_type;
+  for (const element_type type :
+       {element_type::f32, element_type::f16, element_type::bf16, element_type::q8_0}) {
+    if (layout_of(type).name == name) return type;
+  }
+  throw std::invalid_argument("--save-type: there is no type '" + name + "'");
+}
+
 void run_seed(const session& in, const given_model* file, std::uint64_t seed, run_report& report) {
   const job from = prepare(in.given, file, seed);
   const std::string name = "seed " + std::to_string(seed);
@@ -300,7 +309,15 @@ void run_seed(const session& in, const given_model* file, std::uint64_t seed, ru
       after.require(measure(model, from.data, from.held_out, tests, in.on, std::ref(after)));
   const std::vector<double> own =
       after.require(sample_log_probs(model, is, in.on, std::ref(after)));
-  if (report.seeds.empty() && !in.given.save.empty()) save(in, file, model);
+  if (report.seeds.empty() && !in.given.save.empty()) {
+    save_model(
+        in.given.save, model.shape(),
+        [&](const weight_place& place, std::size_t first, std::span<float> rows) {
+          model.read(place, first, rows);
+        },
+        saved_type(in.given), file != nullptr ? file->file.origin : model_origin{});
+    in.log << name << ": the aligned model is in " << in.given.save.string() << '\n';
+  }
 
   if (report.seeds.empty()) {
     report.data_name = from.data.name;
@@ -329,6 +346,13 @@ void run_seed(const session& in, const given_model* file, std::uint64_t seed, ru
 }
 
 }  // namespace
+
+std::vector<finding> check_experiment(const options& given) {
+  const std::optional<given_model> file = open_given_model(given);
+  const job from = prepare(given, file ? &*file : nullptr, given.seed);
+  return examine(from.data, from.train, from.goal, from.choice,
+                 alignment_plan(given, from, given.seed));
+}
 
 run_report run_experiment(const options& given, const std::string& command,
                           const std::function<bool()>& stop, std::ostream& log) {

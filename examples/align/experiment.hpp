@@ -6,7 +6,9 @@
 #include <iosfwd>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
+#include "doctor.hpp"
 #include "options.hpp"
 #include "report.hpp"
 
@@ -20,5 +22,8 @@ struct interrupted : std::runtime_error {
 // Progress goes to `log`. `command` is how to repeat the run.
 run_report run_experiment(const options& given, const std::string& command,
                           const std::function<bool()>& stop, std::ostream& log);
+
+// What can be known to go wrong before the run that the options ask for.
+std::vector<finding> check_experiment(const options& given);
 
 }  // namespace align

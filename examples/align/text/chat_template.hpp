@@ -10,12 +10,9 @@
 #include <vector>
 
 #include "text/bpe.hpp"
+#include "text/message.hpp"
 
 namespace align {
-
-struct message {
-  std::string role, content;  // system, user or assistant
-};
 
 // A turn is before_role, the role, after_role, the content, end_of_turn, after_turn.
 struct chat_format {
