@@ -1,5 +1,7 @@
 // How a text is cut into words before merging: regexes, one after another, each of which cuts the
 // pieces that the one before has left. Every match is a piece, and so is what lies between matches.
+// Which characters are letters is the Unicode of the PCRE2 that is linked (14 in Debian 12); the
+// package `tokenizers` may know newer ones.
 #pragma once
 
 #include <memory>
@@ -29,7 +31,7 @@ extern const std::string_view gpt2_regex;
 extern const std::string_view single_digits_regex;
 
 // By the name that GGUF files give (tokenizer.ggml.pre). Throws std::runtime_error for a name that
-// is not known.
+// is not known. Texts are taken as they are; Qwen's own tokeniser composes characters (NFC) first.
 std::vector<std::string> regexes_named(std::string_view name);
 
 // The way back: the name of exactly these regexes.

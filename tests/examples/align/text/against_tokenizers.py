@@ -127,7 +127,7 @@ def compare_characters(name, program, path, theirs):
 
 def pairs_of_bytes(cut):
     """ASCII with what follows it merges first, so that no cut beside an ASCII character goes unseen."""
-    bytes_ = dict(zip([*range(33, 127), *range(161, 173), *range(174, 256)], map(chr, [*range(33, 127), *range(161, 173), *range(174, 256)])))
+    bytes_ = {byte: chr(byte) for byte in (*range(33, 127), *range(161, 173), *range(174, 256))}
     for byte in range(256):
         bytes_.setdefault(byte, chr(256 + len(bytes_) - 188))
     pairs = [(a, b) for a in range(256) for b in range(256)]

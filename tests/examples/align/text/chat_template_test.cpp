@@ -45,19 +45,19 @@ bpe with_template(const std::string& text) {
   return bpe(d);
 }
 
-std::string rendered(const chat_format& format, const std::vector<message>& conversation,
-                     bool prompt = true) {
+std::string rendered_chat(const chat_format& format, const std::vector<message>& conversation,
+                          bool prompt = true) {
   std::string text;
   for (const text_part& part : render_chat(format, conversation, prompt)) text += part.text;
   return text;
 }
 
-std::string rendered(const std::string& text, const std::vector<message>& conversation,
-                     bool prompt = true) {
-  return rendered(recognised_chat_format(with_template(text)), conversation, prompt);
+std::string rendered_chat(const std::string& text, const std::vector<message>& conversation,
+                          bool prompt = true) {
+  return rendered_chat(recognised_chat_format(with_template(text)), conversation, prompt);
 }
 
-std::string refusal(const std::string& text) {
+std::string template_refusal(const std::string& text) {
   return complaint([&] { recognised_chat_format(with_template(text)); });
 }
 
@@ -68,33 +68,33 @@ const std::vector<message> longer = {
 }  // namespace
 
 TEST_CASE("ChatML is recognised, with its system message where it has one") {
-  CHECK(rendered(chatml_turns, question) ==
+  CHECK(rendered_chat(chatml_turns, question) ==
         "<|im_start|>user\n Why? <|im_end|>\n<|im_start|>assistant\n");
-  CHECK(rendered(chatml_default, question) ==
+  CHECK(rendered_chat(chatml_default, question) ==
         "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n Why? <|im_end|>\n"
         "<|im_start|>assistant\n");
-  CHECK(rendered(chatml_default, longer) ==
+  CHECK(rendered_chat(chatml_default, longer) ==
         "<|im_start|>system\nHm.<|im_end|>\n<|im_start|>user\na<|im_end|>\n"
         "<|im_start|>assistant\nb\n<|im_end|>\n<|im_start|>user\nc<|im_end|>\n"
         "<|im_start|>assistant\n");
-  CHECK(rendered(chatml_turns, {{"user", "a"}, {"assistant", "b"}}, false) ==
+  CHECK(rendered_chat(chatml_turns, {{"user", "a"}, {"assistant", "b"}}, false) ==
         "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n");
 }
 
 TEST_CASE("Llama 3 is recognised, and the dates of 3.1") {
-  CHECK(rendered(llama3_turns, question) ==
+  CHECK(rendered_chat(llama3_turns, question) ==
         "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWhy?<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n");
   const std::string dates = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
-  CHECK(rendered(llama31_dates, question) ==
+  CHECK(rendered_chat(llama31_dates, question) ==
         "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n" + dates +
             "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nWhy?<|eot_id|>"
             "<|start_header_id|>assistant<|end_header_id|>\n\n");
-  CHECK(contains(rendered(llama31_dates, longer), dates + "Hm.<|eot_id|>"));
+  CHECK(contains(rendered_chat(llama31_dates, longer), dates + "Hm.<|eot_id|>"));
 }
 
 TEST_CASE("Zephyr is recognised") {
-  CHECK(rendered(zephyr_turns, longer) ==
+  CHECK(rendered_chat(zephyr_turns, longer) ==
         "<|system|>\nHm.<|endoftext|>\n<|user|>\na<|endoftext|>\n<|assistant|>\nb\n<|endoftext|>\n"
         "<|user|>\nc<|endoftext|>\n<|assistant|>\n");
 }
@@ -105,7 +105,7 @@ TEST_CASE("a format can be named") {
         recognised_chat_format(with_template(chatml_turns)));
   CHECK(named_chat_format("llama3", tokeniser) ==
         recognised_chat_format(with_template(llama3_turns)));
-  CHECK(rendered(named_chat_format("plain", tokeniser), longer) == "Hm.ab\nc");
+  CHECK(rendered_chat(named_chat_format("plain", tokeniser), longer) == "Hm.ab\nc");
   CHECK(
       contains(complaint([&] { named_chat_format("x", tokeniser); }), "chatml, llama3 and plain"));
   const bpe without(small_description());
@@ -114,22 +114,22 @@ TEST_CASE("a format can be named") {
 }
 
 TEST_CASE("trimming drops what Python does") {
-  CHECK(contains(rendered(llama3_turns, {{"user", "\u00a0\x1c\n a\u2003b \u3000"}}),
+  CHECK(contains(rendered_chat(llama3_turns, {{"user", "\u00a0\x1c\n a\u2003b \u3000"}}),
                  "\n\na\u2003b<|eot_id|>"));
-  CHECK(contains(rendered(llama3_turns, {{"user", "\u200b"}}), "\n\n\u200b<|eot_id|>"));
-  CHECK(contains(rendered(llama3_turns, {{"user", " \t"}}), "\n\n<|eot_id|>"));
+  CHECK(contains(rendered_chat(llama3_turns, {{"user", "\u200b"}}), "\n\n\u200b<|eot_id|>"));
+  CHECK(contains(rendered_chat(llama3_turns, {{"user", " \t"}}), "\n\n<|eot_id|>"));
 }
 
 TEST_CASE("a template that is not known, or does more, is refused with those that are") {
-  const std::string said = refusal("{{ messages }}");
+  const std::string said = template_refusal("{{ messages }}");
   CHECK(contains(said, "is not known; known are ChatML, Llama 3 and Zephyr"));
   CHECK(contains(said, "chatml, llama3 or plain"));
-  CHECK(contains(refusal(""), "is not there"));
-  CHECK(contains(refusal(chatml_turns + "<think>"), "is like ChatML but has <think>"));
-  CHECK(contains(refusal(chatml_turns + "{{ x | trim }}"), "has trim"));
-  CHECK(contains(refusal(chatml_default + "{{ '<|im_start|>system\\nNo.<|im_end|>' }}"),
+  CHECK(contains(template_refusal(""), "is not there"));
+  CHECK(contains(template_refusal(chatml_turns + "<think>"), "is like ChatML but has <think>"));
+  CHECK(contains(template_refusal(chatml_turns + "{{ x | trim }}"), "has trim"));
+  CHECK(contains(template_refusal(chatml_default + "{{ '<|im_start|>system\\nNo.<|im_end|>' }}"),
                  "two system messages"));
-  CHECK(contains(refusal("Cutting Knowledge Date" + llama3_turns), "has no Cutting"));
+  CHECK(contains(template_refusal("Cutting Knowledge Date" + llama3_turns), "has no Cutting"));
 }
 
 TEST_CASE("a conversation that a template does not have is refused") {
@@ -152,7 +152,7 @@ TEST_CASE("a user cannot write control tokens, and words reach across the markup
   const std::vector<token> ids = encode_chat(tokeniser, format, conversation, true);
   CHECK(std::count(ids.begin(), ids.end(), 286) == 1);
   CHECK(std::count(ids.begin(), ids.end(), 271) == 1);  // "\n\n"
-  CHECK(tokeniser.decode(ids, true) == rendered(format, conversation));
+  CHECK(tokeniser.decode(ids, true) == rendered_chat(format, conversation));
 }
 
 TEST_CASE("an answer ends with the token that ends a turn") {

@@ -9,7 +9,7 @@ using namespace align;
 
 namespace {
 
-std::string refusal(const gguf_tokeniser& metadata) {
+std::string metadata_refusal(const gguf_tokeniser& metadata) {
   return complaint([&] { from_gguf(metadata); });
 }
 
@@ -42,14 +42,18 @@ TEST_CASE("what a file leaves out is what its kind of tokeniser does") {
 }
 
 TEST_CASE("metadata of another tokeniser, or that contradicts itself, is refused") {
-  CHECK(contains(refusal({.model = "llama", .tokens = {"a"}}), "of the model \"llama\""));
-  CHECK(contains(refusal({.model = "gpt2", .pre = "falcon", .tokens = {"a"}}), "\"falcon\""));
-  CHECK(contains(refusal({.model = "gpt2"}), "no tokens"));
-  CHECK(contains(refusal({.model = "gpt2", .tokens = {"a"}, .token_type = {1, 1}}), "2 types"));
-  CHECK(contains(refusal({.model = "gpt2", .tokens = {"a"}, .token_type = {7}}), "the type 7"));
-  CHECK(contains(refusal({.model = "gpt2", .tokens = {"a"}, .eos_token_id = 4294967295}),
+  CHECK(contains(metadata_refusal({.model = "llama", .tokens = {"a"}}), "of the model \"llama\""));
+  CHECK(contains(metadata_refusal({.model = "gpt2", .pre = "falcon", .tokens = {"a"}}),
+                 "\"falcon\""));
+  CHECK(contains(metadata_refusal({.model = "gpt2"}), "no tokens"));
+  CHECK(contains(metadata_refusal({.model = "gpt2", .tokens = {"a"}, .token_type = {1, 1}}),
+                 "2 types"));
+  CHECK(contains(metadata_refusal({.model = "gpt2", .tokens = {"a"}, .token_type = {7}}),
+                 "the type 7"));
+  CHECK(contains(metadata_refusal({.model = "gpt2", .tokens = {"a"}, .eos_token_id = 4294967295}),
                  "4294967295"));
-  CHECK(contains(refusal({.model = "gpt2", .tokens = {"a"}, .eos_token_id = 1}), "the id 1"));
+  CHECK(contains(metadata_refusal({.model = "gpt2", .tokens = {"a"}, .eos_token_id = 1}),
+                 "the id 1"));
 }
 
 TEST_CASE("a tokeniser that a GGUF file cannot describe is refused") {

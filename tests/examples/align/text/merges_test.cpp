@@ -11,8 +11,8 @@ using namespace align;
 namespace {
 
 // By definition: the most urgent pair, of equals the leftmost, until there is none.
-std::vector<token> slowly(std::vector<token> word,
-                          const std::vector<std::array<token, 3>>& merges) {
+std::vector<token> merged_slowly(std::vector<token> word,
+                                 const std::vector<std::array<token, 3>>& merges) {
   for (bool changed = true; changed;) {
     changed = false;
     for (const auto& [left, right, result] : merges) {
@@ -46,7 +46,7 @@ TEST_CASE("random words merge as they should by definition") {
     for (const std::size_t size : {0U, 1U, 2U, 5U, 31U, 32U, 33U, 100U}) {
       std::vector<token> word(size);
       for (token& t : word) t = below(3);
-      const std::vector<token> expected = slowly(word, merges);
+      const std::vector<token> expected = merged_slowly(word, merges);
       table.apply(word);
       CHECK(word == expected);
     }

@@ -9,14 +9,14 @@ using namespace align;
 
 namespace {
 
-std::string cut(std::string_view name, std::string_view text) {
+std::string cut_by(std::string_view name, std::string_view text) {
   std::string joined;
   for (const std::string_view piece : pre_tokeniser(regexes_named(name)).split(text))
     joined += (joined.empty() ? "" : "|") + std::string(piece);
   return joined;
 }
 
-std::string refusal(std::string_view regex) {
+std::string regex_refusal(std::string_view regex) {
   return complaint([&] { pre_tokeniser(std::vector<std::string>{std::string(regex)}); });
 }
 
@@ -24,22 +24,22 @@ std::string refusal(std::string_view regex) {
 
 TEST_CASE("each cut is that of its models") {
   constexpr std::string_view text = "It's 1234  LET'S\n\n go!\n";
-  CHECK(cut("gpt-2", text) == "It|'s| 1234| | LET|'|S|\n\n| go|!|\n");
-  CHECK(cut("smollm", text) == "It|'s| |1|2|3|4| | LET|'|S|\n\n| go|!|\n");
-  CHECK(cut("llama-bpe", text) == "It|'s| |123|4| | LET|'S|\n\n| go|!\n");
-  CHECK(cut("qwen2", text) == "It|'s| |1|2|3|4| | LET|'S|\n\n| go|!\n");
-  CHECK(cut("gpt2", text) == cut("gpt-2", text));
-  CHECK(cut("default", text) == cut("gpt-2", text));
-  CHECK(cut("llama3", text) == cut("llama-bpe", text));
-  CHECK(cut("llama-v3", text) == cut("llama-bpe", text));
-  CHECK(cut("gpt-2", "").empty());
+  CHECK(cut_by("gpt-2", text) == "It|'s| 1234| | LET|'|S|\n\n| go|!|\n");
+  CHECK(cut_by("smollm", text) == "It|'s| |1|2|3|4| | LET|'|S|\n\n| go|!|\n");
+  CHECK(cut_by("llama-bpe", text) == "It|'s| |123|4| | LET|'S|\n\n| go|!\n");
+  CHECK(cut_by("qwen2", text) == "It|'s| |1|2|3|4| | LET|'S|\n\n| go|!\n");
+  CHECK(cut_by("gpt2", text) == cut_by("gpt-2", text));
+  CHECK(cut_by("default", text) == cut_by("gpt-2", text));
+  CHECK(cut_by("llama3", text) == cut_by("llama-bpe", text));
+  CHECK(cut_by("llama-v3", text) == cut_by("llama-bpe", text));
+  CHECK(cut_by("gpt-2", "").empty());
 }
 
 TEST_CASE("white space is Unicode's and no more") {
-  CHECK(cut("gpt-2", "a\u3000b") == "a|\u3000|b");
-  CHECK(cut("gpt-2", "a\u0085\u2028b") == "a|\u0085|\u2028|b");
-  CHECK(cut("gpt-2", "!\u180e!") == "!\u180e!");  // not since Unicode 6.3
-  CHECK(cut("gpt-2", "!\u200b!") == "!\u200b!");
+  CHECK(cut_by("gpt-2", "a\u3000b") == "a|\u3000|b");
+  CHECK(cut_by("gpt-2", "a\u0085\u2028b") == "a|\u0085|\u2028|b");
+  CHECK(cut_by("gpt-2", "!\u180e!") == "!\u180e!");  // not since Unicode 6.3
+  CHECK(cut_by("gpt-2", "!\u200b!") == "!\u200b!");
 }
 
 TEST_CASE("a long run is one piece, whichever rule takes it") {
@@ -92,21 +92,21 @@ TEST_CASE("a regex is rewritten where PCRE2 means something else") {
 }
 
 TEST_CASE("a regex that has no equal is refused by what it has") {
-  CHECK(contains(refusal(R"(\w+)"), R"(the escape \w)"));
-  CHECK(contains(refusal(R"(\bx)"), R"(the escape \b)"));
-  CHECK(contains(refusal(R"([a\S])"), "a negated class"));
-  CHECK(contains(refusal("[a[b]]"), "a class inside a class"));
-  CHECK(contains(refusal("[a&&b]"), "&&"));
-  CHECK(contains(refusal("[a"), "does not end"));
-  CHECK(contains(refusal("[]a]"), "starts with ]"));
-  CHECK(contains(refusal("^a"), "an anchor"));
-  CHECK(contains(refusal("(?<name>a)"), "a group of the kind (?<"));
-  CHECK(contains(refusal("(*FAIL)"), "a group of the kind (*F"));
-  CHECK(contains(refusal("a{,3}"), "least number"));
-  CHECK(contains(refusal(R"(\pL)"), "without braces"));
-  CHECK(contains(refusal(R"(\u12)"), "four hexadecimal digits"));
-  CHECK(contains(refusal("a\\"), "a lone \\"));
-  CHECK(contains(refusal("(a"), "cannot be compiled"));
-  CHECK(contains(refusal(R"(\p{Nonsense})"), "cannot be compiled"));
-  CHECK(contains(refusal("\xff"), "not UTF-8"));
+  CHECK(contains(regex_refusal(R"(\w+)"), R"(the escape \w)"));
+  CHECK(contains(regex_refusal(R"(\bx)"), R"(the escape \b)"));
+  CHECK(contains(regex_refusal(R"([a\S])"), "a negated class"));
+  CHECK(contains(regex_refusal("[a[b]]"), "a class inside a class"));
+  CHECK(contains(regex_refusal("[a&&b]"), "&&"));
+  CHECK(contains(regex_refusal("[a"), "does not end"));
+  CHECK(contains(regex_refusal("[]a]"), "starts with ]"));
+  CHECK(contains(regex_refusal("^a"), "an anchor"));
+  CHECK(contains(regex_refusal("(?<name>a)"), "a group of the kind (?<"));
+  CHECK(contains(regex_refusal("(*FAIL)"), "a group of the kind (*F"));
+  CHECK(contains(regex_refusal("a{,3}"), "least number"));
+  CHECK(contains(regex_refusal(R"(\pL)"), "without braces"));
+  CHECK(contains(regex_refusal(R"(\u12)"), "four hexadecimal digits"));
+  CHECK(contains(regex_refusal("a\\"), "a lone \\"));
+  CHECK(contains(regex_refusal("(a"), "cannot be compiled"));
+  CHECK(contains(regex_refusal(R"(\p{Nonsense})"), "cannot be compiled"));
+  CHECK(contains(regex_refusal("\xff"), "not UTF-8"));
 }
