@@ -46,21 +46,23 @@ class phase_progress {
   phase_progress(const session& in, std::string who) : in_(in), who_(std::move(who)) {}
 
   bool operator()(std::string_view phase, std::size_t done, std::size_t of, std::size_t tokens) {
-    if (phase != phase_) {
+    if (phase != phase_ || !shown_) {
       finish();
       phase_ = phase;
       shown_ = std::make_unique<progress>(who_ + " " + phase_, static_cast<int>(of), in_.log);
-      started_ = clock::now();
+      started_ = idle_;
     }
     const std::chrono::duration<double> took = clock::now() - started_;
     shown_->update({.step = static_cast<int>(done),
                     .tokens_per_second = static_cast<double>(tokens) / took.count()});
+    idle_ = clock::now();
     return !in_.stop();
   }
 
   void finish() {
     if (shown_) shown_->finish();
     shown_.reset();
+    idle_ = clock::now();
   }
 
   // What `measured` holds, or the end of the run.
@@ -76,7 +78,7 @@ class phase_progress {
   const session& in_;
   std::string who_, phase_;
   std::unique_ptr<progress> shown_;
-  clock::time_point started_;
+  clock::time_point started_, idle_ = clock::now();  // a phase starts where the last one ended
 };
 
 // One stage of training, with its checkpoints.
@@ -298,13 +300,14 @@ void run_seed(const session& in, const given_model* file, std::uint64_t seed, ru
   const reference_scores reference = referenced(in, from, plan, model, name);
 
   const evaluation_plan tests = evaluation_of(in.given, from);
-  phase_progress before(in, name + " before:"), after(in, name + " after:");
+  phase_progress before(in, name + " before:");
   const measured_model was =
       before.require(measure(model, from.data, from.held_out, tests, in.on, std::ref(before)));
   training_state aligned = run_stage(
       in,
       {"align", name + " " + from.choice.loss, from.train, from.goal, plan, &reference, settings},
       model, false);
+  phase_progress after(in, name + " after:");
   const measured_model is =
       after.require(measure(model, from.data, from.held_out, tests, in.on, std::ref(after)));
   const std::vector<double> own =

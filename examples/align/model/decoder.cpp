@@ -162,7 +162,7 @@ void write_together(const model_view<W>& model, std::span<const std::vector<toke
     batch.clear();
     for (const std::size_t i : open) {
       begins ? batch.append_open(prompts[i], {})
-             : batch.append_open({}, std::span{samples[i].completion}.last(1));
+             : batch.append_open(std::span{samples[i].completion}.last(1), {});
     }
     const matrix<const arithmetic<W>> logits = decode.read(batch, open);
     on(open.size(), [&](std::size_t k) {
