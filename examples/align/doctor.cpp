@@ -35,8 +35,7 @@ std::string count(std::size_t n, const std::string& what) {
 std::string names_of(std::vector<std::size_t> lines) {
   std::erase(lines, std::size_t{0});
   std::ranges::sort(lines);
-  const auto repeated = std::ranges::unique(lines);
-  lines.erase(repeated.begin(), repeated.end());
+  lines.erase(std::unique(lines.begin(), lines.end()), lines.end());
   return lines.empty() ? "" : " (" + named_lines(lines) + ")";
 }
 

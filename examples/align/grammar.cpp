@@ -10,6 +10,7 @@
 #include <iterator>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -367,15 +368,29 @@ dataset synthetic_feedback(bool want_pairs, const grammar_size& size) {
     return known->probability(prompt, completion);
   };
 
+  // A review of the train part is not held out as well: its thumb would be known by heart.
+  std::set<std::pair<std::vector<token>, std::vector<token>>> known_reviews;
+  const auto is_new = [&](const auto& prompt, const auto& completion) {
+    return !known_reviews.contains({prompt, completion});
+  };
   const auto fill = [&](split& part, int rows, std::uint64_t seed) {
     feedback_source source(out.text, *known, seed);
-    if (want_pairs) {
-      for (int i = 0; i < rows / 2; ++i) part.duels.push_back(source.choice());
-    } else {
-      for (int i = 0; i < rows; ++i) part.rows.push_back(source.thumb());
+    const auto wanted = static_cast<std::size_t>(want_pairs ? rows / 2 : rows);
+    while (want_pairs && part.duels.size() < wanted) {
+      duel d = source.choice();
+      if (is_new(d.prompt, d.chosen) && is_new(d.prompt, d.rejected)) part.duels.push_back(d);
+    }
+    while (!want_pairs && part.rows.size() < wanted) {
+      row r = source.thumb();
+      if (is_new(r.prompt, r.completion)) part.rows.push_back(r);
     }
   };
   fill(out.train, size.train, train_seed);
+  for (const row& r : out.train.rows) known_reviews.emplace(r.prompt, r.completion);
+  for (const duel& d : out.train.duels) {
+    known_reviews.emplace(d.prompt, d.chosen);
+    known_reviews.emplace(d.prompt, d.rejected);
+  }
   fill(out.held_out, size.held_out, held_out_seed);
   out.corpus = want_pairs ? split_duels(out.train.duels) : out.train.rows;
   out.notes.push_back(

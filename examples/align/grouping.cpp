@@ -14,17 +14,20 @@ namespace {
 constexpr double train_share = 0.8;
 constexpr std::size_t common_part = 10;  // a tenth: half of the held-out part
 
+// Letters and digits in lower case, what lies outside of ASCII as it is, one blank for all between.
 std::string folded(std::string_view text) {
   std::string out;
   bool gap = false;
   for (const char c : text) {
-    if (c == ' ' || (c >= '\t' && c <= '\r')) {
+    const bool upper = c >= 'A' && c <= 'Z';
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+    if (!upper && !plain && static_cast<unsigned char>(c) < 0x80) {
       gap = !out.empty();
       continue;
     }
     if (gap) out += ' ';
     gap = false;
-    out += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    out += upper ? static_cast<char>(c - 'A' + 'a') : c;
   }
   return out;
 }

@@ -17,8 +17,8 @@ struct row_texts {
   std::vector<std::string> answers;
 };
 
-// Groups of rows that belong together; every row is in one. Texts that differ in the case of their
-// letters or in blanks count as the same.
+// Groups of rows that belong together; every row is in one. Texts that differ in nothing but the
+// case of their letters, blanks and marks count as the same.
 //   - The same prompt and an answer of the same text: always.
 //   - The same prompt: unless it is a common one, which more than a tenth of all rows have ("Write
 //   a

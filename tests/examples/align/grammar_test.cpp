@@ -5,6 +5,9 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <set>
+#include <utility>
+#include <vector>
 
 #include "catch.hpp"
 
@@ -125,6 +128,20 @@ TEST_CASE("reviews have the promised size and form") {
   const auto up = std::ranges::count_if(data.train.rows, &row::desirable);
   CHECK(up > 1350);
   CHECK(up < 1650);
+}
+
+TEST_CASE("no review is both learnt from and held out") {
+  for (const bool paired : {false, true}) {
+    const dataset data = synthetic_feedback(paired);
+    const auto rows_of = [&](const split& part) {
+      return paired ? split_duels(part.duels) : part.rows;
+    };
+    std::set<std::pair<std::vector<token>, std::vector<token>>> known;
+    for (const row& r : rows_of(data.train)) known.emplace(r.prompt, r.completion);
+    for (const row& r : rows_of(data.held_out)) {
+      REQUIRE_FALSE(known.contains({r.prompt, r.completion}));
+    }
+  }
 }
 
 TEST_CASE("the source draws the same on every platform") {

@@ -41,9 +41,9 @@ TEST_CASE("both answers of a pair count, on either side") {
   CHECK(first_groups(rows, 3) == groups{{0, 1}, {2}});
 }
 
-TEST_CASE("case and blanks make no other text") {
+TEST_CASE("case, blanks and marks make no other text") {
   const auto rows =
-      among_others({{"p", {"Good  film.\n"}}, {"q", {" good film."}}, {"r", {"goodfilm."}}});
+      among_others({{"p", {"Good  film.\n"}}, {"q", {" good film!"}}, {"r", {"goodfilm."}}});
   CHECK(first_groups(rows, 3) == groups{{0, 1}, {2}});
 }
 

@@ -78,14 +78,14 @@ TEST_CASE("the last message of a rated conversation is the answer") {
 
 TEST_CASE("a prompt and an answer may be texts or lists of messages") {
   const conversation hi{{"user", "Hi"}};
-  const std::string user = said("user", "Hi"), good = said("assistant", "good"),
-                    bad = said("assistant", "bad");
+  const std::string user = said("user", "Hi"), liked = said("assistant", "good"),
+                    disliked = said("assistant", "bad");
   for (const std::string& prompt : {std::string("\"Hi\""), "[" + user + "]"}) {
     for (const std::string& before : {std::string(), user + ", "}) {
       const text_feedback f =
-          read("{\"prompt\": " + prompt + ", \"chosen\": [" + before + good + "], \"rejected\": [" +
-               before + bad + "]}\n{\"prompt\": " + prompt +
-               ", \"chosen\": \"good\", \"rejected\": [" + bad + "]}");
+          read("{\"prompt\": " + prompt + ", \"chosen\": [" + before + liked +
+               "], \"rejected\": [" + before + disliked + "]}\n{\"prompt\": " + prompt +
+               ", \"chosen\": \"good\", \"rejected\": [" + disliked + "]}");
       REQUIRE(f.duels.size() == 2);
       for (const text_duel& d : f.duels) {
         CHECK(d.prompt == hi);
@@ -95,12 +95,12 @@ TEST_CASE("a prompt and an answer may be texts or lists of messages") {
       CHECK(f.duels[1].line == 2);
     }
     const text_feedback f =
-        read("{\"prompt\": " + prompt + ", \"completion\": [" + good + "], \"label\": 1}");
+        read("{\"prompt\": " + prompt + ", \"completion\": [" + liked + "], \"label\": 1}");
     CHECK(f.rows.at(0).prompt == hi);
     CHECK(f.rows.at(0).completion == "good");
   }
-  const text_feedback f =
-      read("{\"chosen\": [" + user + ", " + good + "], \"rejected\": [" + user + ", " + bad + "]}");
+  const text_feedback f = read("{\"chosen\": [" + user + ", " + liked + "], \"rejected\": [" +
+                               user + ", " + disliked + "]}");
   CHECK(f.duels.at(0).prompt == hi);
   CHECK(f.duels.at(0).chosen == "good");
   CHECK(f.quotable);
@@ -123,10 +123,10 @@ TEST_CASE("transcripts are split into turns, and the last of the assistant is th
 }
 
 TEST_CASE("rows that teach nothing are left out, counted and named") {
-  const std::string good = choice(transcript("q", " a"), transcript("q", " b"));
-  std::string file = good + choice(transcript("q", " a"), transcript("other", " b")) +
+  const std::string fine = choice(transcript("q", " a"), transcript("q", " b"));
+  std::string file = fine + choice(transcript("q", " a"), transcript("other", " b")) +
                      choice(transcript("q", ""), transcript("q", " b")) +
-                     choice(transcript("q", " b"), transcript("q", " ")) + good;
+                     choice(transcript("q", " b"), transcript("q", " ")) + fine;
   for (int i = 0; i < 13; ++i) file += choice(transcript("q", " a"), transcript("q", " a"));
   const text_feedback f = read(file);
   CHECK(f.duels.size() == 2);
@@ -140,11 +140,11 @@ TEST_CASE("rows that teach nothing are left out, counted and named") {
 }
 
 TEST_CASE("a malformed line is named by its number") {
-  const std::string good = thumb("true");
-  const auto third = [&](const std::string& line) { return complaint_about(good + "\n" + line); };
+  const std::string fine = thumb("true");
+  const auto third = [&](const std::string& line) { return complaint_about(fine + "\n" + line); };
   CHECK(third("{\"prompt\": ") == "mine.jsonl, line 3: not valid JSON at column 12");
   CHECK(contains(third("{\"prompt\": \"\xff\"}"), "mine.jsonl, line 3: not valid JSON"));
-  CHECK(contains(third(good.substr(0, good.size() - 1) + "}"), "line 3: not valid JSON"));
+  CHECK(contains(third(fine.substr(0, fine.size() - 1) + "}"), "line 3: not valid JSON"));
   CHECK(contains(third(std::string("{\"prompt\0\": 1}", 14)), "line 3: not valid JSON"));
   CHECK(third("{\"prompt\": 1e999}") == "mine.jsonl, line 3: a number is out of range");
   CHECK(third("[1, 2]") == "mine.jsonl, line 3: a JSON object is expected");
