@@ -1,40 +1,37 @@
 // Laying sequences out in a packed batch.
 #include "batch.hpp"
 
-#include <numeric>
+#include <stdexcept>
 
 namespace align {
 namespace {
 
 std::int32_t size_of(const auto& items) { return static_cast<std::int32_t>(items.size()); }
 
+void add_prompt(std::span<const token> prompt, std::vector<token>& inputs) {
+  if (prompt.empty()) throw std::invalid_argument("a prompt must hold at least one token");
+  inputs.insert(inputs.end(), prompt.begin(), prompt.end());
+}
+
 }  // namespace
 
-void packed_batch::append(std::span<const token> prompt, std::span<const token> completion,
-                          bool ended) {
-  inputs.push_back(vocabulary::begin);
-  inputs.insert(inputs.end(), prompt.begin(), prompt.end());
-  inputs.push_back(vocabulary::separator);
-  for (const token word : completion) {
+void packed_batch::append(std::span<const token> prompt, std::span<const token> completion) {
+  add_prompt(prompt, inputs);
+  for (const token next : completion) {
     scored.push_back(size_of(inputs) - 1);
-    targets.push_back(word);
-    inputs.push_back(word);
+    targets.push_back(next);
+    inputs.push_back(next);
   }
-  if (ended) {
-    scored.push_back(size_of(inputs) - 1);
-    targets.push_back(vocabulary::end);
-  }
+  inputs.pop_back();
   offsets.push_back(size_of(inputs));
   scored_offsets.push_back(size_of(scored));
 }
 
 void packed_batch::append_open(std::span<const token> prompt, std::span<const token> completion) {
-  inputs.push_back(vocabulary::begin);
-  inputs.insert(inputs.end(), prompt.begin(), prompt.end());
-  inputs.push_back(vocabulary::separator);
+  add_prompt(prompt, inputs);
   inputs.insert(inputs.end(), completion.begin(), completion.end());
   scored.push_back(size_of(inputs) - 1);
-  targets.push_back(vocabulary::unknown);
+  targets.push_back(0);
   offsets.push_back(size_of(inputs));
   scored_offsets.push_back(size_of(scored));
 }
@@ -45,23 +42,6 @@ void packed_batch::clear() {
   scored.clear();
   targets.clear();
   scored_offsets.assign(1, 0);
-}
-
-std::vector<std::size_t> balanced_cuts(std::span<const std::size_t> lengths, std::size_t runs) {
-  const auto total = std::accumulate(lengths.begin(), lengths.end(), std::size_t{0});
-  std::vector<std::size_t> cuts{0};
-  std::size_t seen = 0, next = 0;
-  for (const std::size_t length : lengths) {
-    // A sequence belongs to the run in which its middle lies.
-    const std::size_t twice_middle = 2 * seen + length;
-    while (cuts.size() < runs && twice_middle * runs >= 2 * total * cuts.size()) {
-      cuts.push_back(next);
-    }
-    seen += length;
-    ++next;
-  }
-  cuts.resize(runs + 1, next);
-  return cuts;
 }
 
 }  // namespace align

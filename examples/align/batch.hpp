@@ -21,8 +21,10 @@ struct packed_batch {
 
   std::size_t sequences() const { return offsets.size() - 1; }
 
-  // begin prompt separator completion [end]; everything behind the separator is scored.
-  void append(std::span<const token> prompt, std::span<const token> completion, bool ended = true);
+  // Scores every token of the completion: its end is among them where the answer is whole. The last
+  // token is only a target, never an input. A prompt holds at least one token, since the first of
+  // the completion is predicted from it.
+  void append(std::span<const token> prompt, std::span<const token> completion);
 
   // An unfinished completion of which only the last position is scored, to ask what comes next. Its
   // target is a placeholder.
@@ -34,11 +36,7 @@ struct packed_batch {
 
 // The inputs that a sequence with these parts has.
 constexpr std::size_t sequence_length(std::size_t prompt, std::size_t completion) {
-  return 2 + prompt + completion;
+  return prompt + completion - 1;
 }
-
-// Cuts consecutive sequences into runs of about equal total length: run i holds the sequences
-// [result[i], result[i + 1]). Depends on nothing but its arguments. Runs may be empty.
-std::vector<std::size_t> balanced_cuts(std::span<const std::size_t> lengths, std::size_t runs);
 
 }  // namespace align

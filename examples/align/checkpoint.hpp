@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -10,14 +11,15 @@
 
 namespace align {
 
-// `settings` is everything that decides what the run computes, as text.
+// `settings` is everything that decides what the run computes, as text; `trained` the numbers that
+// it changes.
 void save_checkpoint(const std::filesystem::path& path, std::string_view settings,
-                     const training_state& state);
+                     std::span<const float> trained, const training_state& state);
 
-// Throws std::runtime_error with one clear sentence unless the file is whole and was made with
-// these settings and this number of parameters.
+// Fills `trained`. Throws std::runtime_error with one clear sentence unless the file is whole and
+// was made with these settings and as many numbers.
 training_state load_checkpoint(const std::filesystem::path& path, std::string_view settings,
-                               std::size_t parameters);
+                               std::span<float> trained);
 
 // A file name of its own for every text of settings.
 std::string checkpoint_name(std::string_view stage, std::string_view settings);

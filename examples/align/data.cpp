@@ -5,20 +5,17 @@
 #include <cmath>
 #include <map>
 #include <stdexcept>
-#include <tuple>
 #include <unordered_set>
 #include <utility>
 
+#include "encode.hpp"
 #include "grammar.hpp"
+#include "grouping.hpp"
 #include "random.hpp"
 #include "sources.hpp"
 
 namespace align {
 namespace {
-
-constexpr double train_share = 0.8;
-constexpr std::size_t longest_prompt = 40;
-constexpr std::size_t longest_completion = 56;
 
 // The split is the same for every run, so that held-out figures of different seeds are about the
 // same rows.
@@ -26,88 +23,86 @@ constexpr std::uint64_t split_seed = 20051;
 
 [[noreturn]] void fail(const std::string& sentence) { throw std::runtime_error(sentence); }
 
+std::string as_key(std::span<const message> prompt) {
+  std::string key;
+  for (const message& m : prompt) key += m.role + ": " + m.content + '\n';
+  return key;
+}
+
+row_texts texts_of(const text_row& r) { return {as_key(r.prompt), {r.completion}}; }
+row_texts texts_of(const text_duel& d) { return {as_key(d.prompt), {d.chosen, d.rejected}}; }
+
 template <class T>
-std::pair<std::vector<T>, std::vector<T>> split_shuffled(std::vector<T> all) {
-  random_source random(split_seed);
-  shuffle(std::span(all), random);
-  const auto cut =
-      all.begin() + static_cast<std::ptrdiff_t>(train_share * static_cast<double>(all.size()));
-  return {std::vector<T>(std::make_move_iterator(all.begin()), std::make_move_iterator(cut)),
-          std::vector<T>(std::make_move_iterator(cut), std::make_move_iterator(all.end()))};
+std::pair<std::vector<T>, std::vector<T>> split_rows(std::vector<T> all) {
+  std::vector<row_texts> texts;
+  for (const T& one : all) texts.push_back(texts_of(one));
+  const row_split parts = split_groups(related_rows(texts), split_seed);
+  const auto taken = [&](std::span<const std::size_t> places) {
+    std::vector<T> part;
+    for (const std::size_t i : places) part.push_back(std::move(all[i]));
+    return part;
+  };
+  return {taken(parts.train), taken(parts.held_out)};
 }
 
-// The end of a long prompt matters most, and the beginning of a long answer.
-class encoder {
- public:
-  explicit encoder(const vocabulary& words) : words_(words) {}
-
-  row operator()(const worded_row& r) const {
-    return {prompt(r.prompt), completion(r.completion), r.desirable};
-  }
-
-  duel operator()(const worded_duel& d) const {
-    return {prompt(d.prompt), completion(d.chosen), completion(d.rejected)};
-  }
-
-  template <class T>
-  auto operator()(const std::vector<T>& all) const {
-    std::vector<decltype((*this)(all.front()))> out;
-    out.reserve(all.size());
-    for (const T& one : all) out.push_back((*this)(one));
-    return out;
-  }
-
- private:
-  std::vector<token> prompt(std::span<const std::string> text) const {
-    return words_.encode(text.last(std::min(longest_prompt, text.size())));
-  }
-
-  std::vector<token> completion(std::span<const std::string> text) const {
-    return words_.encode(text.first(std::min(longest_completion, text.size())));
-  }
-
-  const vocabulary& words_;
-};
-
-void add_texts(const worded_row& r, std::vector<words>& texts) {
-  texts.push_back(r.prompt);
-  texts.push_back(r.completion);
+void add_texts(const text_row& r, std::vector<words>& texts) {
+  texts.push_back(prompt_words(r.prompt));
+  texts.push_back(tokenise(r.completion));
 }
 
-void add_texts(const worded_duel& d, std::vector<words>& texts) {
-  texts.push_back(d.prompt);
-  texts.push_back(d.chosen);
-  texts.push_back(d.rejected);
+void add_texts(const text_duel& d, std::vector<words>& texts) {
+  texts.push_back(prompt_words(d.prompt));
+  texts.push_back(tokenise(d.chosen));
+  texts.push_back(tokenise(d.rejected));
+}
+
+template <class T>
+codec codec_of_words(const std::vector<T>& train, std::size_t limit) {
+  std::vector<words> texts;
+  for (const T& one : train) add_texts(one, texts);
+  return word_codec(vocabulary::most_frequent(texts, limit));
 }
 
 // Splits, counts words in the train part only, encodes both parts.
-template <class T>
-auto split_and_encode(std::vector<T> all, std::size_t vocabulary_limit, vocabulary& words_out) {
-  const auto [train, held_out] = split_shuffled(std::move(all));
-  std::vector<words> texts;
-  for (const T& one : train) add_texts(one, texts);
-  words_out = vocabulary::most_frequent(texts, vocabulary_limit);
-  const encoder encode(words_out);
-  return std::pair(encode(train), encode(held_out));
+template <class T, class Row>
+void fill(dataset& out, std::vector<T> all, const feedback_request& request,
+          std::size_t vocabulary_limit, std::vector<Row> split::*form) {
+  const auto [train, held_out] = split_rows(std::move(all));
+  if (train.empty() || held_out.empty()) {
+    fail(out.name +
+         " holds too few different texts for a train and a held-out part, which share none");
+  }
+  out.text = request.text ? *request.text : codec_of_words(train, vocabulary_limit);
+  encoder encode(out.text, request.max_prompt, request.max_completion);
+  out.train.*form = encode(train);
+  out.held_out.*form = encode(held_out);
+  encode.note(out.notes);
 }
 
-dataset load_file(const std::string& path) {
-  worded_feedback source = read_feedback(path);
+dataset load_file(const feedback_request& request) {
+  text_feedback source = read_feedback(request.path);
   dataset out;
   out.name = std::move(source.name);
   out.notes = std::move(source.notes);
   out.quotable = source.quotable;
   out.paired = source.rows.empty();
   if (out.paired) {
-    std::tie(out.train.duels, out.held_out.duels) =
-        split_and_encode(std::move(source.duels), source.vocabulary_limit, out.words);
+    fill(out, std::move(source.duels), request, source.vocabulary_limit, &split::duels);
     out.corpus = split_duels(out.train.duels);
   } else {
-    std::tie(out.train.rows, out.held_out.rows) =
-        split_and_encode(std::move(source.rows), source.vocabulary_limit, out.words);
+    fill(out, std::move(source.rows), request, source.vocabulary_limit, &split::rows);
     out.corpus = out.train.rows;
   }
   return out;
+}
+
+// The held-out part lies in an order of its own, so that its first rows are as good as any.
+template <class Row>
+void keep_first(std::vector<Row>& rows, std::size_t limit, std::vector<std::string>& notes) {
+  if (limit == 0 || rows.size() <= limit) return;
+  notes.push_back("Measured on " + std::to_string(limit) + " of " + std::to_string(rows.size()) +
+                  " held-out rows or pairs, as asked for.");
+  rows.resize(limit);
 }
 
 std::ptrdiff_t count_desirable(const std::vector<row>& rows) {
@@ -159,6 +154,17 @@ void drop_desirable(dataset& data, double share, std::uint64_t seed) {
                        std::to_string(data.train.rows.size() - (had - dropped)) + " undesirable.");
 }
 
+// How many tokens all prompts start with: the begin token, and the markup of a conversation.
+std::size_t common_start(std::span<const row> rows) {
+  if (rows.empty()) return 0;
+  std::span<const token> shared = rows.front().prompt;
+  for (const row& r : rows) {
+    const auto differ = std::ranges::mismatch(shared, r.prompt);
+    shared = shared.first(static_cast<std::size_t>(differ.in1 - shared.begin()));
+  }
+  return shared.size();
+}
+
 }  // namespace
 
 dataset load(const feedback_request& request) {
@@ -166,8 +172,12 @@ dataset load(const feedback_request& request) {
   if (!(request.drop_desirable >= 0 && request.drop_desirable < 1)) {
     fail("drop_desirable must be at least 0 and below 1");
   }
-  dataset data =
-      request.path.empty() ? synthetic_feedback(request.want_pairs) : load_file(request.path);
+  if (request.path.empty() && request.text) {
+    fail("the synthetic feedback has its own words: a model of another vocabulary needs a file");
+  }
+  dataset data = request.path.empty() ? synthetic_feedback(request.want_pairs) : load_file(request);
+  keep_first(data.held_out.rows, request.held_out_rows, data.notes);
+  keep_first(data.held_out.duels, request.held_out_rows, data.notes);
   require_usable(data);
   if (request.drop_desirable > 0) {
     if (data.paired) fail("drop_desirable needs thumbs, but " + data.name + " holds pairs");
@@ -177,8 +187,7 @@ dataset load(const feedback_request& request) {
     data.notes.push_back(
         "The feedback is unpaired: each thumb-up text was paired with a thumb-down text, of the "
         "same prompt where there was one and of another prompt elsewhere; the surplus of the "
-        "larger "
-        "class is not used.");
+        "larger class is not used.");
   }
   if (!request.want_pairs && data.paired) {
     data.notes.push_back(
@@ -194,6 +203,7 @@ std::vector<duel> pair_rows(std::vector<row> rows, std::uint64_t seed) {
   std::vector<row*> ups, downs;
   for (row& r : rows) (r.desirable ? ups : downs).push_back(&r);
 
+  const std::size_t shared = common_start(rows);
   std::vector<row*> partner(ups.size(), nullptr);
   std::unordered_set<const row*> taken;
   // Pairs every thumb up that has no partner yet with a free thumb down of the same key.
@@ -213,14 +223,18 @@ std::vector<duel> pair_rows(std::vector<row> rows, std::uint64_t seed) {
   };
   using prompt = std::vector<token>;
   match([](const prompt& p) { return p; });
-  match([](const prompt& p) { return p.empty() ? p : prompt{p.front()}; });
+  match([&](const prompt& p) { return p.size() > shared ? prompt{p[shared]} : prompt{}; });
   match([](const prompt&) { return prompt{}; });
 
   std::vector<duel> duels;
   for (std::size_t i = 0; i < ups.size(); ++i) {
     if (partner[i] == nullptr) continue;
     row &up = *ups[i], &down = *partner[i];
-    duel d{std::move(up.prompt), std::move(up.completion), std::move(down.completion)};
+    duel d{.prompt = std::move(up.prompt),
+           .chosen = std::move(up.completion),
+           .rejected = std::move(down.completion),
+           .line = up.line,
+           .rejected_line = down.line};
     if (down.prompt != d.prompt) d.rejected_prompt = std::move(down.prompt);
     duels.push_back(std::move(d));
   }
@@ -230,8 +244,10 @@ std::vector<duel> pair_rows(std::vector<row> rows, std::uint64_t seed) {
 std::vector<row> split_duels(const std::vector<duel>& duels) {
   std::vector<row> rows;
   rows.reserve(2 * duels.size());
-  for (const duel& d : duels) rows.push_back({d.prompt, d.chosen, true});
-  for (const duel& d : duels) rows.push_back({d.prompt_of_rejected(), d.rejected, false});
+  for (const duel& d : duels) rows.push_back({d.prompt, d.chosen, true, d.line});
+  for (const duel& d : duels) {
+    rows.push_back({d.prompt_of_rejected(), d.rejected, false, d.rejected_line});
+  }
   return rows;
 }
 

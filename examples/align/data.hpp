@@ -1,7 +1,8 @@
 // Human (or synthetic) feedback, ready for training: thumbs on single completions, or choices
-// between two, as token numbers, split into a train and a held-out part.
+// between two, as tokens, split into a train and a held-out part.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -9,15 +10,17 @@
 #include <string>
 #include <vector>
 
-#include "text.hpp"
+#include "codec.hpp"
 
 namespace align {
 
-// Unpaired feedback: one completion, one thumb. No text here carries a special token, and no
-// completion is empty.
+// Unpaired feedback: one completion, one thumb. The prompt is complete, with all that a model reads
+// before it answers. The completion is what is scored, never empty: a whole answer ends with the
+// end token, one that was cut does not.
 struct row {
   std::vector<token> prompt, completion;
   bool desirable = false;
+  std::size_t line = 0;  // of its file, from 1; 0: it comes from none
 };
 
 // Paired feedback: two completions, one choice.
@@ -27,6 +30,8 @@ struct duel {
   // Only pairs made from unpaired rows have it: there the rejected text answers another prompt,
   // and putting it behind `prompt` would teach that mismatched text is bad.
   std::optional<std::vector<token>> rejected_prompt = {};
+
+  std::size_t line = 0, rejected_line = 0;  // the same, unless two rows were paired
 
   const std::vector<token>& prompt_of_rejected() const {
     return rejected_prompt ? *rejected_prompt : prompt;
@@ -41,7 +46,7 @@ struct split {
 
 struct dataset {
   std::string name;
-  vocabulary words;
+  codec text;
   split train, held_out;
   bool paired = false;  // the form in which it was loaded: duels or rows
 
@@ -65,15 +70,26 @@ struct feedback_request {
   std::uint64_t seed = 1;
   double drop_desirable = 0;  // share of the desirable train rows to drop, in [0, 1)
   bool want_pairs = false;    // the synthetic source can give either form; files have their own
+
+  // What makes tokens of texts; without one, the words of the train part are the vocabulary. The
+  // synthetic source has its own words and takes no other.
+  std::optional<codec> text = {};
+
+  // Tokens that a row may have, its markup and end included. A longer prompt keeps its end and the
+  // begin token, a longer completion its beginning.
+  std::size_t max_prompt = 40, max_completion = 56;
+
+  std::size_t held_out_rows = 0;  // (or pairs) at most; 0: all
 };
 
 // Loads feedback in its own form (see `dataset::paired`). The held-out part never depends on the
-// seed. Throws std::runtime_error with one clear sentence.
+// seed, and no text of it is in the train part (see grouping.hpp). Throws std::runtime_error with
+// one clear sentence.
 dataset load(const feedback_request& request);
 
 // Pairs every desirable row with an undesirable one: of the same prompt while there are any, then
-// of a prompt with the same first token, then of any. Surplus rows of the larger class are left
-// out. The pairing is drawn by the seed.
+// of a prompt with the same first token behind what all prompts start with, then of any. Surplus
+// rows of the larger class are left out. The pairing is drawn by the seed.
 std::vector<duel> pair_rows(std::vector<row> rows, std::uint64_t seed);
 
 // All chosen first, then all rejected, so that a rotation by one never meets its own prompt.

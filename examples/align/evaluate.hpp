@@ -2,42 +2,71 @@
 // how far it drifted from the reference, and what it writes.
 #pragma once
 
-#include <cstdint>
+#include <cstddef>
+#include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "data.hpp"
-#include "model.hpp"
+#include "model/decoder.hpp"
+#include "model/language_model.hpp"
+#include "plan.hpp"
 #include "report.hpp"
-#include "train.hpp"
 
 namespace align {
 
-// Summed log-probability of every row's completion, end included, in nats.
-std::vector<double> log_probs(const language_model& model, std::span<const row> rows, int threads);
-
-struct sample {
-  std::vector<token> completion;
-  double log_prob = 0;
-  bool ended = false;  // false: cut off where the context ends
+struct evaluation_plan {
+  std::size_t samples = 600;        // prompts that are answered
+  std::size_t longest_sample = 56;  // tokens
+  std::size_t quoted = 6;           // of the samples: the first ones, whatever they say
 };
 
-// One completion per prompt at temperature 1. Each depends on its place in the list and the seed,
-// not on the others.
-std::vector<sample> write_completions(const language_model& model,
-                                      std::span<const std::vector<token>> prompts,
-                                      std::uint64_t seed, int threads);
+// Told how far a phase is, and the tokens it took; false ends it.
+using evaluation_progress = std::function<bool(std::string_view phase, std::size_t done,
+                                               std::size_t of, std::size_t tokens)>;
+
+// What one model makes of the held-out part.
+struct measured_model {
+  std::vector<double> log_probs;  // of every held-out row, nats
+  std::vector<std::vector<token>> prompts;
+  std::vector<sample> samples;  // one for each prompt
+};
+
+// Nothing where `shown` ended it.
+std::optional<measured_model> measure(const language_model& model, const dataset& data,
+                                      const feedback& held_out, const evaluation_plan& plan,
+                                      workers& on, const evaluation_progress& shown);
+
+// Log-probabilities that a model gives to what one wrote, nats. `adapted` false: without adapters.
+std::optional<std::vector<double>> sample_log_probs(const language_model& model,
+                                                    const measured_model& wrote, workers& on,
+                                                    const evaluation_progress& shown,
+                                                    bool adapted = true);
+
+// Shares of held-out pairs, ties counted half.
+struct pair_ranking {
+  double right = not_measured;  // the implicit reward ranks them as the human did
+  // The same for what is left of the reward's margin when the part that is proportional to the
+  // difference of lengths is taken out (least squares over the pairs).
+  double right_at_equal_length = not_measured;
+  double shorter_is_right = not_measured;  // the human preferred the shorter answer
+  std::size_t pairs = 0;
+
+  double standard_error(double share) const;
+};
+
+pair_ranking rank_pairs(std::span<const row> rows, std::span<const double> rewards);
 
 struct evaluation {
-  seed_outcome outcome;                  // all but seed and steps
-  double pair_accuracy = not_measured;   // share of held-out pairs ranked as the human did
+  seed_outcome outcome;  // all but seed, steps and divergence
+  pair_ranking ranking;
   double judge_accuracy = not_measured;  // on train rows, which it never saw
   std::vector<sample_text> examples;
 };
 
-// Compares both models on the held-out part of `data`.
-evaluation evaluate(const language_model& reference, const language_model& aligned,
-                    const dataset& data, const feedback& held_out, int threads);
+evaluation compare(const measured_model& reference, const measured_model& aligned,
+                   const dataset& data, const feedback& held_out, const evaluation_plan& plan);
 
 }  // namespace align

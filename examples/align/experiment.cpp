@@ -2,31 +2,24 @@
 #include "experiment.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
 #include <filesystem>
+#include <numeric>
 #include <ostream>
 #include <sstream>
 #include <string>
-#include <thread>
 
 #include "checkpoint.hpp"
-#include "data.hpp"
 #include "evaluate.hpp"
+#include "format.hpp"
+#include "job.hpp"
+#include "memory.hpp"
 #include "progress.hpp"
-#include "sha256.hpp"
+#include "reference.hpp"
 #include "train.hpp"
 
 namespace align {
 namespace fs = std::filesystem;
 namespace {
-
-std::string written(double x) {
-  std::ostringstream out;
-  out.precision(17);
-  out << x;
-  return out.str();
-}
 
 std::string rounded(double x) {
   std::ostringstream out;
@@ -35,106 +28,102 @@ std::string rounded(double x) {
   return out.str();
 }
 
-std::string fingerprint(const feedback& data) {
-  std::string bytes;
-  const auto add = [&bytes](std::span<const token> words) {
-    for (const token word : words) bytes.append(reinterpret_cast<const char*>(&word), sizeof word);
-    bytes += '\n';
-  };
-  for (const row& r : data.rows) {
-    add(r.prompt);
-    add(r.completion);
-    bytes += r.desirable ? '+' : '-';
+// What every phase of a run shares.
+struct session {
+  const options& given;
+  const std::function<bool()>& stop;
+  std::ostream& log;
+  workers& on;
+};
+
+[[noreturn]] void interrupt(const std::string& phase) {
+  throw interrupted("stopped during " + phase + ", which starts again where the run goes on");
+}
+
+// Shows how far phases without a loss are, each on a line of its own.
+class phase_progress {
+ public:
+  phase_progress(const session& in, std::string who) : in_(in), who_(std::move(who)) {}
+
+  bool operator()(std::string_view phase, std::size_t done, std::size_t of, std::size_t tokens) {
+    if (phase != phase_) {
+      finish();
+      phase_ = phase;
+      shown_ = std::make_unique<progress>(who_ + " " + phase_, static_cast<int>(of), in_.log);
+      started_ = clock::now();
+    }
+    const std::chrono::duration<double> took = clock::now() - started_;
+    shown_->update({.step = static_cast<int>(done),
+                    .tokens_per_second = static_cast<double>(tokens) / took.count()});
+    return !in_.stop();
   }
-  return sha256(bytes);
-}
 
-std::size_t longest(std::span<const row> rows, std::vector<token> row::*part) {
-  std::size_t length = 0;
-  for (const row& r : rows) length = std::max(length, (r.*part).size());
-  return length;
-}
-
-// Any prompt may meet any completion, because the mismatched rows combine them.
-model_shape shape_for(const dataset& data, const feedback& train, const feedback& held_out) {
-  std::size_t prompt = 0, completion = 0;
-  for (const std::span<const row> rows :
-       {std::span{data.corpus}, std::span{train.rows}, std::span{held_out.rows}}) {
-    prompt = std::max(prompt, longest(rows, &row::prompt));
-    completion = std::max(completion, longest(rows, &row::completion));
+  void finish() {
+    if (shown_) shown_->finish();
+    shown_.reset();
   }
-  const int vocabulary = data.words.size();
-  // About half a million parameters either way: a small vocabulary leaves room for a wider model.
-  return {.vocabulary = vocabulary,
-          .context = static_cast<int>(sequence_length(prompt, completion)),
-          .width = vocabulary < 1000 ? 128 : 64};
-}
 
-// With Adam every weight moves by about the rate, so a wider model changes more at the same rate.
-double alignment_rate(const model_shape& shape) { return 4e-4 * 64 / shape.width; }
-
-feedback as_loaded(const split& part) {
-  if (part.rows.empty()) return {split_duels(part.duels), true};
-  return {part.rows, false};
-}
-
-feedback for_loss(const split& part, bool paired, std::uint64_t seed) {
-  if (paired) {
-    return {split_duels(part.rows.empty() ? part.duels : pair_rows(part.rows, seed)), true};
+  // What `measured` holds, or the end of the run.
+  template <class T>
+  T require(std::optional<T> measured) {
+    finish();
+    if (!measured) interrupt(who_ + " " + phase_);
+    return std::move(*measured);
   }
-  return {part.rows.empty() ? split_duels(part.duels) : part.rows, false};
-}
 
-int steps_in(double epochs, const feedback& data, const options& given, bool balanced) {
-  const auto per_epoch = batches_of_epoch(data, given.batch, balanced, given.seed, 0).size();
-  const double steps = epochs * static_cast<double>(per_epoch);
-  if (!(steps < 1e9)) throw std::invalid_argument("that many epochs are more than 1e9 steps");
-  return static_cast<int>(std::lround(steps));
-}
+ private:
+  using clock = std::chrono::steady_clock;
+  const session& in_;
+  std::string who_, phase_;
+  std::unique_ptr<progress> shown_;
+  clock::time_point started_;
+};
 
 // One stage of training, with its checkpoints.
 struct stage {
   std::string name;
   std::string label;  // for people
-  const model_shape& shape;
   const feedback& data;
   const objective& goal;
-  schedule plan;
-  reference_model reference;
+  const schedule& plan;
+  const reference_scores* reference;
   std::string settings;  // everything that decides the result
 };
 
-training_state run_stage(const stage& s, aligned_vector<float> start, const options& given,
-                         bool reuse_finished, const std::function<bool()>& stop,
-                         std::ostream& log) {
-  const fs::path path = given.out / checkpoint_name(s.name, s.settings);
-  training_state state{std::move(start)};
+training_state run_stage(const session& in, const stage& s, language_model& model,
+                         bool reuse_finished) {
+  const fs::path path = in.given.out / checkpoint_name(s.name, s.settings);
+  training_state state{model.trained().size()};
   if (fs::exists(path)) {
-    training_state saved = load_checkpoint(path, s.settings, state.parameters.size());
+    aligned_vector<float> trained(model.trained().size());
+    training_state saved = load_checkpoint(path, s.settings, trained);
     const bool finished = saved.step == s.plan.steps;
-    if (given.resume || (finished && reuse_finished)) {
+    if (in.given.resume || (finished && reuse_finished)) {
       state = std::move(saved);
-      log << s.label << ": step " << state.step << " of " << s.plan.steps << " from "
-          << path.string() << '\n';
+      std::ranges::copy(trained, model.trained().begin());
+      model.renew();
+      in.log << s.label << ": step " << state.step << " of " << s.plan.steps << " from "
+             << path.string() << '\n';
     } else {
       fs::path kept = path;
       kept += ".previous";
       fs::rename(path, kept);
-      log << s.label << ": starting again; the state of step " << saved.step << " is kept in "
-          << kept.string() << " (--resume would have continued)\n";
+      in.log << s.label << ": starting again; the state of step " << saved.step << " is kept in "
+             << kept.string() << " (--resume would have continued)\n";
     }
-  } else if (given.resume) {
-    log << s.label << ": nothing is saved with these settings, so it starts at step 0\n";
+  } else if (in.given.resume) {
+    in.log << s.label << ": nothing is saved with these settings, so it starts at step 0\n";
   }
-  trainer train(s.shape, s.data, s.goal, s.plan, s.reference, given.threads);
-  progress shown(s.label, s.plan.steps, log);
+  trainer train(model, s.data, s.goal, s.plan, s.reference, in.on);
+  progress shown(s.label, s.plan.steps, in.log);
   const bool was_finished = state.step == s.plan.steps;
-  const bool finished = train.run(state, stop, [&](const training_state& now) {
+  const auto save = [&] { save_checkpoint(path, s.settings, model.trained(), state); };
+  const bool finished = train.run(state, in.stop, [&](const training_state& now) {
     shown.update(now.records.back());
-    if (now.step % given.checkpoint_every == 0) save_checkpoint(path, s.settings, now);
+    if (now.step % in.given.checkpoint_every == 0) save();
   });
   shown.finish();
-  if (!was_finished) save_checkpoint(path, s.settings, state);
+  if (!was_finished) save();
   if (!finished) {
     throw interrupted("stopped at step " + std::to_string(state.step) + " of " +
                       std::to_string(s.plan.steps) + " of " + s.label + "; saved in " +
@@ -143,59 +132,14 @@ training_state run_stage(const stage& s, aligned_vector<float> start, const opti
   return state;
 }
 
-// What a seed's run starts from.
-struct job {
-  dataset data;
-  feedback corpus, train, held_out;
-  loss_choice choice;
-  std::string advice;  // how automatic weights were found
-  objective goal;
-  model_shape shape;
-};
-
-job prepare(const options& given, std::uint64_t seed) {
-  const bool paired = preference_objective(choose_loss(given, 1, 1)).paired;
-  job made;
-  made.data = load({.path = given.data,
-                    .seed = seed,
-                    .drop_desirable = given.drop_desirable,
-                    .want_pairs = paired});
-  made.corpus = {made.data.corpus, false};
-  made.train = for_loss(made.data.train, paired, seed);
-  made.held_out = as_loaded(made.data.held_out);
-  const auto n_desirable =
-      static_cast<std::size_t>(std::ranges::count_if(made.train.rows, &row::desirable));
-  made.choice = choose_loss(given, n_desirable, made.train.rows.size() - n_desirable, &made.advice);
-  made.goal = preference_objective(made.choice);
-  made.shape = shape_for(made.data, made.train, made.held_out);
-  return made;
-}
-
-// A line per fact that decides what a stage computes; another line is another checkpoint.
-std::string settings_of(const feedback& data, const schedule& plan) {
-  return "data " + fingerprint(data) + "\nseed " + std::to_string(plan.seed) + "\nsteps " +
-         std::to_string(plan.steps) + "\nbatch " + std::to_string(plan.batch) + "\nlr " +
-         written(plan.learning_rate) + "\n";
-}
-
-std::string settings_of(const model_shape& shape) {
-  std::string line = "shape";
-  for (const int size : {shape.vocabulary, shape.context, shape.width, shape.layers, shape.heads}) {
-    line += " " + std::to_string(size);
-  }
-  return line + "\n";
-}
-
-std::string settings_of(const loss_choice& choice) {
-  std::string line = "loss " + choice.loss + " " + choice.reference_point;
-  for (const auto& [name, value] : choice.parameters) line += " " + name + "=" + written(value);
-  return line + "\n";
-}
-
 void note(run_report& report, const std::string& sentence) {
   if (std::ranges::find(report.notes, sentence) == report.notes.end()) {
     report.notes.push_back(sentence);
   }
+}
+
+std::string share(const pair_ranking& ranking, double value) {
+  return fixed(100 * value, 1) + " % (+- " + fixed(100 * ranking.standard_error(value), 1) + ")";
 }
 
 void note_findings(const job& from, const evaluation& found, run_report& report) {
@@ -206,9 +150,13 @@ void note_findings(const job& from, const evaluation& found, run_report& report)
                      " needs; an epoch ends with the smaller class.");
   }
   if (from.held_out.paired) {
-    note(report, "Seed " + std::to_string(found.outcome.seed) + ": " +
-                     rounded(found.pair_accuracy) + " of " + std::to_string(from.held_out.units()) +
-                     " held-out pairs are ranked as the human did.");
+    const pair_ranking& r = found.ranking;
+    note(report, "Seed " + std::to_string(found.outcome.seed) + ": of " + std::to_string(r.pairs) +
+                     " held-out pairs " + share(r, r.right) + " are ranked as the human did, and " +
+                     share(r, r.right_at_equal_length) +
+                     " once what is proportional to length is taken out; that the shorter answer "
+                     "wins is right for " +
+                     share(r, r.shorter_is_right) + ".");
   }
   note(report, "The judge is naive Bayes fitted on the " +
                    std::to_string(from.held_out.rows.size()) +
@@ -216,7 +164,8 @@ void note_findings(const job& from, const evaluation& found, run_report& report)
                    rounded(found.judge_accuracy) + " of the thumbs.");
 }
 
-void list_settings(const job& from, const schedule& sft, const schedule& plan, run_report& report) {
+void list_settings(const options& given, const job& from, const language_model& model,
+                   const schedule& sft, const schedule& plan, run_report& report) {
   const auto add = [&](const std::string& name, const std::string& value) {
     report.settings.emplace_back(name, value);
   };
@@ -235,118 +184,189 @@ void list_settings(const job& from, const schedule& sft, const schedule& plan, r
   add("steps", std::to_string(plan.steps));
   add("batch", std::to_string(plan.batch));
   add("learning rate", rounded(plan.learning_rate));
-  add("next-token steps", std::to_string(sft.steps));
-  add("next-token learning rate", rounded(sft.learning_rate));
-  add("parameters of the model", std::to_string(parameter_count(from.shape)));
+  if (given.model.empty()) {
+    add("next-token steps", std::to_string(sft.steps));
+    add("next-token learning rate", rounded(sft.learning_rate));
+  } else {
+    add("model", given.model);
+  }
+  add("weights", given.type);
+  add("parameters of the model", std::to_string(parameter_count(model.shape())));
+  add("trained parameters", std::to_string(model.trained().size()));
   add("train rows", std::to_string(from.train.rows.size()));
   add("held-out rows", std::to_string(from.held_out.rows.size()));
 }
 
-void run_seed(const options& given, std::uint64_t seed, const std::function<bool()>& stop,
-              std::ostream& log, run_report& report) {
-  const job from = prepare(given, seed);
-  const model_shape& shape = from.shape;
-  const std::string name = "seed " + std::to_string(seed);
+evaluation_plan evaluation_of(const options& given, const job& from) {
+  const bool tiny = given.model.empty();
+  std::size_t longest = given.sample_tokens;
+  if (longest == 0) longest = tiny ? static_cast<std::size_t>(from.shape.context) : 96;
+  return {.samples = given.samples > 0 ? given.samples
+                     : tiny            ? std::size_t{600}
+                                       : std::size_t{64},
+          .longest_sample = longest};
+}
 
-  const objective next_token = next_token_objective();
-  const schedule sft_plan{.steps = steps_in(given.sft_epochs, from.corpus, given, false),
-                          .batch = given.batch,
-                          .learning_rate = given.sft_learning_rate,
-                          .seed = seed};
-  const std::string sft_settings = settings_of(shape) + settings_of(from.corpus, sft_plan);
-  const fs::path first_file = given.out / checkpoint_name("sft", sft_settings);
-  if (given.resume && report.seeds.empty() && !fs::exists(first_file)) {
+double mean_difference(std::span<const double> a, std::span<const double> b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += a[i] - b[i];
+  return sum / static_cast<double>(a.size());
+}
+
+// The model that alignment starts from: what the file holds, or what next-token training made of
+// nothing.
+language_model start_of(const session& in, const given_model* file, const job& from,
+                        std::uint64_t seed, bool first_seed) {
+  const auto fill_from = [&](language_model& model) {
+    model.load([&](const weight_place& place, std::span<float> values) {
+      file->file.read(place, values);
+    });
+  };
+  if (file != nullptr) {
+    language_model model(from.shape, storage_of(in.given), lora_of(in.given));
+    fill_from(model);
+    if (model.lora().rank > 0) initialise_adapters(model, seed);
+    return model;
+  }
+  language_model tiny(from.shape, storage_type::f32);
+  initialise(tiny, seed);
+  const schedule plan = next_token_plan(in.given, from, seed);
+  const objective goal = next_token_objective();
+  const std::string settings = settings_of(tiny) + settings_of(from.corpus, plan);
+  const fs::path first_file = in.given.out / checkpoint_name("sft", settings);
+  if (in.given.resume && first_seed && !fs::exists(first_file)) {
     throw std::runtime_error(
         "there is nothing to resume: a run with these data and settings would have left " +
         first_file.string());
   }
-  const training_state sft = run_stage(
-      {"sft", name + " next-token", shape, from.corpus, next_token, sft_plan, {}, sft_settings},
-      initial_parameters(shape, seed), given, true, stop, log);
-  const language_model reference{shape, sft.parameters};
+  run_stage(in,
+            {"sft", "seed " + std::to_string(seed) + " next-token", from.corpus, goal, plan,
+             nullptr, settings},
+            tiny, true);
+  if (in.given.lora == 0 && storage_of(in.given) == storage_type::f32) return tiny;
+  language_model model(from.shape, storage_of(in.given), lora_of(in.given));
+  model.load(
+      [&](const weight_place& place, std::span<float> values) { tiny.read(place, 0, values); });
+  if (model.lora().rank > 0) initialise_adapters(model, seed);
+  return model;
+}
 
-  const std::vector<double> reference_log_probs =
-      log_probs(reference, from.train.rows, given.threads);
-  const int epoch_steps = steps_in(given.epochs, from.train, given, from.goal.balanced);
-  const schedule plan{
-      .steps = given.steps > 0 ? given.steps : epoch_steps,
-      .batch = given.batch,
-      .learning_rate = given.learning_rate > 0 ? given.learning_rate : alignment_rate(shape),
-      .seed = seed};
-  training_state aligned =
-      run_stage({"align",
-                 name + " " + from.choice.loss,
-                 shape,
-                 from.train,
-                 from.goal,
-                 plan,
-                 {sft.parameters, reference_log_probs},
-                 sft_settings + settings_of(from.train, plan) + settings_of(from.choice)},
-                sft.parameters, given, false, stop, log);
+reference_scores referenced(const session& in, const job& from, const schedule& plan,
+                            const language_model& model, const std::string& name) {
+  reference_scores scores(model, from.train.rows, measured_by(from.train, plan, from.goal));
+  const bool cached = in.given.reference_cache != "off" && !in.given.model.empty();
+  const fs::path path = in.given.reference_cache.empty() ? in.given.out / scores.file_name()
+                                                         : fs::path{in.given.reference_cache};
+  if (cached && fs::exists(path)) {
+    scores.load(path, in.on);
+    in.log << name << ": reference log-probabilities from " << path.string() << '\n';
+    return scores;
+  }
+  phase_progress shown(in, name);
+  const std::size_t all = scores.size();
+  const bool finished = scores.compute(in.on, [&](std::size_t done, std::size_t tokens) {
+    return shown("reference", done, all, tokens);
+  });
+  shown.finish();
+  if (!finished) interrupt("the reference log-probabilities");
+  if (cached) scores.save(path);
+  return scores;
+}
 
-  evaluation found =
-      evaluate(reference, {shape, aligned.parameters}, from.data, from.held_out, given.threads);
-  found.outcome.seed = seed;
-  found.outcome.steps = std::move(aligned.records);
-  note_findings(from, found, report);
+element_type saved_type(const options& given) {
+  const std::string& name = given.save_type.empty() ? given.type : given.save_type;
+  for (const element_type type :
+       {element_type::f32, element_type::f16, element_type::bf16, element_type::q8_0}) {
+    if (layout_of(type).name == name) return type;
+  }
+  throw std::invalid_argument("--save-type: there is no type '" + name + "'");
+}
+
+void run_seed(const session& in, const given_model* file, std::uint64_t seed, run_report& report) {
+  const job from = prepare(in.given, file, seed);
+  const std::string name = "seed " + std::to_string(seed);
+  const schedule plan = alignment_plan(in.given, from, seed);
+  language_model model = start_of(in, file, from, seed, report.seeds.empty());
+  // A model of a file is read again where it is needed again.
+  aligned_vector<float> start;
+  if (file == nullptr) start.assign(model.trained().begin(), model.trained().end());
+  if (file != nullptr) {
+    in.log << name << ": " << memory_needed(model, from.train, plan, from.goal).sentence() << '\n';
+  }
+  const std::string settings =
+      settings_of(model) + settings_of(from.train, plan) + settings_of(from.choice);
+  const reference_scores reference = referenced(in, from, plan, model, name);
+
+  const evaluation_plan tests = evaluation_of(in.given, from);
+  phase_progress before(in, name + " before:"), after(in, name + " after:");
+  const measured_model was =
+      before.require(measure(model, from.data, from.held_out, tests, in.on, std::ref(before)));
+  training_state aligned = run_stage(
+      in,
+      {"align", name + " " + from.choice.loss, from.train, from.goal, plan, &reference, settings},
+      model, false);
+  const measured_model is =
+      after.require(measure(model, from.data, from.held_out, tests, in.on, std::ref(after)));
+  const std::vector<double> own =
+      after.require(sample_log_probs(model, is, in.on, std::ref(after)));
+  if (report.seeds.empty() && !in.given.save.empty()) {
+    save_model(
+        in.given.save, model.shape(),
+        [&](const weight_place& place, std::size_t first, std::span<float> rows) {
+          model.read(place, first, rows);
+        },
+        saved_type(in.given), file != nullptr ? file->file.origin : model_origin{});
+    in.log << name << ": the aligned model is in " << in.given.save.string() << '\n';
+  }
+
   if (report.seeds.empty()) {
     report.data_name = from.data.name;
-    report.samples = std::move(found.examples);
-    list_settings(from, sft_plan, plan, report);
+    list_settings(in.given, from, model, next_token_plan(in.given, from, seed), plan, report);
   }
+  // Back to the reference, to ask what it makes of the aligned model's texts.
+  const bool adapted = model.lora().rank > 0;
+  if (!adapted && file == nullptr) {
+    std::ranges::copy(start, model.trained().begin());
+    model.renew();
+  } else if (!adapted) {
+    model.load([&](const weight_place& place, std::span<float> values) {
+      file->file.read(place, values);
+    });
+  }
+  const std::vector<double> others =
+      after.require(sample_log_probs(model, is, in.on, std::ref(after), false));
+
+  evaluation found = compare(was, is, from.data, from.held_out, tests);
+  found.outcome.seed = seed;
+  found.outcome.kl_aligned = mean_difference(own, others);
+  found.outcome.steps = std::move(aligned.records);
+  note_findings(from, found, report);
+  if (report.seeds.empty()) report.samples = std::move(found.examples);
   report.seeds.push_back(std::move(found.outcome));
 }
 
 }  // namespace
 
-loss_choice choose_loss(const options& given, std::size_t n_desirable, std::size_t n_undesirable,
-                        std::string* advice) {
-  loss_choice choice{
-      .loss = given.loss, .parameters = {}, .reference_point = given.reference_point};
-  constexpr std::string_view automatic = "auto", up = "desirable_weight",
-                             down = "undesirable_weight";
-  const auto value_of = [&](std::string_view wanted) {
-    std::string value = "1";
-    for (const auto& [name, text] : given.parameters) {
-      if (name == wanted) value = text;
-    }
-    return value;
-  };
-  for (const auto& [name, text] : given.parameters) {
-    if (text != automatic) {
-      choice.parameters.emplace_back(name, std::strtod(text.c_str(), nullptr));
-      continue;
-    }
-    if (name != up && name != down) {
-      throw std::invalid_argument("only " + std::string{up} + " and " + std::string{down} +
-                                  " can be auto, not " + name);
-    }
-    const weight_advice found = advise_weights(n_desirable, n_undesirable);
-    // Where one weight is given, the advice is about their quotient.
-    const std::string other = value_of(name == up ? down : up);
-    const double own = name == up ? found.desirable : found.undesirable;
-    const double partner = name == up ? found.undesirable : found.desirable;
-    choice.parameters.emplace_back(
-        name, other == automatic ? own : std::strtod(other.c_str(), nullptr) * own / partner);
-    if (advice != nullptr) *advice = found.explanation;
-  }
-  return choice;
+std::vector<finding> check_experiment(const options& given) {
+  const std::optional<given_model> file = open_given_model(given);
+  const job from = prepare(given, file ? &*file : nullptr, given.seed);
+  return examine(from.data, from.train, from.goal, from.choice,
+                 alignment_plan(given, from, given.seed));
 }
 
 run_report run_experiment(const options& given, const std::string& command,
                           const std::function<bool()>& stop, std::ostream& log) {
   preference_objective(choose_loss(given, 1, 1));  // refuses what does not exist before any work
-  options settled = given;
-  if (settled.threads == 0) {
-    settled.threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  }
-  fs::create_directories(settled.out);
+  const std::optional<given_model> file = open_given_model(given);
+  fs::create_directories(given.out);
+  workers on(given.threads);
+  const session in{given, stop, log, on};
   run_report report;
   report.command = command;
-  for (int i = 0; i < settled.seeds; ++i) {
-    run_seed(settled, settled.seed + static_cast<std::uint64_t>(i), stop, log, report);
+  for (int i = 0; i < given.seeds; ++i) {
+    run_seed(in, file ? &*file : nullptr, given.seed + static_cast<std::uint64_t>(i), report);
   }
-  report.title = settled.loss + " on " + report.data_name;
+  report.title = given.loss + " on " + report.data_name;
   return report;
 }
 

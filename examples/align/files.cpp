@@ -4,12 +4,15 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
+#include <cstddef>
 #include <fstream>
 #include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "sha256.hpp"
 
@@ -59,14 +62,41 @@ std::string inflate_gzip(std::string_view, const fs::path& path) {
 }
 #endif
 
-}  // namespace
-
-std::string read_file(const fs::path& path) {
+std::ifstream opened(const fs::path& path) {
   std::error_code error;
   if (!fs::exists(path, error)) fail("there is no file " + path.string());
   if (fs::is_directory(path, error)) fail(path.string() + " is a folder, not a file");
   std::ifstream in(path, std::ios::binary);
   if (!in) fail("cannot open " + path.string() + " for reading");
+  return in;
+}
+
+// Through a link, not over it.
+fs::path without_link(const fs::path& path) {
+  std::error_code absent;
+  return fs::is_symlink(path, absent) ? fs::weakly_canonical(path) : path;
+}
+
+[[noreturn]] void fail_to_write(const fs::path& path) {
+  const std::error_code reason(errno, std::generic_category());
+  fail("cannot write " + path.string() + ": " + reason.message());
+}
+
+// What `write_atomically` writes to at first. In the same folder, because rename is atomic only
+// within one file system; with the process number, because two runs may write the same report.
+fs::path temporary_for(fs::path path) { return path += ".tmp" + std::to_string(getpid()); }
+
+// Only trying tells: rights, full disks and strange file systems have too many ways to say no.
+void require_new_file(const fs::path& temporary, const fs::path& wanted) {
+  if (!std::ofstream(temporary, std::ios::binary | std::ios::trunc)) fail_to_write(wanted);
+  std::error_code ignored;
+  fs::remove(temporary, ignored);
+}
+
+}  // namespace
+
+std::string read_file(const fs::path& path) {
+  std::ifstream in = opened(path);
   std::string bytes(std::istreambuf_iterator<char>(in), {});
   if (in.bad()) fail("cannot read " + path.string());
   return bytes;
@@ -74,6 +104,18 @@ std::string read_file(const fs::path& path) {
 
 std::string unpack(std::string bytes, const fs::path& path) {
   return is_gzip(bytes) ? inflate_gzip(bytes, path) : std::move(bytes);
+}
+
+std::string sha256_of_file(const fs::path& path) {
+  std::ifstream in = opened(path);
+  sha256_stream hash;
+  std::vector<char> piece(std::size_t{1} << 20);
+  while (in) {
+    in.read(piece.data(), static_cast<std::streamsize>(piece.size()));
+    hash.add({piece.data(), static_cast<std::size_t>(in.gcount())});
+  }
+  if (in.bad()) fail("cannot read " + path.string());
+  return hash.digits();
 }
 
 void require_sha256(std::string_view bytes, std::string_view expected, const fs::path& path) {
@@ -84,20 +126,42 @@ void require_sha256(std::string_view bytes, std::string_view expected, const fs:
   }
 }
 
+void require_writable(const fs::path& given) {
+  std::error_code error;
+  const fs::path path = without_link(given);
+  if (fs::is_directory(path, error)) fail("cannot write " + given.string() + ": it is a folder");
+  if (fs::exists(path, error) && !fs::is_regular_file(path, error)) {
+    if (access(path.c_str(), W_OK) != 0) fail_to_write(given);
+    return;
+  }
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  if (!fs::is_directory(folder, error)) {
+    fail("cannot write " + given.string() + ": there is no folder " + folder.string());
+  }
+  require_new_file(temporary_for(path), given);
+}
+
+void require_folder(const fs::path& path) {
+  std::error_code error;
+  if (fs::exists(path, error) && !fs::is_directory(path, error)) {
+    fail(path.string() + " is a file, where a folder is needed");
+  }
+  fs::create_directories(path, error);
+  if (error) fail("cannot make the folder " + path.string() + ": " + error.message());
+  require_new_file(temporary_for(path / "trial"), path);
+}
+
 void write_atomically(const fs::path& given, std::string_view bytes) {
   std::error_code absent;
-  // Through a link, not over it; and a device or pipe is written to, never replaced by a file.
-  const fs::path path = fs::is_symlink(given, absent) ? fs::weakly_canonical(given) : given;
+  // A device or pipe is written to, never replaced by a file.
+  const fs::path path = without_link(given);
   if (fs::exists(path, absent) && !fs::is_regular_file(path, absent)) {
     std::ofstream out(path, std::ios::binary);
     out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     if (!out.flush()) fail("cannot write " + path.string());
     return;
   }
-  // In the same folder, because rename is atomic only within one file system; with the process
-  // number, because two runs may write the same report.
-  fs::path temporary = path;
-  temporary += ".tmp" + std::to_string(getpid());
+  const fs::path temporary = temporary_for(path);
   std::error_code error;
   {
     std::ofstream out(temporary, std::ios::binary | std::ios::trunc);

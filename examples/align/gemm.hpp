@@ -1,5 +1,5 @@
-// The matrix product of the head path: oneDNN's where CMake found it, else Eigen's, which is a
-// BLAS's where that was found.
+// The matrix product of the trainer, its head included: oneDNN's where CMake found it, else
+// Eigen's, which is a BLAS's where that was found.
 #pragma once
 
 #ifdef ALIGN_WITH_ONEDNN
@@ -11,9 +11,9 @@
 namespace align {
 
 #ifdef ALIGN_WITH_ONEDNN
-using head_gemm = prospect::cpu::onednn_gemm;
+using fast_gemm = prospect::cpu::onednn_gemm;
 #else
-using head_gemm = prospect::cpu::eigen_gemm;
+using fast_gemm = prospect::cpu::eigen_gemm;
 #endif
 
 }  // namespace align

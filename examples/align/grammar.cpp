@@ -310,12 +310,12 @@ class taste {
 
 class feedback_source {
  public:
-  feedback_source(const vocabulary& words, const taste& judge_of_all, std::uint64_t seed)
-      : words_(words), taste_(judge_of_all), random_(seed), reviewer_(random_) {}
+  feedback_source(const codec& text, const taste& judge_of_all, std::uint64_t seed)
+      : text_(text), taste_(judge_of_all), random_(seed), reviewer_(random_) {}
 
   row thumb() {
     const auto [prompt, kind] = reviewer_.prompt();
-    row r{ids(prompt), ids(reviewer_.completion(kind)), false};
+    row r{ids_of_prompt(prompt), ids(reviewer_.completion(kind)), false};
     r.desirable = random_.chance(taste_.probability(r.prompt, r.completion));
     return r;
   }
@@ -323,7 +323,8 @@ class feedback_source {
   // Bradley and Terry: the odds of a choice are the ratio of the two texts' odds.
   duel choice() {
     const auto [prompt, kind] = reviewer_.prompt();
-    duel d{ids(prompt), ids(reviewer_.completion(kind)), {}};
+    duel d{
+        .prompt = ids_of_prompt(prompt), .chosen = ids(reviewer_.completion(kind)), .rejected = {}};
     do {
       d.rejected = ids(reviewer_.completion(kind));
     } while (d.rejected == d.chosen);
@@ -334,9 +335,17 @@ class feedback_source {
   }
 
  private:
-  std::vector<token> ids(std::string_view text) const { return words_.encode(tokenise(text)); }
+  std::vector<token> ids_of_prompt(const std::string& text) const {
+    return text_.prompt(std::vector<message>{{"user", text}});
+  }
 
-  const vocabulary& words_;
+  std::vector<token> ids(std::string_view text) const {
+    std::vector<token> whole = text_.completion(text);
+    whole.push_back(text_.end);
+    return whole;
+  }
+
+  const codec& text_;
   const taste& taste_;
   random_source random_;
   reviewer reviewer_;
@@ -350,15 +359,16 @@ dataset synthetic_feedback(bool want_pairs, const grammar_size& size) {
 
   dataset out;
   out.name = "synthetic film reviews with a known taste";
-  out.words = lexicon();
+  const vocabulary known_words = lexicon();
+  out.text = word_codec(known_words);
   out.paired = want_pairs;
-  const auto known = std::make_shared<const taste>(out.words);
+  const auto known = std::make_shared<const taste>(known_words);
   out.true_reward = [known](std::span<const token> prompt, std::span<const token> completion) {
     return known->probability(prompt, completion);
   };
 
   const auto fill = [&](split& part, int rows, std::uint64_t seed) {
-    feedback_source source(out.words, *known, seed);
+    feedback_source source(out.text, *known, seed);
     if (want_pairs) {
       for (int i = 0; i < rows / 2; ++i) part.duels.push_back(source.choice());
     } else {

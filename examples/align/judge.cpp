@@ -7,16 +7,7 @@
 #include <stdexcept>
 
 namespace align {
-namespace {
-
-// How a text ends or begins says nothing about taste, and a sample may carry these or not.
-bool is_evidence(token t) {
-  return t != vocabulary::begin && t != vocabulary::separator && t != vocabulary::end;
-}
-
-}  // namespace
-
-judge::judge(std::span<const row> held_out, int vocabulary_size)
+judge::judge(std::span<const row> held_out, int vocabulary_size, token end)
     : prior_(0), evidence_(static_cast<std::size_t>(vocabulary_size), 0.0) {
   struct tally {
     double rows = 0, tokens = 0;
@@ -28,7 +19,7 @@ judge::judge(std::span<const row> held_out, int vocabulary_size)
     tally& t = classes[r.desirable ? 1 : 0];
     t.rows += 1;
     for (const token id : r.completion) {
-      if (!is_evidence(id)) continue;
+      if (id == end) continue;
       t.tokens += 1;
       t.of_token.at(static_cast<std::size_t>(id)) += 1;
     }
@@ -41,7 +32,8 @@ judge::judge(std::span<const row> held_out, int vocabulary_size)
   const double size = static_cast<double>(vocabulary_size);
   prior_ = std::log(desirable.rows / undesirable.rows);
   for (std::size_t i = 0; i < evidence_.size(); ++i) {
-    if (!is_evidence(static_cast<token>(i))) continue;
+    // A token that nobody was seen to write says nothing, and how a text ends says nothing either.
+    if (desirable.of_token[i] + undesirable.of_token[i] == 0) continue;
     // Laplace smoothing: every token was seen once more in either class.
     evidence_[i] = std::log((desirable.of_token[i] + 1) / (desirable.tokens + size)) -
                    std::log((undesirable.of_token[i] + 1) / (undesirable.tokens + size));

@@ -12,8 +12,8 @@ namespace align {
 
 class judge {
  public:
-  // Throws std::invalid_argument when a class is empty.
-  judge(std::span<const row> held_out, int vocabulary_size);
+  // `end` ends a whole completion. Throws std::invalid_argument when a class is empty.
+  judge(std::span<const row> held_out, int vocabulary_size, token end);
 
   double probability_desirable(std::span<const token> completion) const;
 
@@ -22,7 +22,7 @@ class judge {
 
  private:
   double prior_;                  // log odds of the classes
-  std::vector<double> evidence_;  // log odds that each token adds; 0 for begin, separator, end
+  std::vector<double> evidence_;  // log odds that each token adds
 };
 
 }  // namespace align

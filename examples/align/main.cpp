@@ -1,7 +1,8 @@
 // The program: arguments in, a table on the terminal, a report in a file. Exit status: 0 done,
-// 1 failed, 2 wrong arguments, 130 interrupted.
+// 1 failed (of --check: something is wrong), 2 wrong arguments, 130 interrupted.
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <span>
@@ -9,7 +10,9 @@
 #include <string>
 #include <string_view>
 
+#include "command.hpp"
 #include "experiment.hpp"
+#include "files.hpp"
 #include "options.hpp"
 #include "report.hpp"
 
@@ -17,15 +20,13 @@ namespace {
 
 volatile std::sig_atomic_t interrupt_requested = 0;
 
-extern "C" void on_interrupt(int) {
+extern "C" void on_interrupt(int signal) {
   interrupt_requested = 1;
-  std::signal(SIGINT, SIG_DFL);  // a second Ctrl-C does not wait for the step to end
+  std::signal(signal, SIG_DFL);  // a second one does not wait for the step to end
 }
 
-std::string joined(std::span<const char* const> words) {
-  std::string line;
-  for (const char* word : words) line += (line.empty() ? "" : " ") + std::string{word};
-  return line;
+std::string own_command(std::span<const char* const> words) {
+  return align::command_line(words, std::getenv("ALIGN_COMMAND"));
 }
 
 int run(std::span<const char* const> words) {
@@ -34,11 +35,18 @@ int run(std::span<const char* const> words) {
     std::cout << align::help_text();
     return 0;
   }
-  std::signal(SIGINT, on_interrupt);
-  const align::run_report report = align::run_experiment(
-      given, joined(words), [] { return interrupt_requested != 0; }, std::cerr);
-  std::cout << align::table(report);
+  if (given.check) return align::print(std::cout, align::check_experiment(given)) ? 0 : 1;
+
+  align::require_folder(given.out);
   const auto html = given.html.empty() ? given.out / "report.html" : given.html;
+  for (const auto& file : {html, given.json, given.save}) {
+    if (!file.empty()) align::require_writable(file);
+  }
+  std::signal(SIGINT, on_interrupt);
+  std::signal(SIGTERM, on_interrupt);
+  const align::run_report report = align::run_experiment(
+      given, own_command(words), [] { return interrupt_requested != 0; }, std::cerr);
+  std::cout << align::table(report);
   align::write_html(html, report);
   std::cout << "\nReport: " << html.string() << '\n';
   if (!given.json.empty()) align::write_json(given.json, report);
@@ -53,7 +61,7 @@ int main(int argc, char** argv) {
     return run(words);
   } catch (const align::interrupted& stopped) {
     const bool again = std::ranges::find(words, std::string_view{"--resume"}) != words.end();
-    std::cerr << stopped.what() << "\nContinue with: " << joined(words)
+    std::cerr << stopped.what() << "\nContinue with: " << own_command(words)
               << (again ? "\n" : " --resume\n");
     return 130;
   } catch (const std::invalid_argument& wrong) {

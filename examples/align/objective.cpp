@@ -1,70 +1,17 @@
-// Prospect in this trainer: log-probabilities, losses and gradients, and the choice of a loss by
-// name. Nothing else in the program knows the library.
+// Prospect's losses in this trainer, and the choice of one by name.
 #include "objective.hpp"
 
 #include <charconv>
 #include <concepts>
-#include <memory>
 #include <optional>
-#include <prospect/adapters/eigen.hpp>
-#include <prospect/cpu/head.hpp>
 #include <prospect/losses/any.hpp>
 #include <prospect/prospect.hpp>
 #include <sstream>
 #include <stdexcept>
 
-#include "gemm.hpp"
-
 namespace align {
 
-namespace eigen = prospect::adapters;
-
-// ---- tokens: hidden states and head <-> sequences -----------------------------------------------
-
-// Bounds what stands in for the logits: gradients are kept from the forward pass as far as they
-// fit, those of the other tokens are computed again. More memory made no run faster, so it is no
-// larger than a core's share of the cache.
-struct head_memory {
-  prospect::cpu::head_workspace<float> workspace{std::int64_t{2} << 20};
-  prospect::cpu::head_ticket ticket = {};  // of the last `score`
-};
-
 namespace {
-
-// The trainer's shards are its threads: inside one of them all work is done on the spot.
-constexpr prospect::serial_executor here;
-
-}  // namespace
-
-void score(const_matrix<float> hidden, const_matrix<float> head, const packed_batch& batch,
-           keep left_behind, token_scores& scores) {
-  scores.log_prob.resize(batch.targets.size());
-  scores.lse.resize(batch.targets.size());
-  scores.sequence.resize(batch.sequences());
-  if (!scores.memory) scores.memory = std::make_shared<head_memory>();
-  scores.memory->ticket = prospect::cpu::head_log_probs<float>(
-      eigen::matrix(hidden), {.weight = eigen::matrix(head)}, batch.targets,
-      {scores.log_prob, scores.lse}, scores.memory->workspace, left_behind == keep::gradients, {},
-      head_gemm{}, here);
-  prospect::cpu::sequence_sums<float>(scores.log_prob, batch.targets,
-                                      prospect::sequence_layout::packed(batch.scored_offsets),
-                                      {.log_prob = scores.sequence, .tokens = {}});
-}
-
-namespace {
-
-void backpropagate(const_matrix<float> hidden, const_matrix<float> head, const packed_batch& batch,
-                   token_scores& scores, std::span<const double> coefficients,
-                   matrix<float> d_hidden, matrix<float> d_head) {
-  std::vector<float> d_token(batch.targets.size());
-  prospect::cpu::spread<float>(coefficients, batch.targets,
-                               prospect::sequence_layout::packed(batch.scored_offsets), d_token);
-  prospect::cpu::head_gradient<float>(
-      eigen::matrix(hidden), {.weight = eigen::matrix(head)}, batch.targets, scores.log_prob,
-      scores.lse, d_token,
-      {.hidden = eigen::matrix(d_hidden), .weight = eigen::matrix(d_head), .accumulate = true},
-      scores.memory->ticket, scores.memory->workspace, {}, head_gemm{}, here);
-}
 
 // ---- sequences: log-probabilities -> loss and coefficients --------------------------------------
 
@@ -103,7 +50,7 @@ objective paired_objective(const prospect::any_paired& loss) {
     out.d_policy_rejected = d_policy.slice(n, n);
     return record_of(prospect::cpu::evaluate(loss, in, out));
   };
-  return {.paired = true, .score = score, .evaluate = evaluate, .backpropagate = backpropagate};
+  return {.paired = true, .evaluate = evaluate};
 }
 
 // `point` makes of the batch and its memory what the loss is measured against.
@@ -119,7 +66,7 @@ objective unpaired_objective(const prospect::any_unpaired& loss, const Point& po
     out.d_policy = d;
     return record_of(prospect::cpu::evaluate(loss, in, point(batch, memory), out));
   };
-  return {.score = score, .evaluate = evaluate, .backpropagate = backpropagate};
+  return {.evaluate = evaluate};
 }
 
 // Fine-tuning on what was liked, averaged over its tokens; the rest is left alone. The formula is
@@ -141,7 +88,7 @@ objective imitation_objective(const Loss& loss) {
     }
     return record;
   };
-  return {.score = score, .evaluate = evaluate, .backpropagate = backpropagate};
+  return {.evaluate = evaluate};
 }
 
 // ---- reference points ---------------------------------------------------------------------------
@@ -329,7 +276,7 @@ objective next_token_objective() {
     record.loss = -log_prob / tokens;
     return record;
   };
-  return {.score = score, .evaluate = evaluate, .backpropagate = backpropagate};
+  return {.evaluate = evaluate};
 }
 
 objective preference_objective(const loss_choice& choice) {

@@ -1,37 +1,20 @@
-// The seam between the trainer and a loss: hidden states and the head go in, one log-probability
-// per sequence comes out; one coefficient per sequence goes in, gradients of hidden states and head
-// come out. No logits cross it. The trainer knows only this header, and objective.cpp is the only
-// file of the program that includes Prospect.
+// The seam between the trainer and a loss: one log-probability per sequence goes in, one
+// coefficient per sequence comes out. The trainer knows only this header, and objective.cpp is the
+// only file of the program that knows a loss.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "batch.hpp"
 #include "report.hpp"
-#include "tensor.hpp"
 
 namespace align {
-
-struct head_memory;  // Prospect's
-
-// The scored positions of one shard, kept between forward and backward pass.
-struct token_scores {
-  std::vector<float> log_prob;
-  std::vector<double> lse;
-  std::vector<double> sequence;         // log-probabilities summed by sequence, nats
-  std::shared_ptr<head_memory> memory;  // of the first `score`, reused from batch to batch
-};
-
-// Whether a backward pass follows.
-enum class keep { nothing, gradients };
 
 // The sequences of one optimiser step.
 struct scored_batch {
@@ -54,26 +37,10 @@ struct objective {
   bool balanced = false;    // needs both thumbs, as many of each, in every batch
   std::string reference_point = "none";
 
-  std::function<void(const_matrix<float> hidden, const_matrix<float> head, const packed_batch&,
-                     keep, token_scores&)>
-      score;
-
   // The reduced loss and what there is to report, and its derivative by each entry of `policy`.
   std::function<step_record(const scored_batch&, point_memory&, std::span<double> coefficients)>
       evaluate;
-
-  // The gradient of the reduced loss, after `score` of the same: overwrites `d_hidden`, adds to
-  // `d_head`.
-  std::function<void(const_matrix<float> hidden, const_matrix<float> head, const packed_batch&,
-                     token_scores&, std::span<const double> coefficients, matrix<float> d_hidden,
-                     matrix<float> d_head)>
-      backpropagate;
 };
-
-// Log-probabilities of the targets from hidden states ([scored positions, width]) and the head
-// ([vocabulary, width]).
-void score(const_matrix<float> hidden, const_matrix<float> head, const packed_batch& batch,
-           keep left_behind, token_scores& scores);
 
 // The row whose completion stands in for row i's; a batch of one has none.
 std::optional<std::size_t> mismatched_row(std::size_t i, std::size_t rows);

@@ -1,5 +1,5 @@
-// The formats that feedback comes in, and how each becomes plain words: rt-polarity, Anthropic's
-// HH transcripts, and the user's own JSON lines. No numbers, no split: that is data.cpp.
+// Where feedback comes from: rt-polarity, Anthropic's HH transcripts, and the user's own JSON
+// lines, each as plain text. No tokens, no split: that is data.cpp.
 #pragma once
 
 #include <cstddef>
@@ -8,41 +8,38 @@
 #include <string_view>
 #include <vector>
 
-#include "text.hpp"
+#include "text/message.hpp"
 
 namespace align {
 
-struct worded_row {
-  words prompt, completion;
+struct text_row {
+  std::vector<message> prompt;
+  std::string completion;
   bool desirable = false;
+  std::size_t line = 0;  // in its file, from 1
 };
 
-struct worded_duel {
-  words prompt, chosen, rejected;
+struct text_duel {
+  std::vector<message> prompt;
+  std::string chosen, rejected;
+  std::size_t line = 0;
 };
 
 // Either rows or duels.
-struct worded_feedback {
+struct text_feedback {
   std::string name;
-  std::vector<worded_row> rows;
-  std::vector<worded_duel> duels;
+  std::vector<text_row> rows;
+  std::vector<text_duel> duels;
   std::vector<std::string> notes;
-  std::size_t vocabulary_limit = 4096;
+  std::size_t vocabulary_limit = 4096;  // for a vocabulary of words
   bool quotable = true;
 };
 
-// A folder that holds one of the known sets, or a .jsonl or .jsonl.gz file. The published files
-// are checked against their SHA-256.
-worded_feedback read_feedback(const std::filesystem::path& path);
+// A folder that holds one of the known sets, or a file of JSON lines (see json_lines.hpp), which
+// may be packed by gzip. The published files are checked against their SHA-256.
+text_feedback read_feedback(const std::filesystem::path& path);
 
-// One snippet per line; the first two tokens are the prompt.
-worded_feedback parse_polarity(std::string_view positive, std::string_view negative);
-
-// One JSON object per line, by the keys of the first line:
-//   {"prompt", "completion", "label"}  unpaired: true or 1 is a thumb up
-//   {"prompt", "chosen", "rejected"}   paired
-//   {"chosen", "rejected"}             paired HH transcripts; the last assistant turn is the answer
-// `path` is only named in messages.
-worded_feedback parse_json_lines(std::string_view text, const std::filesystem::path& path);
+// One snippet per line; its first two words are the prompt.
+text_feedback parse_polarity(std::string_view positive, std::string_view negative);
 
 }  // namespace align

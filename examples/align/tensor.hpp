@@ -1,14 +1,22 @@
 // The trainer's own tensor: a row-major matrix that keeps its memory from batch to batch, and the
-// view through which Eigen computes on it.
+// views through which layers and products see it.
 #pragma once
 
 #include <Eigen/Core>
 #include <cstddef>
+#include <cstdint>
 #include <new>
-#include <type_traits>
+#include <prospect/core/dtype.hpp>
+#include <prospect/core/matrix_view.hpp>
 #include <vector>
 
 namespace align {
+
+using bfloat16 = prospect::bfloat16;
+
+// The type that arithmetic on stored numbers is done in.
+template <class W>
+using arithmetic = prospect::compute_t<W>;
 
 // Memory that always starts on a cache line. Vectorised code treats the elements before the first
 // boundary and after the last one alone, and rounds them differently, so a run repeats bit for bit
@@ -30,39 +38,52 @@ struct line_allocator {
 template <class T>
 using aligned_vector = std::vector<T, line_allocator<T>>;
 
+// A view of rows: `data`, `rows`, `columns`, `pitch`, and `row(i)`.
 template <class T>
-using row_major = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using matrix = prospect::matrix_view<T>;
 
 template <class T>
-using matrix = Eigen::Map<row_major<T>>;
+matrix<T> rows_of(matrix<T> m, std::int64_t first, std::int64_t count) {
+  return {m.row(first), count, m.columns, m.pitch};
+}
 
 template <class T>
-using const_matrix = Eigen::Map<const row_major<T>>;
+matrix<T> columns_of(matrix<T> m, std::int64_t first, std::int64_t count) {
+  return {m.data + first, m.rows, count, m.pitch};
+}
 
-// Of constants, if T is const.
+// A row as Eigen computes on it.
 template <class T>
-using matrix_of =
-    std::conditional_t<std::is_const_v<T>, const_matrix<std::remove_const_t<T>>, matrix<T>>;
+auto array_of(T* data, std::int64_t size) {
+  using array = Eigen::Array<std::remove_const_t<T>, 1, Eigen::Dynamic>;
+  using kind = std::conditional_t<std::is_const_v<T>, const array, array>;
+  return Eigen::Map<kind>(data, size);
+}
 
 template <class T>
 class tensor {
  public:
   // Sets the shape; the content is unspecified afterwards. Memory only ever grows, so a training
   // loop allocates in its first steps and never again.
-  matrix<T> reshape(Eigen::Index rows, Eigen::Index columns) {
+  matrix<T> reshape(std::int64_t rows, std::int64_t columns) {
     rows_ = rows;
     columns_ = columns;
     const auto wanted = static_cast<std::size_t>(rows * columns);
-    if (memory_.size() < wanted) memory_.resize(wanted);
+    if (memory_.size() < wanted) {
+      memory_ = {};  // before the new memory is asked for: nothing of the old is wanted
+      memory_.resize(wanted);
+    }
     return view();
   }
 
+  std::size_t bytes() const { return memory_.size() * sizeof(T); }
+
   matrix<T> view() { return {memory_.data(), rows_, columns_}; }
-  const_matrix<T> view() const { return {memory_.data(), rows_, columns_}; }
+  matrix<const T> view() const { return {memory_.data(), rows_, columns_}; }
 
  private:
   aligned_vector<T> memory_;
-  Eigen::Index rows_ = 0, columns_ = 0;
+  std::int64_t rows_ = 0, columns_ = 0;
 };
 
 }  // namespace align

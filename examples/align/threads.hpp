@@ -2,36 +2,30 @@
 // so that results do not depend on the machine.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
-#include <exception>
-#include <mutex>
-#include <thread>
-#include <vector>
+#include <prospect/executor.hpp>
 
 namespace align {
 
-// Calls work(0) ... work(pieces - 1), each once, on at most `threads` threads including this one,
-// and waits. The first exception is rethrown here.
-template <class Work>
-void parallel(std::size_t pieces, int threads, const Work& work) {
-  std::atomic<std::size_t> next{0};
-  std::exception_ptr failure;
-  std::mutex failure_guard;
-  const auto run = [&] {
-    try {
-      for (std::size_t i = next++; i < pieces; i = next++) work(i);
-    } catch (...) {
-      const std::lock_guard lock{failure_guard};
-      if (!failure) failure = std::current_exception();
-    }
-  };
-  {
-    std::vector<std::jthread> helpers;
-    for (int i = 1; i < threads; ++i) helpers.emplace_back(run);
-    run();
+// Threads that wait for work, the calling one included; 0 is one for each core. Also an executor
+// for the library.
+class workers {
+ public:
+  explicit workers(int threads) : pool_(threads) {}
+
+  // Calls work(0) ... work(pieces - 1), each once, and waits. An exception is rethrown here. Work
+  // that starts work of its own does that alone.
+  template <class Work>
+  void operator()(std::size_t pieces, const Work& work) {
+    pool_.run(static_cast<std::int64_t>(pieces),
+              [&](std::int64_t i) { work(static_cast<std::size_t>(i)); });
   }
-  if (failure) std::rethrow_exception(failure);
-}
+
+  prospect::thread_pool& pool() { return pool_; }
+  int count() const { return pool_.threads(); }
+
+ private:
+  prospect::thread_pool pool_;
+};
 
 }  // namespace align

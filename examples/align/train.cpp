@@ -9,74 +9,33 @@
 #include <string>
 #include <utility>
 
-#include "random.hpp"
-#include "threads.hpp"
-
 namespace align {
 namespace {
 
-// Fixed, so that sums are rounded alike on every machine. More than the two cores the example is
-// meant for, so that a core that is late does not idle the other.
-constexpr std::size_t shard_count = 4;
+// Fixed, so that sums are rounded alike on every machine.
+constexpr std::size_t chunk = std::size_t{1} << 20;
 
-constexpr std::size_t parameter_chunks = 16;
-
-constexpr double longest_gradient = 1.0;  // clipped by its global norm
-
-// Calls use(first, last) for chunk `i` of `size` elements.
+// Calls use(index, first, last) for chunks of `size` elements.
 template <class Use>
-void on_chunks(std::size_t size, int threads, const Use& use) {
-  parallel(parameter_chunks, threads, [&](std::size_t i) {
-    use(i, size * i / parameter_chunks, size * (i + 1) / parameter_chunks);
-  });
-}
-
-void shuffle_for(std::vector<std::size_t>& units, std::uint64_t seed, int epoch, int stream) {
-  // The generator mixes its seed, so neighbouring seeds give unrelated orders.
-  random_source mixed{random_source{seed}.next() + static_cast<std::uint64_t>(2 * epoch + stream)};
-  shuffle(std::span{units}, mixed);
+void on_chunks(std::size_t size, workers& on, const Use& use) {
+  on((size + chunk - 1) / chunk,
+     [&](std::size_t i) { use(i, i * chunk, std::min(size, (i + 1) * chunk)); });
 }
 
 }  // namespace
 
-std::vector<std::vector<std::size_t>> batches_of_epoch(const feedback& data, int batch,
-                                                       bool balanced, std::uint64_t seed,
-                                                       int epoch) {
-  // One queue of units, or one for each thumb; every batch takes its share from each.
-  std::vector<std::vector<std::size_t>> queues(balanced ? 2 : 1);
-  for (std::size_t i = 0; i < data.units(); ++i) {
-    queues[balanced && !data.rows[i].desirable ? 1 : 0].push_back(i);
-  }
-  std::size_t share = static_cast<std::size_t>(batch) / queues.size();
-  std::size_t count = data.units();
-  for (std::size_t q = 0; q < queues.size(); ++q) {
-    shuffle_for(queues[q], seed, epoch, static_cast<int>(q));
-    share = std::min(share, queues[q].size());
-  }
-  if (share == 0) throw std::invalid_argument("there is too little feedback to fill one batch");
-  for (const auto& queue : queues) count = std::min(count, queue.size() / share);
-
-  std::vector<std::vector<std::size_t>> batches(count);
-  for (std::size_t b = 0; b < count; ++b) {
-    for (const auto& queue : queues) {
-      const auto first = queue.begin() + static_cast<std::ptrdiff_t>(b * share);
-      batches[b].insert(batches[b].end(), first, first + static_cast<std::ptrdiff_t>(share));
-    }
-  }
-  return batches;
-}
-
-trainer::trainer(const model_shape& shape, const feedback& data, const objective& goal,
-                 const schedule& plan, const reference_model& reference, int threads)
-    : shape_(shape),
+trainer::trainer(language_model& model, const feedback& data, const objective& goal,
+                 const schedule& plan, const reference_scores* reference, workers& on)
+    : model_(model),
       data_(data),
       goal_(goal),
       plan_(plan),
       reference_(reference),
-      threads_(threads),
-      shards_(shard_count) {
-  for (shard& s : shards_) s.gradient.resize(parameter_count(shape));
-}
+      on_(on),
+      order_(data, plan, goal.balanced),
+      pass_(model.storage()),
+      mismatched_pass_(model.storage()),
+      gradient_(model.trained().size()) {}
 
 bool trainer::run(training_state& state, const std::function<bool()>& stop,
                   const std::function<void(const training_state&)>& after_step) {
@@ -90,134 +49,106 @@ bool trainer::run(training_state& state, const std::function<bool()>& stop,
 
 step_record trainer::step(training_state& state) {
   const auto started = std::chrono::steady_clock::now();
-  const std::vector<std::size_t> rows = rows_of_step(state.step);
+  const std::vector<std::size_t> rows = order_.rows_of_step(state.step);
   lay_out(rows);
-  const scored_batch batch = forward_all(rows, state.parameters);
+  const scored_batch batch = score_all(rows);
   std::vector<double> coefficients(rows.size());
   step_record record = goal_.evaluate(batch, state.memory, coefficients);
-  backward_all(state.parameters, coefficients);
-  const double norm = sum_gradients();
+  const double norm = add_gradients(coefficients);
   if (!std::isfinite(record.loss) || !std::isfinite(norm)) {
     throw std::runtime_error("the loss or its gradient is not finite at step " +
                              std::to_string(state.step + 1) + ": try a smaller learning rate");
   }
-
   ++state.step;
-  const auto clip = static_cast<float>(std::min(1.0, longest_gradient / (norm + 1e-12)));
-  const double rate = scheduled(plan_.learning_rate, state.step, plan_.steps);
-  aligned_vector<float>& gradient = shards_[0].gradient;
-  on_chunks(gradient.size(), threads_, [&](std::size_t, std::size_t first, std::size_t last) {
-    for (std::size_t j = first; j < last; ++j) gradient[j] *= clip;
-    state.optimiser.update(first, last, state.parameters, gradient, rate, state.step);
-  });
+  update(state, norm);
 
   double tokens = 0;
-  for (const shard& s : shards_) tokens += static_cast<double>(s.batch.inputs.size());
+  for (const part& p : parts_) tokens += static_cast<double>(p.batch.inputs.size());
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - started;
   record.step = state.step;
   record.tokens_per_second = tokens / took.count();
   return record;
 }
 
-// The order depends on nothing but the seed and the step, so an interrupted run finds its place.
-std::vector<std::size_t> trainer::rows_of_step(int step) {
-  const auto epoch_of = [this](int epoch) {
-    return batches_of_epoch(data_, plan_.batch, goal_.balanced, plan_.seed, epoch);
-  };
-  if (epoch_batches_.empty()) epoch_batches_ = epoch_of(0);
-  const auto length = static_cast<int>(epoch_batches_.size());
-  if (step / length != epoch_) {
-    epoch_ = step / length;
-    epoch_batches_ = epoch_of(epoch_);
-  }
-  std::vector<std::size_t> rows = epoch_batches_[static_cast<std::size_t>(step % length)];
-  if (data_.paired) {
-    const std::size_t pairs = rows.size();
-    for (std::size_t i = 0; i < pairs; ++i) rows.push_back(rows[i] + data_.units());
-  }
-  return rows;
-}
-
 void trainer::lay_out(std::span<const std::size_t> rows) {
-  std::vector<std::size_t> lengths;
-  for (const std::size_t i : rows) {
-    lengths.push_back(
-        sequence_length(data_.rows[i].prompt.size(), data_.rows[i].completion.size()));
-  }
-  const auto cuts = balanced_cuts(lengths, shards_.size());
-  for (std::size_t i = 0; i < shards_.size(); ++i) {
-    shard& s = shards_[i];
-    s.first = cuts[i];
-    s.batch.clear();
-    s.mismatched.clear();
-    for (std::size_t j = cuts[i]; j < cuts[i + 1]; ++j) {
+  const auto parts = parts_of(rows.size(), plan_);
+  parts_.resize(parts.size());
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    part& p = parts_[i];
+    p.first = parts[i].first;
+    p.batch.clear();
+    p.mismatched.clear();
+    for (std::size_t j = p.first; j < parts[i].second; ++j) {
       const row& here = data_.rows[rows[j]];
-      s.batch.append(here.prompt, here.completion);
+      p.batch.append(here.prompt, here.completion);
       const auto other = goal_.mismatched ? mismatched_row(j, rows.size()) : std::nullopt;
-      if (other) s.mismatched.append(here.prompt, data_.rows[rows[*other]].completion);
+      if (other) p.mismatched.append(here.prompt, data_.rows[rows[*other]].completion);
     }
   }
 }
 
-scored_batch trainer::forward_all(std::span<const std::size_t> rows,
-                                  std::span<const float> parameters) {
+purpose trainer::training_purpose() const {
+  return plan_.recompute ? purpose::training_with_less_memory : purpose::training;
+}
+
+// The policy's log-probabilities of the whole batch, and what the reference made of it. Where the
+// batch has parts, they go through the model a second time for their gradients: a coefficient may
+// depend on every other sequence.
+scored_batch trainer::score_all(std::span<const std::size_t> rows) {
   scored_batch all;
-  all.policy.resize(rows.size());
-  if (goal_.mismatched && mismatched_row(0, rows.size())) {
-    all.mismatched_policy.resize(rows.size());
-    all.mismatched_reference.resize(rows.size());
+  for (std::size_t j = 0; j < rows.size(); ++j) {
+    const row& here = data_.rows[rows[j]];
+    all.desirable.push_back(here.desirable ? 1 : 0);
+    all.tokens.push_back(static_cast<std::int32_t>(here.completion.size()));
+    if (reference_ == nullptr) continue;
+    all.reference.push_back(reference_->log_prob({rows[j], rows[j]}));
+    const auto other = goal_.mismatched ? mismatched_row(j, rows.size()) : std::nullopt;
+    if (other) all.mismatched_reference.push_back(reference_->log_prob({rows[j], rows[*other]}));
   }
-  for (const std::size_t i : rows) {
-    all.desirable.push_back(data_.rows[i].desirable ? 1 : 0);
-    all.tokens.push_back(static_cast<std::int32_t>(data_.rows[i].completion.size()) + 1);
-    if (!reference_.log_probs.empty()) all.reference.push_back(reference_.log_probs[i]);
+  const auto score = [&](scoring_pass& pass, const packed_batch& batch, purpose why,
+                         std::vector<double>& to) {
+    if (batch.sequences() == 0) return;
+    const std::span<const double> sums = pass.score(model_, batch, why, on_);
+    to.insert(to.end(), sums.begin(), sums.end());
+  };
+  for (const part& p : parts_) {
+    score(mismatched_pass_, p.mismatched, purpose::evaluation, all.mismatched_policy);
   }
-  parallel(shards_.size(), threads_, [&](std::size_t i) {
-    shard& s = shards_[i];
-    const auto log_probs = [&](std::span<const float> model, const packed_batch& batch,
-                               activations<float>& memory, keep left_behind, token_scores& scores,
-                               std::vector<double>& to) {
-      if (batch.inputs.empty()) return;
-      forward<float>(shape_, model, batch, memory);
-      goal_.score(std::as_const(memory.normed_scored).view(), head_of(shape_, model), batch,
-                  left_behind, scores);
-      std::ranges::copy(scores.sequence, to.begin() + static_cast<std::ptrdiff_t>(s.first));
-    };
-    log_probs(parameters, s.batch, s.memory, keep::gradients, s.scores, all.policy);
-    log_probs(parameters, s.mismatched, s.mismatched_memory, keep::nothing, s.mismatched_scores,
-              all.mismatched_policy);
-    log_probs(reference_.parameters, s.mismatched, s.mismatched_memory, keep::nothing,
-              s.mismatched_scores, all.mismatched_reference);
-  });
+  const purpose why = parts_.size() == 1 ? training_purpose() : purpose::evaluation;
+  for (const part& p : parts_) score(pass_, p.batch, why, all.policy);
   return all;
 }
 
-void trainer::backward_all(std::span<const float> parameters,
-                           std::span<const double> coefficients) {
-  parallel(shards_.size(), threads_, [&](std::size_t i) {
-    shard& s = shards_[i];
-    std::ranges::fill(s.gradient, 0.0f);
-    if (s.batch.inputs.empty()) return;
-    const const_matrix<float> hidden = std::as_const(s.memory.normed_scored).view();
-    goal_.backpropagate(hidden, head_of(shape_, parameters), s.batch, s.scores,
-                        coefficients.subspan(s.first, s.batch.sequences()),
-                        s.memory.d_normed_scored.reshape(hidden.rows(), hidden.cols()),
-                        head_of(shape_, std::span{s.gradient}));
-    backward<float>(shape_, parameters, s.batch, s.memory, s.gradient);
+// Leaves the gradient of the batch in gradient_ and returns its norm.
+double trainer::add_gradients(std::span<const double> coefficients) {
+  on_chunks(gradient_.size(), on_, [&](std::size_t, std::size_t first, std::size_t last) {
+    std::fill_n(gradient_.begin() + static_cast<std::ptrdiff_t>(first), last - first, 0.0F);
   });
-}
-
-// Leaves the sum in the first shard and returns its norm.
-double trainer::sum_gradients() {
-  std::vector<double> squares(parameter_chunks);
-  aligned_vector<float>& sum = shards_[0].gradient;
-  on_chunks(sum.size(), threads_, [&](std::size_t chunk, std::size_t first, std::size_t last) {
-    for (std::size_t i = 1; i < shards_.size(); ++i) {
-      for (std::size_t j = first; j < last; ++j) sum[j] += shards_[i].gradient[j];
-    }
-    for (std::size_t j = first; j < last; ++j) squares[chunk] += double{sum[j]} * sum[j];
+  for (const part& p : parts_) {
+    if (parts_.size() > 1) pass_.score(model_, p.batch, training_purpose(), on_);
+    pass_.add_gradient(model_, p.batch, coefficients.subspan(p.first, p.batch.sequences()),
+                       gradient_, on_);
+  }
+  std::vector<double> squares((gradient_.size() + chunk - 1) / chunk);
+  on_chunks(gradient_.size(), on_, [&](std::size_t i, std::size_t first, std::size_t last) {
+    squares[i] = array_of(gradient_.data() + first, static_cast<std::int64_t>(last - first))
+                     .cast<double>()
+                     .square()
+                     .sum();
   });
   return std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
+}
+
+void trainer::update(training_state& state, double norm) {
+  const auto scale = static_cast<float>(std::min(1.0, plan_.longest_gradient / (norm + 1e-12)));
+  const double rate =
+      scheduled(plan_.learning_rate, state.step, plan_.steps, plan_.warm_up, plan_.shape);
+  const std::span<float> trained = model_.trained();
+  on_chunks(trained.size(), on_, [&](std::size_t, std::size_t first, std::size_t last) {
+    state.optimiser.update(first, last, trained, gradient_, scale, rate, plan_.weight_decay,
+                           state.step);
+    model_.renew(first, last);
+  });
 }
 
 }  // namespace align

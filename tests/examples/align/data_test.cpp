@@ -68,7 +68,7 @@ TEST_CASE("the split is disjoint, four to one, and the same for every seed") {
   CHECK_FALSE(first.paired);
   CHECK(same(first.train.rows, second.train.rows));
   CHECK(same(first.held_out.rows, second.held_out.rows));
-  CHECK(first.words == second.words);
+  CHECK(first.text.vocabulary == second.text.vocabulary);
   CHECK(same(first.corpus, first.train.rows));
   // Every completion holds a word of its own, so one that the train part has is in the vocabulary
   // and one of the held-out part is not.
@@ -77,34 +77,135 @@ TEST_CASE("the split is disjoint, four to one, and the same for every seed") {
   }
   for (const row& r : first.held_out.rows) {
     const auto unknown = std::ranges::count(r.completion, vocabulary::unknown);
-    const bool question_word = r.completion.back() != vocabulary::unknown;
+    const bool question_word = r.completion[1] != vocabulary::unknown;
     REQUIRE((unknown == 1 || question_word));
   }
   CHECK(completions(first.train.rows).size() == 80);
   // Pinned: published figures are about these held-out rows.
-  CHECK(first.words.decode(first.train.rows.front().completion) == "answer wdj");
+  CHECK(first.text.decode(first.train.rows.front().completion) == "answer wdj");
 }
 
-TEST_CASE("long prompts keep their end and long completions their beginning") {
+TEST_CASE("long prompts keep their end and the begin token, long completions their beginning") {
   std::string prompt, completion;
   for (int i = 0; i < 100; ++i) {
     prompt += own_word(i) + " ";
     completion += own_word(i) + " ";
   }
   std::string file;
-  for (const char* label : {"true", "false"}) {
-    for (int i = 0; i < 20; ++i) {
-      file += "{\"prompt\": \"" + prompt + "\", \"completion\": \"" + completion +
-              "\", \"label\": " + label + "}\n";
-    }
+  for (int i = 0; i < 40; ++i) {
+    file += "{\"prompt\": \"" + prompt + "\", \"completion\": \"" + completion + own_word(i) +
+            "\", \"label\": " + (i < 20 ? "true" : "false") + "}\n";
   }
+  file += "{\"prompt\": \"short\", \"completion\": \"answer\", \"label\": true}\n";
   const scratch here;
-  const dataset data = load(from(here.write("mine.jsonl", file)));
+  feedback_request request = from(here.write("mine.jsonl", file));
+  const dataset data = load(request);
   const row& r = data.train.rows.front();
   REQUIRE(r.prompt.size() == 40);
   REQUIRE(r.completion.size() == 56);
-  CHECK(data.words.word(r.prompt.back()) == own_word(99));
-  CHECK(data.words.word(r.completion.front()) == own_word(0));
+  CHECK(r.prompt.front() == vocabulary::begin);
+  CHECK(r.prompt.back() == vocabulary::separator);
+  CHECK(data.text.decode(std::vector{r.prompt[38]}) == own_word(99));
+  CHECK(data.text.decode(std::vector{r.prompt[1]}) == own_word(62));
+  CHECK(data.text.decode(std::vector{r.completion.front()}) == own_word(0));
+  CHECK(data.text.decode(std::vector{r.completion.back()}) == own_word(55));
+  CHECK(contains(data.notes.back(),
+                 "Cut 40 of 41 prompts to the last 40 tokens and 40 of 41 completions to the first "
+                 "56, which then have no end."));
+
+  // Whole texts are not cut: begin, 100 words, separator; 101 words and the end.
+  request.max_prompt = request.max_completion = 102;
+  const dataset whole = load(request);
+  CHECK(whole.train.rows.front().prompt.size() == 102);
+  CHECK(whole.train.rows.front().completion.size() == 102);
+  CHECK(whole.train.rows.front().completion.back() == vocabulary::end);
+  CHECK(whole.notes.empty());
+  request.max_completion = 101;
+  CHECK(contains(load(request).notes.back(), "Cut 0 of 41 prompts to the last 102 tokens and 40"));
+  request.max_prompt = 1;
+  CHECK(contains(complaint([&] { load(request); }), "max_prompt must be at least 2"));
+}
+
+TEST_CASE("no text of the held-out part is in the train part") {
+  // 24 texts ten times each with thumbs drawn by a coin: what was torn apart by a split would be
+  // known by heart, and rank the held-out rows far better than the coin can.
+  std::string one_prompt, own_prompts;
+  for (int i = 0; i < 240; ++i) {
+    const std::string rest = ", \"completion\": \"text " + own_word(i % 24) +
+                             (i % 2 == 0 ? "\"" : " \"") +
+                             ", \"label\": " + (i * 7 % 5 < 2 ? "true" : "false") + "}\n";
+    one_prompt += "{\"prompt\": \"Write.\"" + rest;
+    own_prompts += "{\"prompt\": \"" + own_word(i) + "\"" + rest;
+  }
+  const scratch here;
+  for (const std::string& file : {one_prompt, own_prompts}) {
+    const dataset data = load(from(here.write("mine.jsonl", file)));
+    CHECK(data.train.rows.size() + data.held_out.rows.size() == 240);
+    CHECK(data.held_out.rows.size() == 40);  // four of the texts; five would be more than a fifth
+    // A word that the train part lacks is unknown, in the held-out part only.
+    for (const row& r : data.train.rows) {
+      REQUIRE(std::ranges::count(r.completion, vocabulary::unknown) == 0);
+    }
+    for (const row& r : data.held_out.rows) {
+      REQUIRE(std::ranges::count(r.completion, vocabulary::unknown) == 1);
+    }
+  }
+}
+
+TEST_CASE("a codec of a model replaces the words, and the held-out part may be limited") {
+  const scratch here;
+  feedback_request request = from(here.write("mine.jsonl", thumbs_file(100, 50)));
+  codec bytes;  // a token for each byte; no begin token
+  bytes.vocabulary = 257;
+  bytes.end = 256;
+  const auto tokens = [](std::string_view text) {
+    std::vector<token> ids;
+    for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
+    return ids;
+  };
+  bytes.completion = tokens;
+  bytes.prompt = [tokens](std::span<const message> messages) {
+    return messages.empty() ? std::vector<token>{} : tokens(messages.back().content);
+  };
+  bytes.decode = [](std::span<const token> ids) { return std::string(ids.begin(), ids.end()); };
+  request.text = bytes;
+  request.held_out_rows = 12;
+  request.max_prompt = 3;
+  const dataset data = load(request);
+  CHECK(data.text.vocabulary == 257);
+  CHECK(data.held_out.rows.size() == 12);
+  const row& r = data.train.rows.front();
+  CHECK(data.text.decode(std::span(r.completion).first(10)) == "answer wdj");
+  CHECK(r.completion.back() == 256);
+  CHECK(r.prompt.size() == 3);
+  CHECK(r.prompt.front() == 'w');  // "question waa": there is no begin token to keep
+  CHECK(r.line > 0);
+  CHECK(contains(data.notes.front(), "Cut 100 of 100 prompts"));
+  CHECK(contains(data.notes.back(), "Measured on 12 of 20 held-out"));
+
+  // What is said after nothing follows the end of another text.
+  request = from(here.write("none.jsonl",
+                            "{\"prompt\": \"\", \"completion\": \"a\", "
+                            "\"label\": 1}\n" +
+                                thumbs_file(40, 20)));
+  request.text = bytes;
+  const dataset some = load(request);
+  for (const auto* part : {&some.train.rows, &some.held_out.rows}) {
+    for (const row& one : *part) REQUIRE_FALSE(one.prompt.empty());
+  }
+  request.path = "";
+  CHECK(contains(complaint([&] { load(request); }), "the synthetic feedback has its own words"));
+}
+
+TEST_CASE("what has no token or no difference left is left out by name") {
+  const scratch here;
+  std::string file = choices_file(20);
+  file += "{\"prompt\": \"question\", \"chosen\": \"***\", \"rejected\": \"bad\"}\n";
+  file += "{\"prompt\": \"question\", \"chosen\": \"Yes\", \"rejected\": \"YES\"}\n";
+  const dataset data = load(from(here.write("mine.jsonl", file)));
+  CHECK(data.train.duels.size() + data.held_out.duels.size() == 20);
+  CHECK(data.notes[0] == "Left out 1 rows with a completion that has no token: line 21.");
+  CHECK(data.notes[1] == "Left out 1 pairs whose two completions are the same tokens: line 22.");
 }
 
 TEST_CASE("pairs load as pairs and become rows, all chosen ones first") {
@@ -164,7 +265,7 @@ TEST_CASE("what leaves nothing to learn is refused in one sentence") {
   request = from(here.write("down.jsonl", thumbs_file(20, 0)));
   CHECK(contains(complaint([&] { load(request); }), "no desirable row"));
   request = from(here.write("one.jsonl", choices_file(1)));
-  CHECK(contains(complaint([&] { load(request); }), "too few usable pairs"));
+  CHECK(contains(complaint([&] { load(request); }), "one.jsonl holds too few different texts"));
   request = from(here.write("pairs.jsonl", choices_file(20)));
   request.drop_desirable = 0.5;
   CHECK(contains(complaint([&] { load(request); }), "drop_desirable needs thumbs"));
@@ -188,6 +289,22 @@ TEST_CASE("rows are paired by prompt, then by its first token, then somehow") {
     CHECK(duels[2].prompt == std::vector<token>{d, d});
     CHECK(duels[2].prompt_of_rejected() == std::vector<token>{b, b});
     CHECK(split_duels(duels).back().prompt == std::vector<token>{b, b});
+  }
+}
+
+TEST_CASE("what all prompts start with does not make two of them alike") {
+  const std::vector<row> rows = {{{1, 5, 10, 2}, {20}, true, 1},
+                                 {{1, 5, 11, 2}, {21}, true, 2},
+                                 {{1, 5, 11, 12, 2}, {30}, false, 3},
+                                 {{1, 5, 10, 12, 2}, {31}, false, 4}};
+  for (const std::uint64_t seed : {1u, 2u, 3u}) {
+    std::vector<duel> duels = pair_rows(rows, seed);
+    REQUIRE(duels.size() == 2);
+    std::ranges::sort(duels, {}, &duel::chosen);
+    CHECK(duels[0].rejected == std::vector<token>{31});
+    CHECK(duels[0].line == 1);
+    CHECK(duels[0].rejected_line == 4);
+    CHECK(split_duels(duels).back().line == 3);
   }
 }
 

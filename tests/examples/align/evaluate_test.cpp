@@ -25,7 +25,9 @@ aligned_vector<float> moved(const small_job& job) {
 /// What a model gives a text, cut off or not.
 double log_prob_of(const language_model& model, const std::vector<token>& prompt, const sample& s) {
   packed_batch batch;
-  batch.append(prompt, s.completion, s.ended);
+  std::vector<token> completion = s.completion;
+  if (s.ended) completion.push_back(vocabulary::end);
+  batch.append(prompt, completion);
   activations<float> memory;
   token_scores scores;
   forward<float>(model.shape, model.parameters, batch, memory);
@@ -114,7 +116,7 @@ TEST_CASE("the figures of a comparison are those of their definitions") {
   double tokens = 0, nll_before = 0, nll_after = 0;
   for (std::size_t i = 0; i < before.size(); ++i) {
     (held_out.rows[i].desirable ? liked : disliked).push_back(after[i] - before[i]);
-    tokens += static_cast<double>(held_out.rows[i].completion.size()) + 1;
+    tokens += static_cast<double>(held_out.rows[i].completion.size());
     nll_before -= before[i];
     nll_after -= after[i];
   }
@@ -140,7 +142,7 @@ TEST_CASE("the figures of a comparison are those of their definitions") {
   const auto prompts = prompts_of(held_out, 600);
   const auto wrote = write_completions(aligned, prompts, 600, 2);
   const auto wrote_before = write_completions(reference, prompts, 600, 2);
-  const judge critic(held_out.rows, data.words.size());
+  const judge critic(held_out.rows, data.text.vocabulary, data.text.end);
   const auto mean = [&](const std::vector<sample>& samples, const auto& of) {
     double sum = 0;
     for (std::size_t i = 0; i < samples.size(); ++i) sum += of(prompts[i], samples[i].completion);
@@ -165,9 +167,9 @@ TEST_CASE("the figures of a comparison are those of their definitions") {
   CHECK_THAT(found.judge_accuracy, WithinAbs(critic.accuracy(data.corpus), 1e-12));
 
   REQUIRE(found.examples.size() == 6);
-  CHECK(found.examples[5].prompt == data.words.decode(prompts[5]));
-  CHECK(found.examples[5].reference == data.words.decode(wrote_before[5].completion));
-  CHECK(found.examples[5].aligned == data.words.decode(wrote[5].completion));
+  CHECK(found.examples[5].prompt == data.text.decode(prompts[5]));
+  CHECK(found.examples[5].reference == data.text.decode(wrote_before[5].completion));
+  CHECK(found.examples[5].aligned == data.text.decode(wrote[5].completion));
 }
 
 TEST_CASE("a model is as good as itself, and offensive texts are not quoted") {

@@ -2,9 +2,11 @@
 // takes an optimised build: see examples/align/CMakeLists.txt.
 #include "experiment.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -131,4 +133,23 @@ TEST_CASE("what does not exist is refused before any work") {
   given.out = here.folder() / "out";
   CHECK(contains(run_for(given, 0).sentence, "there is no loss 'ppo'"));
   CHECK_FALSE(std::filesystem::exists(given.out));
+}
+
+TEST_CASE("a check looks at the same feedback as the run, and leaves nothing behind") {
+  const scratch here;
+  options given;
+  given.data = here.write("mine.jsonl", few_thumbs()).string();
+  given.out = here.folder() / "out";
+  given.batch = 8;
+  given.max_prompt = 3;
+  const std::vector<finding> found = check_experiment(given);
+  CHECK_FALSE(std::filesystem::exists(given.out));
+  const auto says = [&](std::string_view part) {
+    return std::ranges::any_of(found, [&](const finding& f) { return contains(f.sentence, part); });
+  };
+  CHECK(says("The train part has 32 rows"));
+  CHECK(says("Cut 40 of 40 prompts to the last 3 tokens"));
+  CHECK(says("answers the row's own prompt"));  // there is one prompt only
+  given.loss = "ppo";
+  CHECK(contains(complaint([&] { check_experiment(given); }), "there is no loss 'ppo'"));
 }

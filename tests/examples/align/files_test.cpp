@@ -1,10 +1,11 @@
-// Reading, fingerprints, atomic writing.
+// Reading, fingerprints, atomic writing, and what can be known before it.
 #include "files.hpp"
 
 #include <iterator>
 
 #include "catch.hpp"
 #include "scratch.hpp"
+#include "sha256.hpp"
 
 using namespace align;
 
@@ -76,4 +77,41 @@ TEST_CASE("gzip is unpacked, member after member, and damage is noticed, where t
   CHECK(unpack(packed + packed, "x.gz") == "thumb\nthumb\n");
   CHECK(contains(complaint([&] { unpack(packed.substr(0, 15), "x.gz"); }), "x.gz is a damaged"));
   CHECK(contains(complaint([&] { unpack(packed + "junk", "x.gz"); }), "x.gz is a damaged"));
+}
+
+TEST_CASE("a large file has the fingerprint of its bytes") {
+  const scratch here;
+  const std::string bytes(3 << 20, 'x');
+  CHECK(sha256_of_file(here.write("large", bytes)) == sha256(bytes));
+  CHECK(sha256_of_file(here.write("empty", "")) == sha256(""));
+  CHECK(contains(complaint([&] { sha256_of_file(here.folder() / "no"); }), "there is no file"));
+}
+
+TEST_CASE("what cannot be written is found before there is anything to write") {
+  const scratch here;
+  const auto folder = here.folder();
+  CHECK(complaint([&] { require_writable(folder / "report.html"); }).empty());
+  CHECK(complaint([&] { require_writable(here.write("old", "x")); }).empty());
+  CHECK(scratch::read(folder / "old") == "x");
+  CHECK(complaint([&] { require_writable("/dev/null"); }).empty());
+  CHECK(complaint([&] { require_writable("report.html"); }).empty());
+  CHECK(complaint([&] { require_writable(folder); }) ==
+        "cannot write " + folder.string() + ": it is a folder");
+  const auto nowhere = folder / "no" / "report.html";
+  CHECK(complaint([&] { require_writable(nowhere); }) ==
+        "cannot write " + nowhere.string() + ": there is no folder " + (folder / "no").string());
+  CHECK(contains(complaint([&] { require_writable(folder / "old" / "x"); }), "there is no folder"));
+  CHECK(contains(complaint([&] { require_writable("/proc/report.html"); }), "cannot write /proc"));
+}
+
+TEST_CASE("a folder is made where there is none, and a file is not one") {
+  const scratch here;
+  const auto deep = here.folder() / "a" / "b";
+  require_folder(deep);
+  require_folder(deep);
+  CHECK(std::filesystem::is_directory(deep));
+  const auto file = here.write("taken", "x");
+  CHECK(complaint([&] { require_folder(file); }) ==
+        file.string() + " is a file, where a folder is needed");
+  CHECK(contains(complaint([&] { require_folder(file / "b"); }), "cannot make the folder"));
 }

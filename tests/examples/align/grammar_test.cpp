@@ -13,17 +13,22 @@ using namespace align;
 namespace {
 
 double reward(const dataset& data, std::string_view prompt, std::string_view completion) {
-  return data.true_reward(data.words.encode(tokenise(prompt)),
-                          data.words.encode(tokenise(completion)));
+  return data.true_reward(data.text.prompt(std::vector<message>{{"user", std::string(prompt)}}),
+                          data.text.completion(completion));
 }
 
 // FNV-1a over everything the source draws.
 std::uint64_t digest(const dataset& data) {
   std::uint64_t hash = 0xcbf29ce484222325u;
   const auto mix = [&](std::uint64_t x) { hash = (hash ^ x) * 0x100000001b3u; };
+  const auto mix_words = [&](const std::vector<token>& text) {
+    for (const token t : text) {
+      if (t >= vocabulary::specials) mix(static_cast<std::uint64_t>(t));
+    }
+  };
   for (const row& r : data.train.rows) {
-    for (const token t : r.prompt) mix(static_cast<std::uint64_t>(t));
-    for (const token t : r.completion) mix(static_cast<std::uint64_t>(t));
+    mix_words(r.prompt);
+    mix_words(r.completion);
     mix(r.desirable ? 1 : 0);
   }
   return hash;
@@ -91,10 +96,10 @@ TEST_CASE("the taste cannot be fooled by repeating a word or by never ending") {
         reward(data, "the farce", "is clever ."));
   CHECK(reward(data, "the farce", "is clever") < reward(data, "the farce", "is clever ."));
   CHECK(reward(data, "the farce", "") < 0.2);
-  std::vector<token> ended = data.words.encode(tokenise("is clever ."));
-  const std::vector<token> prompt = data.words.encode(tokenise("the farce"));
+  std::vector<token> ended = data.text.completion("is clever .");
+  const auto prompt = data.text.prompt(std::vector<message>{{"user", "the farce"}});
   const double without_end = data.true_reward(prompt, ended);
-  ended.push_back(vocabulary::end);
+  ended.push_back(data.text.end);
   CHECK(data.true_reward(prompt, ended) == without_end);
 }
 
@@ -103,15 +108,17 @@ TEST_CASE("reviews have the promised size and form") {
   CHECK(data.train.rows.size() == 3000);
   CHECK(data.held_out.rows.size() == 600);
   CHECK(data.corpus.size() == 3000);
-  CHECK(data.words.size() <= 150);
-  const token full_stop = data.words.id(".");
+  CHECK(data.text.vocabulary <= 150);
+  const token full_stop = data.text.completion(".").front();
   for (const auto* part : {&data.train.rows, &data.held_out.rows}) {
     for (const row& r : *part) {
       const std::size_t length = r.prompt.size() + r.completion.size();
-      REQUIRE(r.prompt.size() == 2);
-      REQUIRE(length >= 5);
-      REQUIRE(length <= 14);
-      REQUIRE(r.completion.back() == full_stop);
+      // With begin, separator and end.
+      REQUIRE(r.prompt.size() == 4);
+      REQUIRE(length >= 8);
+      REQUIRE(length <= 17);
+      REQUIRE(r.completion.back() == data.text.end);
+      REQUIRE(r.completion[r.completion.size() - 2] == full_stop);
       REQUIRE(std::ranges::count(r.completion, vocabulary::unknown) == 0);
     }
   }

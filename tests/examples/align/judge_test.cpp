@@ -10,22 +10,22 @@ using namespace align;
 
 namespace {
 
-constexpr token good = 4, bad = 5, film = 6;
-constexpr int size = 7;
+constexpr token end = 3, good = 4, bad = 5, film = 6;
+constexpr int size = 8;  // one more than anybody has written
 
-const std::vector<row> toy = {{{film}, {good, film}, true},
-                              {{film}, {good, good}, true},
-                              {{film}, {bad, film}, false},
-                              {{film}, {bad}, false}};
+const std::vector<row> toy = {{{film}, {good, film, end}, true},
+                              {{film}, {good, good, end}, true},
+                              {{film}, {bad, film, end}, false},
+                              {{film}, {bad, end}, false}};
 
 }  // namespace
 
 TEST_CASE("the judge gives the probabilities of naive Bayes") {
-  const judge j(toy, size);
-  // Desirable: 3 good and 1 film of 4 tokens; undesirable: 2 bad and 1 film of 3; 7 smoothed in.
-  const double up = 4.0 / 11, down = 1.0 / 10;
+  const judge j(toy, size, end);
+  // Desirable: 3 good and 1 film of 4 tokens; undesirable: 2 bad and 1 film of 3; 8 smoothed in.
+  const double up = 4.0 / 12, down = 1.0 / 11;
   CHECK_THAT(j.probability_desirable(std::vector{good}), WithinAbs(up / (up + down), 1e-14));
-  const double neutral_up = 2.0 / 11, neutral_down = 2.0 / 10;
+  const double neutral_up = 2.0 / 12, neutral_down = 2.0 / 11;
   CHECK_THAT(j.probability_desirable(std::vector{film}),
              WithinAbs(neutral_up / (neutral_up + neutral_down), 1e-14));
   CHECK(j.probability_desirable(std::vector<token>{}) == 0.5);
@@ -33,8 +33,15 @@ TEST_CASE("the judge gives the probabilities of naive Bayes") {
 }
 
 TEST_CASE("the frame of a text is no evidence") {
-  const judge j(toy, size);
-  CHECK(j.probability_desirable(std::vector{good, vocabulary::end}) ==
+  const judge j(toy, size, end);
+  CHECK(j.probability_desirable(std::vector{good, end}) ==
+        j.probability_desirable(std::vector{good}));
+}
+
+TEST_CASE("a token that nobody has written is no evidence") {
+  const judge j(toy, size, end);
+  CHECK(j.probability_desirable(std::vector<token>{7}) == 0.5);
+  CHECK(j.probability_desirable(std::vector{good, vocabulary::separator}) ==
         j.probability_desirable(std::vector{good}));
 }
 
@@ -43,12 +50,12 @@ TEST_CASE("more rows of a class raise its prior") {
   more.push_back({{film}, {film}, true});
   more.push_back({{film}, {film}, true});
   const std::vector<token> nothing;
-  CHECK_THAT(judge(more, size).probability_desirable(nothing), WithinAbs(4.0 / 6, 1e-14));
+  CHECK_THAT(judge(more, size, end).probability_desirable(nothing), WithinAbs(4.0 / 6, 1e-14));
 }
 
 TEST_CASE("the judge needs both classes and knows its vocabulary") {
   const std::vector<row> one_class = {toy[0], toy[1]};
-  CHECK_THROWS_AS(judge(one_class, size), std::invalid_argument);
-  CHECK_THROWS_AS(judge(toy, size).probability_desirable(std::vector<token>{99}),
+  CHECK_THROWS_AS(judge(one_class, size, end), std::invalid_argument);
+  CHECK_THROWS_AS(judge(toy, size, end).probability_desirable(std::vector<token>{99}),
                   std::out_of_range);
 }

@@ -61,7 +61,43 @@ TEST_CASE("every option sets its own member and nothing else") {
                             "--html",
                             "h",
                             "--checkpoint-every",
-                            "16"});
+                            "16",
+                            "--model",
+                            "m",
+                            "--chat-template",
+                            "chatml",
+                            "--type",
+                            "bf16",
+                            "--lora",
+                            "17",
+                            "--lora-alpha",
+                            "18",
+                            "--micro-batch",
+                            "4",
+                            "--max-prompt",
+                            "19",
+                            "--max-completion",
+                            "20",
+                            "--held-out-rows",
+                            "21",
+                            "--schedule",
+                            "constant",
+                            "--warm-up",
+                            "0.75",
+                            "--weight-decay",
+                            "0.0625",
+                            "--clip",
+                            "2",
+                            "--save",
+                            "s",
+                            "--save-type",
+                            "q8_0",
+                            "--reference-cache",
+                            "off",
+                            "--samples",
+                            "22",
+                            "--sample-tokens",
+                            "23"});
   CHECK(o.data == "d");
   CHECK(o.drop_desirable == 0.25);
   CHECK(o.loss == "dpo");
@@ -78,14 +114,50 @@ TEST_CASE("every option sets its own member and nothing else") {
   CHECK(o.json == "j");
   CHECK(o.html == "h");
   CHECK(o.checkpoint_every == 16);
+  CHECK(o.model == "m");
+  CHECK(o.chat_template == "chatml");
+  CHECK(o.type == "bf16");
+  CHECK(o.lora == 17);
+  CHECK(o.lora_alpha == 18);
+  CHECK(o.micro_batch == 4);
+  CHECK(o.max_prompt == 19);
+  CHECK(o.max_completion == 20);
+  CHECK(o.held_out_rows == 21);
+  CHECK(o.schedule == "constant");
+  CHECK(o.warm_up == 0.75);
+  CHECK(o.weight_decay == 0.0625);
+  CHECK(o.clip == 2);
+  CHECK(o.save == "s");
+  CHECK(o.save_type == "q8_0");
+  CHECK(o.reference_cache == "off");
+  CHECK(o.samples == 22);
+  CHECK(o.sample_tokens == 23);
   CHECK_FALSE(o.resume);
   CHECK_FALSE(o.help);
+  CHECK_FALSE(o.check);
+  CHECK_FALSE(o.recompute);
+  CHECK(parsed({"--check"}).check);
+  CHECK(parsed({"--recompute"}).recompute);
   CHECK(parsed({"--help"}).help);
   CHECK_FALSE(parsed({"--help"}).resume);
   CHECK_FALSE(parsed({"--resume"}).help);
   const options untouched = parsed({});
   CHECK(untouched.loss == "kto");
   CHECK(untouched.out == "align-out");
+  CHECK(untouched.type == "f32");
+  CHECK(untouched.schedule == "cosine");
+  CHECK(untouched.lora == 0);
+}
+
+TEST_CASE("the last of several wins, and values may look like anything") {
+  const options o = parsed({"--out", "first", "--beta", "-0.5", "--out=a=b c", "--beta", "2",
+                            "--data", "/a folder/mine.jsonl", "--json", "it's"});
+  CHECK(o.out == "a=b c");
+  CHECK(o.data == "/a folder/mine.jsonl");
+  CHECK(o.json == "it's");
+  CHECK(o.parameters.back() == std::pair<std::string, std::string>{"beta", "2"});
+  CHECK(parsed({"--held_out_rows", "5"}).held_out_rows == 5);
+  CHECK(parsed({"--set", "beta=1", "--set", "desirable-weight=2"}).parameters.size() == 2);
 }
 
 TEST_CASE("every range ends where the sentence says") {
@@ -110,6 +182,17 @@ TEST_CASE("every range ends where the sentence says") {
   ends("--seeds", "1", "1000", "0", "1001");
   ends("--threads", "1", "1024", "0", "1025");
   ends("--checkpoint-every", "1", "1000000000", "0", "1000000001");
+  ends("--lora", "1", "65536", "0", "65537");
+  ends("--lora-alpha", "0.000001", "1e6", "0", "1000001");
+  ends("--micro-batch", "1", "1000000000", "0", "1000000001");
+  ends("--max-prompt", "2", "1000000000", "1", "1000000001");
+  ends("--max-completion", "1", "1000000000", "0", "1000000001");
+  ends("--held-out-rows", "1", "1000000000", "0", "1000000001");
+  ends("--warm-up", "0", "1", "-0.1", "1.01");
+  ends("--weight-decay", "0", "1", "-0.1", "1.01");
+  ends("--clip", "0", "1e9", "-0.1", "1000000001");
+  ends("--samples", "1", "1000000000", "0", "1000000001");
+  ends("--sample-tokens", "1", "1000000000", "-1", "1000000001");
 }
 
 TEST_CASE("every loss and every parameter is an option and in the help") {
@@ -134,6 +217,38 @@ TEST_CASE("wrong arguments are refused by name") {
   CHECK(contains(refusal({"--beta", "much"}), "--beta: 'much'"));
   CHECK(contains(refusal({"--set", "beta"}), "NAME=VALUE"));
   CHECK(contains(refusal({"--resume=yes"}), "--resume takes no value"));
+  CHECK(contains(refusal({"--lr", "--out", "x"}), "--lr: '--out' is not a number"));
+  CHECK(contains(refusal({"--beta"}), "--beta needs a value"));
+  CHECK(contains(refusal({"--beta", ""}), "--beta needs a value"));
+  CHECK(refusal({"--type", "f64"}) == "--type: 'f64' is none of f32, bf16");
+  CHECK(contains(refusal({"--save-type", "q4"}), "is none of f32, f16, bf16, q8_0"));
+  CHECK(contains(refusal({"--schedule", "linear"}), "is none of cosine, constant"));
+  for (const char* number : {"nan", "inf", "-inf", "1e999", "0x10", "1 ", " 1", "1,5", ""}) {
+    CAPTURE(number);
+    CHECK(contains(refusal({"--lr", number}), "--lr"));
+    CHECK(contains(refusal({"--beta", number}), "--beta"));
+  }
+  CHECK(contains(refusal({"--set", "beta=nan"}), "--beta: 'nan' is not a number"));
+}
+
+TEST_CASE("a name that was mistyped is answered with the nearest") {
+  CHECK(refusal({"--bacth", "1"}) ==
+        "there is no option '--bacth'; did you mean --batch? --help lists them");
+  CHECK(contains(refusal({"--desirabel-weight=2"}), "did you mean --desirable-weight?"));
+  CHECK_FALSE(contains(refusal({"--nonsense"}), "did you mean"));
+  CHECK(contains(refusal({"-x"}), "there is no option '-x'"));
+}
+
+TEST_CASE("the help lists every option once and the forms of feedback") {
+  const std::string help = help_text();
+  for (const char* name :
+       {"--data PATH", "--model FILE", "--type f32|bf16", "--set NAME=VALUE", "--check", "--resume",
+        "--save-type f32|f16|bf16|q8_0", "--seeds N", "(kto)"}) {
+    CAPTURE(name);
+    CHECK(contains(help, name));
+  }
+  CHECK(contains(help, R"({"prompt": "...", "completion": "...", "label": true})"));
+  CHECK_FALSE(contains(help, "--beta"));  // listed with its losses
 }
 
 TEST_CASE("automatic weights come from the counts and respect the weight that is given") {

@@ -1,4 +1,4 @@
-// The examples of FIPS 180-4 and the lengths around a block's edge.
+// The examples of FIPS 180-4, the lengths around a block's edge, and what comes in pieces.
 #include "sha256.hpp"
 
 #include <string>
@@ -6,6 +6,7 @@
 #include "catch.hpp"
 
 using align::sha256;
+using align::sha256_stream;
 
 TEST_CASE("SHA-256 gives the published digests") {
   CHECK(sha256("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
@@ -25,4 +26,11 @@ TEST_CASE("SHA-256 pads every length around the edge of a block") {
         "7d3e74a05d7db15bce4ad9ec0658ea98e3f06eeecf16b4c6fff2da457ddc2f34");
   CHECK(sha256(std::string(64, 'a')) ==
         "ffe054fe7ae0cb6dc65c3af9b61d5209f439851db43d0ba5997337df154668eb");
+}
+
+TEST_CASE("a stream gives the digest of all its pieces") {
+  sha256_stream stream;
+  for (const char* piece : {"a", "", "bc"}) stream.add(piece);
+  CHECK(stream.digits() == sha256("abc"));
+  CHECK(sha256_stream().digits() == sha256(""));
 }

@@ -29,7 +29,7 @@ inline small_job make_small_job(bool paired) {
   small_job job;
   job.data = {paired ? split_duels(source.train.duels) : source.train.rows, paired};
   job.shape = {
-      .vocabulary = source.words.size(), .context = 40, .width = 16, .layers = 2, .heads = 2};
+      .vocabulary = source.text.vocabulary, .context = 40, .width = 16, .layers = 2, .heads = 2};
   training_state state{initial_parameters(job.shape, 1)};
   const feedback corpus{source.corpus, false};
   const objective next_token = next_token_objective();

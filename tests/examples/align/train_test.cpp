@@ -159,9 +159,9 @@ TEST_CASE("pairs stay together: the rejected rows of a batch follow their chosen
       CHECK(seen[s].reference[i] == job.reference_log_probs[chosen]);
       CHECK(seen[s].reference[j] == job.reference_log_probs[rejected]);
       CHECK(seen[s].tokens[i] ==
-            static_cast<std::int32_t>(job.data.rows[chosen].completion.size()) + 1);
+            static_cast<std::int32_t>(job.data.rows[chosen].completion.size()));
       CHECK(seen[s].tokens[j] ==
-            static_cast<std::int32_t>(job.data.rows[rejected].completion.size()) + 1);
+            static_cast<std::int32_t>(job.data.rows[rejected].completion.size()));
     }
     CHECK(state.records[s].step == static_cast<int>(s) + 1);
     CHECK(state.records[s].tokens_per_second > 0);

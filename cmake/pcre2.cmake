@@ -1,0 +1,11 @@
+# prospect::pcre2: the regexes that cut texts into words in examples/align (Debian: libpcre2-dev).
+if(NOT TARGET prospect::pcre2)
+  find_path(PROSPECT_PCRE2_INCLUDE pcre2.h)
+  find_library(PROSPECT_PCRE2_LIBRARY pcre2-8)
+  mark_as_advanced(PROSPECT_PCRE2_INCLUDE PROSPECT_PCRE2_LIBRARY)
+  if(PROSPECT_PCRE2_INCLUDE AND PROSPECT_PCRE2_LIBRARY)
+    add_library(prospect::pcre2 INTERFACE IMPORTED GLOBAL)
+    target_include_directories(prospect::pcre2 INTERFACE ${PROSPECT_PCRE2_INCLUDE})
+    target_link_libraries(prospect::pcre2 INTERFACE ${PROSPECT_PCRE2_LIBRARY})
+  endif()
+endif()

@@ -1,0 +1,15 @@
+// The codec of a given model: its own tokeniser, and its own template for conversations.
+#pragma once
+
+#include <string>
+
+#include "codec.hpp"
+#include "formats/model_files.hpp"
+
+namespace align {
+
+// `format` names a chat format; "": the one that the model's template is. Throws
+// std::runtime_error where the model has no tokeniser that we know.
+codec chat_codec(const model_origin& origin, const std::string& format);
+
+}  // namespace align
