@@ -37,6 +37,12 @@ tensor_shape shape_in_files(const weight_place& place) {
   return is_gain(place) ? tensor_shape{columns} : tensor_shape{rows, columns};
 }
 
+// Gains are few and matter; a row that is no whole number of blocks goes without them.
+element_type type_in_gguf(const weight_place& place, element_type type) {
+  if (is_gain(place)) return element_type::f32;
+  return byte_count(type, shape_in_files(place)) ? type : element_type::f16;
+}
+
 using name_in_file = std::string (*)(std::string_view);
 
 // All weights of the shape, each as large as it must be, and nothing else.
@@ -116,13 +122,8 @@ void save_gguf(const fs::path& path, const model_shape& shape, const weight_sour
   const std::vector<weight_place> places = weights_of(shape);
   std::vector<planned_tensor> plans;
   for (const weight_place& place : places) {
-    const tensor_shape in_file = shape_in_files(place);
-    const bool fits = byte_count(type, in_file).has_value();
-    plans.push_back({.name = place.name,
-                     .type = is_gain(place) ? element_type::f32
-                             : fits         ? type
-                                            : element_type::f16,
-                     .shape = in_file});
+    plans.push_back(
+        {.name = place.name, .type = type_in_gguf(place, type), .shape = shape_in_files(place)});
   }
   if (!shape.rope_divisors.empty()) {
     plans.push_back({.name = rope_divisors_name, .shape = {shape.rope_divisors.size()}});
@@ -145,7 +146,8 @@ void save_folder(const fs::path& path, const model_shape& shape, const weight_so
   }
   std::error_code error;
   fs::create_directories(path, error);
-  if (!fs::is_directory(path)) throw std::runtime_error("cannot make the folder " + path.string());
+  if (!fs::is_directory(path, error))
+    throw std::runtime_error("cannot make the folder " + path.string());
 
   // Row i of the file is the row of ours that lies at i there: found head by head.
   const auto head = static_cast<std::size_t>(shape.head_width);

@@ -88,6 +88,14 @@ TEST_CASE("q8_0 is encoded as ggml does: the largest is 127, halves away from ze
   }
   CHECK(encoded(element_type::q8_0, elements) ==
         bytes_of_hex("892881bc6e89222aa392f8cd19d608abc55555c5ab08d619cdf892a32a22896ebc81"));
+  std::vector<float> halves(32);
+  halves[0] = 127;
+  halves[1] = 2.5F;
+  halves[2] = -0.5F;
+  const std::vector<std::byte> rounded = encoded(element_type::q8_0, halves);
+  CHECK(rounded[2 + 0] == std::byte{127});
+  CHECK(rounded[2 + 1] == std::byte{3});
+  CHECK(rounded[2 + 2] == std::byte{0xff});
   CHECK(encoded(element_type::q8_0, std::vector<float>(32)) == std::vector<std::byte>(34));
 }
 
