@@ -47,10 +47,10 @@ class phase_progress {
 
   bool operator()(std::string_view phase, std::size_t done, std::size_t of, std::size_t tokens) {
     if (phase != phase_ || !shown_) {
+      started_ = idle_;
       finish();
       phase_ = phase;
       shown_ = std::make_unique<progress>(who_ + " " + phase_, static_cast<int>(of), in_.log);
-      started_ = idle_;
     }
     const std::chrono::duration<double> took = clock::now() - started_;
     shown_->update({.step = static_cast<int>(done),
