@@ -2,6 +2,7 @@
 #include "experiment.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <numeric>
 #include <ostream>
@@ -140,8 +141,9 @@ void note(run_report& report, const std::string& sentence) {
   }
 }
 
-std::string share(const pair_ranking& ranking, double value) {
-  return fixed(100 * value, 1) + " % (+- " + fixed(100 * ranking.standard_error(value), 1) + ")";
+std::string share(const seed_outcome& of, double value) {
+  const double error = std::sqrt(value * (1 - value) / static_cast<double>(of.pairs));
+  return fixed(100 * value, 1) + " % (+- " + fixed(100 * error, 1) + ")";
 }
 
 void note_findings(const job& from, const evaluation& found, run_report& report) {
@@ -152,13 +154,14 @@ void note_findings(const job& from, const evaluation& found, run_report& report)
                      " needs; an epoch ends with the smaller class.");
   }
   if (from.held_out.paired) {
-    const pair_ranking& r = found.ranking;
+    const seed_outcome& r = found.outcome;
     note(report, "Seed " + std::to_string(found.outcome.seed) + ": of " + std::to_string(r.pairs) +
-                     " held-out pairs " + share(r, r.right) + " are ranked as the human did, and " +
-                     share(r, r.right_at_equal_length) +
+                     " held-out pairs " + share(r, r.pairs_right) +
+                     " are ranked as the human did, and " +
+                     share(r, r.pairs_right_at_equal_length) +
                      " once what is proportional to length is taken out; that the shorter answer "
                      "wins is right for " +
-                     share(r, r.shorter_is_right) + ".");
+                     share(r, r.pairs_shorter_right) + ".");
   }
   note(report, "The judge is naive Bayes fitted on the " +
                    std::to_string(from.held_out.rows.size()) +
