@@ -16,6 +16,7 @@
 #include "memory.hpp"
 #include "progress.hpp"
 #include "reference.hpp"
+#include "step_zero.hpp"
 #include "train.hpp"
 
 namespace align {
@@ -32,7 +33,7 @@ std::string rounded(double x) {
 // What every phase of a run shares.
 struct session {
   const options& given;
-  const std::function<bool()>& stop;
+  std::function<bool()> stop;
   std::ostream& log;
   workers& on;
 };
@@ -260,8 +261,9 @@ reference_scores referenced(const session& in, const job& from, const schedule& 
                             const language_model& model, const std::string& name) {
   reference_scores scores(model, from.train.rows, measured_by(from.train, plan, from.goal));
   const bool cached = in.given.reference_cache != "off" && !in.given.model.empty();
-  const fs::path path = in.given.reference_cache.empty() ? in.given.out / scores.file_name()
-                                                         : fs::path{in.given.reference_cache};
+  const fs::path folder =
+      in.given.reference_cache.empty() ? in.given.out : fs::path{in.given.reference_cache};
+  const fs::path path = folder / scores.file_name();
   if (cached && fs::exists(path)) {
     scores.load(path, in.on);
     in.log << name << ": reference log-probabilities from " << path.string() << '\n';
@@ -274,7 +276,10 @@ reference_scores referenced(const session& in, const job& from, const schedule& 
   });
   shown.finish();
   if (!finished) interrupt("the reference log-probabilities");
-  if (cached) scores.save(path);
+  if (cached) {
+    fs::create_directories(folder);
+    scores.save(path);
+  }
   return scores;
 }
 
@@ -353,11 +358,17 @@ void run_seed(const session& in, const given_model* file, std::uint64_t seed, ru
 
 }  // namespace
 
-std::vector<finding> check_experiment(const options& given) {
+std::vector<finding> check_experiment(const options& given, std::ostream& log) {
   const std::optional<given_model> file = open_given_model(given);
   const job from = prepare(given, file ? &*file : nullptr, given.seed);
-  return examine(from.data, from.train, from.goal, from.choice,
-                 alignment_plan(given, from, given.seed));
+  const schedule plan = alignment_plan(given, from, given.seed);
+  std::vector<finding> found = examine(from.data, from.train, from.goal, from.choice, plan);
+  if (!file) return found;  // what a tiny model will be is not known before it is trained
+  workers on(given.threads);
+  const session in{given, [] { return false; }, log, on};
+  const language_model model = start_of(in, &*file, from, given.seed, true);
+  for (finding& one : look_at_step_zero(model, from, plan, on)) found.push_back(std::move(one));
+  return found;
 }
 
 run_report run_experiment(const options& given, const std::string& command,
