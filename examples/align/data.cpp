@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <stdexcept>
 #include <unordered_set>
 #include <utility>
@@ -166,6 +167,29 @@ std::size_t common_start(std::span<const row> rows) {
   return shared.size();
 }
 
+// Noise that is known: so many thumbs or choices say the opposite of what was meant. The held-out
+// part stays as it is.
+void flip(dataset& data, double share, std::uint64_t seed) {
+  const std::size_t all = data.paired ? data.train.duels.size() : data.train.rows.size();
+  std::vector<std::size_t> order(all);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  random_source random(seed);
+  shuffle(std::span(order), random);
+  order.resize(static_cast<std::size_t>(std::llround(share * static_cast<double>(all))));
+  for (const std::size_t i : order) {
+    if (data.paired) {
+      duel& d = data.train.duels[i];
+      std::swap(d.chosen, d.rejected);
+    } else {
+      row& r = data.train.rows[i];
+      r.desirable = !r.desirable;
+    }
+  }
+  data.notes.push_back("Turned round " + std::to_string(order.size()) + " of " +
+                       std::to_string(all) + " train " + (data.paired ? "choices" : "thumbs") +
+                       ".");
+}
+
 // A given model takes longer over each row, and knows the language already.
 dataset synthetic(const feedback_request& request) {
   if (!request.text) return synthetic_feedback(request.want_pairs);
@@ -184,6 +208,8 @@ dataset load(const feedback_request& request) {
   keep_first(data.held_out.rows, request.held_out_rows, data.notes);
   keep_first(data.held_out.duels, request.held_out_rows, data.notes);
   require_usable(data);
+  if (!(request.flip >= 0 && request.flip <= 1)) fail("flip must be from 0 to 1");
+  if (request.flip > 0) flip(data, request.flip, request.seed);
   if (request.drop_desirable > 0) {
     if (data.paired) fail("drop_desirable needs thumbs, but " + data.name + " holds pairs");
     drop_desirable(data, request.drop_desirable, request.seed);

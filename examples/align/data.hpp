@@ -69,6 +69,7 @@ struct feedback_request {
   std::string path = {};  // a file or a folder; "" asks for the synthetic source
   std::uint64_t seed = 1;
   double drop_desirable = 0;  // share of the desirable train rows to drop, in [0, 1)
+  double flip = 0;            // share of the train thumbs or choices to turn round, in [0, 1]
   bool want_pairs = false;    // the synthetic source can give either form; files have their own
 
   // What makes tokens of texts; without one, the words of the train part are the vocabulary. The

@@ -126,6 +126,7 @@ job prepare(const options& given, const given_model* model, std::uint64_t seed) 
       .path = given.data,
       .seed = seed,
       .drop_desirable = given.drop_desirable,
+      .flip = given.flip,
       .want_pairs = paired,
       .max_prompt = limit(given.max_prompt, model ? given_longest_prompt : longest_prompt),
       .max_completion =

@@ -95,6 +95,8 @@ class table {
            &options::max_completion, std::size_t{1}, std::size_t{many});
     number("--drop-desirable", "SHARE", "drop this share of the desirable train rows",
            &options::drop_desirable, 0.0, 0.999);
+    number("--flip", "SHARE", "turn this share of the train thumbs or choices round: noise",
+           &options::flip, 0.0, 1.0);
     number("--held-out-rows", "N", "measure on at most N held-out rows or pairs",
            &options::held_out_rows, std::size_t{1}, std::size_t{many});
     toggle("--check", "look at feedback and loss, say what is wrong, and train nothing",

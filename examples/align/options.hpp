@@ -15,6 +15,7 @@ struct options {
   // What is learnt from.
   std::string data;  // "": synthetic feedback
   double drop_desirable = 0;
+  double flip = 0;
   std::size_t max_prompt = 0, max_completion = 0;  // tokens; 0: what suits the model
   std::size_t held_out_rows = 0;                   // 0: all
   bool check = false;
