@@ -89,7 +89,7 @@ std::string every_setting(const sweep_summary& all) {
   std::vector<std::string> names{"loss", "value", "seeds"};
   for (const swept_figure& g : all.gains) names.push_back(g.label);
   for (const swept_figure& d : all.drifts) names.push_back(d.label);
-  names.emplace_back("verdict, in how many seeds");
+  names.emplace_back("verdict (seeds)");
   std::vector<std::size_t> on_it;
   if (!all.gains.empty() && !all.drifts.empty()) on_it = frontier(all, 0, 0);
   std::string out = "<h2>Every setting (mean ± standard error over seeds)</h2>\n" + head_of(names);

@@ -187,14 +187,19 @@ std::string labels(const std::vector<const dot*>& dots, const plane& on) {
   return out;
 }
 
+// Error bars are inside, but for those that powers of ten cannot show.
 plane fitting(const std::vector<const dot*>& dots) {
-  axis_range xs, ys;
+  axis_range xs, ys, with_errors;
   for (const dot* d : dots) {
+    const double wide = d->x_error > 0 ? d->x_error : 0, high = d->y_error > 0 ? d->y_error : 0;
     xs.include(d->x);
-    ys.include(d->y);
+    for (const double sign : {-1.0, 1.0}) {
+      with_errors.include(d->x + sign * wide);
+      ys.include(d->y + sign * high);
+    }
   }
   const bool powers = xs.low > 0 && xs.high > wide_span * xs.low;
-  if (powers) xs = {std::log10(xs.low), std::log10(xs.high)};
+  xs = powers ? axis_range{std::log10(xs.low), std::log10(with_errors.high)} : with_errors;
   xs.widen(0.05);
   ys.widen(0.08);
   return {xs, ys, powers};

@@ -51,11 +51,11 @@ void fill(CLI::App& app, wishes& typed, sweep_settings& s) {
                          "what the values are of (beta, or tau where the loss has that)"),
           "NAME");
   dressed(app.add_option("--seeds", typed.seeds, "runs of every value (5; of --model 3)"), "N")
-      ->check(CLI::Range(1, most_seeds));
+      ->check(CLI::Range(1, most_seeds, "N"));
   dressed(app.add_option("--seed", s.first_seed, "the first of them (1)"), "N");
   dressed(app.add_option("--jobs", typed.jobs, "processes at once (one per core; of --model 1)"),
           "N")
-      ->check(CLI::Range(1, most_jobs));
+      ->check(CLI::Range(1, most_jobs, "N"));
   dressed(app.add_option("--out", s.out, "everything goes here; the same again continues"), "DIR");
   dressed(app.add_option("--align", s.trainer, "the trainer (the one beside this program)"),
           "FILE");
@@ -141,6 +141,9 @@ void parse_own(std::span<const char* const> words, wishes& typed, sweep_settings
   } catch (const CLI::ExtrasError&) {
     fail("'" + app.remaining().front() +
          "' is no option of the sweep; --help lists them, and what is for the trainer follows --");
+  } catch (const CLI::ArgumentMismatch& e) {
+    const std::string what = e.what();  // "--values: 1 required LIST missing"
+    fail(what.substr(0, what.find(':')) + " needs a value");
   } catch (const CLI::ParseError& e) {
     fail(e.what());
   }
