@@ -14,7 +14,7 @@ namespace {
 // The drawing's own units; the page scales it.
 constexpr double width = 460, height = 340;
 constexpr double left = 52, right = 448, top = 12, bottom = 304;
-constexpr double wide_span = 20;  // from here on, equal steps would leave the small drifts no room
+constexpr double wide_span = 8;  // from here on, equal steps would leave the small drifts no room
 constexpr double radius = 3.6;
 constexpr double letter_width = 5.2, letter_height = 9;
 

@@ -27,7 +27,7 @@ struct dot_series {
 };
 
 // A <figure> with title, legend and SVG; empty when no dot is finite. The drift is drawn in powers
-// of ten where it is above 0 and spans more than a factor of 20.
+// of ten where it is above 0 and spans more than a factor of 8.
 std::string scatter(const std::string& title, const std::string& x_label,
                     std::span<const dot_series> series);
 

@@ -85,8 +85,10 @@ std::vector<swept_value> parse_values(std::string_view typed) {
     }
   }
   std::ranges::stable_sort(values, {}, &swept_value::number);
-  const auto same = std::ranges::unique(values, {}, &swept_value::number);
-  values.erase(same.begin(), same.end());
+  const auto alike = [](const swept_value& a, const swept_value& b) {
+    return a.number == b.number;
+  };
+  values.erase(std::unique(values.begin(), values.end(), alike), values.end());
   return values;
 }
 

@@ -116,7 +116,7 @@ TEST_CASE("drifts of very different size are drawn in powers of ten") {
   CHECK(contains(drawn(0.01), ">0.05<"));
   CHECK(contains(drawn(0.01), "H"));  // an error wider than the drift ends at the axis
   CHECK(!contains(drawn(0.01), "nan"));
-  CHECK(contains(drawn(0.1), ">0.2<"));
-  CHECK(contains(drawn(0.1), ">0.4<"));
+  CHECK(contains(drawn(0.2), ">0.4<"));
+  CHECK(contains(drawn(0.2), ">0.6<"));
   CHECK(contains(drawn(-0.01), ">0.0<"));
 }
