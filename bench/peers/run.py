@@ -44,6 +44,11 @@ def rows():
                 "work": work, "rows": 1 << 20, "threads": threads,
             }, {}
     yield from head_rows(cores)
+    for work in "fp32", "bf16", "bf16_autocast":
+        yield f"step_model/torch/{work}/8x128/threads:{cores}", "step_model.py", {
+            "who": "transformers", "work": work, "rows": 8, "columns": 128, "threads": cores,
+            "seconds": 10, "tuned": 1,
+        }, {"GLIBC_TUNABLES": TUNED["GLIBC_TUNABLES"]}
 
 
 def head_rows(cores):

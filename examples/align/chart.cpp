@@ -140,9 +140,8 @@ std::string chart(const std::string& title, const std::string& x_label,
   std::string legend, thin, thick;
   for (const drawing& d : drawings) {
     const std::string& css = d.what->css_class;
-    const double last = d.thick.back().y;
     legend += "<span class=\"key " + css + "\">" + escape_html(d.what->label) + " <b>" +
-              fixed(last, 3) + "</b></span>";
+              fixed(d.what->end, 3) + "</b></span>";
     for (const points& run : d.thin) {
       if (!run.empty()) thin += f.path(run, "thin " + css);
     }

@@ -17,6 +17,7 @@ struct curve {
   std::string label;
   std::string css_class;
   std::vector<std::vector<point>> runs;  // one per seed; points that are not finite are left out
+  double end;                            // what the legend says it came to
 };
 
 // A <figure> with title, legend and SVG; empty when no curve has a point.

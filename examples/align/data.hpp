@@ -72,7 +72,7 @@ struct feedback_request {
   bool want_pairs = false;    // the synthetic source can give either form; files have their own
 
   // What makes tokens of texts; without one, the words of the train part are the vocabulary. The
-  // synthetic source has its own words and takes no other.
+  // synthetic source is retold.
   std::optional<codec> text = {};
 
   // Tokens that a row may have, its markup and end included. A longer prompt keeps its end and the

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "format.hpp"
+#include "metrics.hpp"
 #include "report.hpp"
 
 namespace align {
@@ -122,18 +123,6 @@ std::string which_seeds(std::size_t broken, std::size_t all, std::uint64_t worst
          std::to_string(worst) + "]";
 }
 
-// Mean over the last tenth of the steps of every seed.
-double at_the_end(const run_report& report, double step_record::*value) {
-  double sum = 0, count = 0;
-  for (const seed_outcome& seed : report.seeds) {
-    for (std::size_t i = seed.steps.size() * 9 / 10; i < seed.steps.size(); ++i) {
-      const double x = seed.steps[i].*value;
-      if (std::isfinite(x)) sum += x, count += 1;
-    }
-  }
-  return count > 0 ? sum / count : not_measured;
-}
-
 void remark_on_clamped_z(const run_report& report, std::vector<std::string>& out) {
   double known = 0, clamped = 0, sum = 0;
   for (const seed_outcome& seed : report.seeds) {
@@ -151,8 +140,8 @@ void remark_on_clamped_z(const run_report& report, std::vector<std::string>& out
 }
 
 void remark_on_displacement(const run_report& report, std::vector<std::string>& out) {
-  const double up = at_the_end(report, &step_record::reward_desirable);
-  const double down = at_the_end(report, &step_record::reward_undesirable);
+  const double up = end_value(report, &step_record::reward_desirable);
+  const double down = end_value(report, &step_record::reward_undesirable);
   if (!(up < 0 && down < up)) return;
   out.push_back("Both rewards ended below 0 (" + fixed(up, 3) + " desirable, " + fixed(down, 3) +
                 " undesirable): good texts became less likely too, only less so.");

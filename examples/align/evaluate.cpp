@@ -2,8 +2,10 @@
 #include "evaluate.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
+#include <set>
 #include <utility>
 
 #include "judge.hpp"
@@ -37,7 +39,7 @@ double nll_per_token(std::span<const row> rows, std::span<const double> scored) 
 }
 
 struct writing {
-  double judged, length, true_reward;
+  double judged, length, true_reward, repetition;
 };
 
 // Without its end.
@@ -46,14 +48,16 @@ std::vector<token> text_of(const sample& s) {
 }
 
 writing assess(const dataset& data, const judge& critic, const measured_model& of) {
-  std::vector<double> judged, length, reward;
+  std::vector<double> judged, length, reward, repeated;
   for (std::size_t i = 0; i < of.samples.size(); ++i) {
     const std::vector<token> text = text_of(of.samples[i]);
     judged.push_back(critic.probability_desirable(text) > 0.5 ? 1 : 0);
     length.push_back(static_cast<double>(text.size()));
+    repeated.push_back(repetition(text));
     if (data.true_reward) reward.push_back(data.true_reward(of.prompts[i], text));
   }
-  return {summarise(judged).mean, summarise(length).mean, summarise(reward).mean};
+  return {summarise(judged).mean, summarise(length).mean, summarise(reward).mean,
+          summarise(repeated).mean};
 }
 
 double won(double margin) { return margin > 0 ? 1 : margin == 0 ? 0.5 : 0; }
@@ -94,8 +98,14 @@ std::optional<std::vector<double>> sample_log_probs(const language_model& model,
   return log_probs(model, rows, on, shown, "what was written", adapted);
 }
 
-double pair_ranking::standard_error(double share) const {
-  return std::sqrt(share * (1 - share) / static_cast<double>(pairs));
+double repetition(std::span<const token> text) {
+  std::set<std::array<token, 3>> known;
+  double repeated = 0, all = 0;
+  for (std::size_t i = 0; i + 3 <= text.size(); ++i) {
+    repeated += known.insert({text[i], text[i + 1], text[i + 2]}).second ? 0 : 1;
+    all += 1;
+  }
+  return all > 0 ? repeated / all : 0;
 }
 
 pair_ranking rank_pairs(std::span<const row> rows, std::span<const double> rewards) {
@@ -150,7 +160,15 @@ evaluation compare(const measured_model& reference, const measured_model& aligne
   found.outcome.true_reference = was.true_reward;
   found.outcome.true_aligned = is.true_reward;
   found.judge_accuracy = critic.accuracy(data.corpus);
-  if (held_out.paired) found.ranking = rank_pairs(rows, rewards);
+  found.outcome.repetition_reference = was.repetition;
+  found.outcome.repetition_aligned = is.repetition;
+  if (held_out.paired) {
+    const pair_ranking ranking = rank_pairs(rows, rewards);
+    found.outcome.pairs = ranking.pairs;
+    found.outcome.pairs_right = ranking.right;
+    found.outcome.pairs_right_at_equal_length = ranking.right_at_equal_length;
+    found.outcome.pairs_shorter_right = ranking.shorter_is_right;
+  }
   const std::size_t quoted = std::min(plan.quoted, aligned.samples.size());
   for (std::size_t i = 0; data.quotable && i < quoted; ++i) {
     found.examples.push_back({data.text.decode(aligned.prompts[i]),

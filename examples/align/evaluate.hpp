@@ -53,15 +53,15 @@ struct pair_ranking {
   double right_at_equal_length = not_measured;
   double shorter_is_right = not_measured;  // the human preferred the shorter answer
   std::size_t pairs = 0;
-
-  double standard_error(double share) const;
 };
+
+// Share of three tokens in a row that the same text had before.
+double repetition(std::span<const token> text);
 
 pair_ranking rank_pairs(std::span<const row> rows, std::span<const double> rewards);
 
 struct evaluation {
-  seed_outcome outcome;  // all but seed, steps and divergence
-  pair_ranking ranking;
+  seed_outcome outcome;                  // all but seed, steps and divergence
   double judge_accuracy = not_measured;  // on train rows, which it never saw
   std::vector<sample_text> examples;
 };

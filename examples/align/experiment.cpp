@@ -2,6 +2,7 @@
 #include "experiment.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <numeric>
 #include <ostream>
@@ -15,6 +16,7 @@
 #include "memory.hpp"
 #include "progress.hpp"
 #include "reference.hpp"
+#include "step_zero.hpp"
 #include "train.hpp"
 
 namespace align {
@@ -31,7 +33,7 @@ std::string rounded(double x) {
 // What every phase of a run shares.
 struct session {
   const options& given;
-  const std::function<bool()>& stop;
+  std::function<bool()> stop;
   std::ostream& log;
   workers& on;
 };
@@ -140,8 +142,9 @@ void note(run_report& report, const std::string& sentence) {
   }
 }
 
-std::string share(const pair_ranking& ranking, double value) {
-  return fixed(100 * value, 1) + " % (+- " + fixed(100 * ranking.standard_error(value), 1) + ")";
+std::string share(const seed_outcome& of, double value) {
+  const double error = std::sqrt(value * (1 - value) / static_cast<double>(of.pairs));
+  return fixed(100 * value, 1) + " % (+- " + fixed(100 * error, 1) + ")";
 }
 
 void note_findings(const job& from, const evaluation& found, run_report& report) {
@@ -152,13 +155,14 @@ void note_findings(const job& from, const evaluation& found, run_report& report)
                      " needs; an epoch ends with the smaller class.");
   }
   if (from.held_out.paired) {
-    const pair_ranking& r = found.ranking;
+    const seed_outcome& r = found.outcome;
     note(report, "Seed " + std::to_string(found.outcome.seed) + ": of " + std::to_string(r.pairs) +
-                     " held-out pairs " + share(r, r.right) + " are ranked as the human did, and " +
-                     share(r, r.right_at_equal_length) +
+                     " held-out pairs " + share(r, r.pairs_right) +
+                     " are ranked as the human did, and " +
+                     share(r, r.pairs_right_at_equal_length) +
                      " once what is proportional to length is taken out; that the shorter answer "
                      "wins is right for " +
-                     share(r, r.shorter_is_right) + ".");
+                     share(r, r.pairs_shorter_right) + ".");
   }
   note(report, "The judge is naive Bayes fitted on the " +
                    std::to_string(from.held_out.rows.size()) +
@@ -257,8 +261,9 @@ reference_scores referenced(const session& in, const job& from, const schedule& 
                             const language_model& model, const std::string& name) {
   reference_scores scores(model, from.train.rows, measured_by(from.train, plan, from.goal));
   const bool cached = in.given.reference_cache != "off" && !in.given.model.empty();
-  const fs::path path = in.given.reference_cache.empty() ? in.given.out / scores.file_name()
-                                                         : fs::path{in.given.reference_cache};
+  const fs::path folder =
+      in.given.reference_cache.empty() ? in.given.out : fs::path{in.given.reference_cache};
+  const fs::path path = folder / scores.file_name();
   if (cached && fs::exists(path)) {
     scores.load(path, in.on);
     in.log << name << ": reference log-probabilities from " << path.string() << '\n';
@@ -271,7 +276,10 @@ reference_scores referenced(const session& in, const job& from, const schedule& 
   });
   shown.finish();
   if (!finished) interrupt("the reference log-probabilities");
-  if (cached) scores.save(path);
+  if (cached) {
+    fs::create_directories(folder);
+    scores.save(path);
+  }
   return scores;
 }
 
@@ -350,11 +358,17 @@ void run_seed(const session& in, const given_model* file, std::uint64_t seed, ru
 
 }  // namespace
 
-std::vector<finding> check_experiment(const options& given) {
+std::vector<finding> check_experiment(const options& given, std::ostream& log) {
   const std::optional<given_model> file = open_given_model(given);
   const job from = prepare(given, file ? &*file : nullptr, given.seed);
-  return examine(from.data, from.train, from.goal, from.choice,
-                 alignment_plan(given, from, given.seed));
+  const schedule plan = alignment_plan(given, from, given.seed);
+  std::vector<finding> found = examine(from.data, from.train, from.goal, from.choice, plan);
+  if (!file) return found;  // what a tiny model will be is not known before it is trained
+  workers on(given.threads);
+  const session in{given, [] { return false; }, log, on};
+  const language_model model = start_of(in, &*file, from, given.seed, true);
+  for (finding& one : look_at_step_zero(model, from, plan, on)) found.push_back(std::move(one));
+  return found;
 }
 
 run_report run_experiment(const options& given, const std::string& command,

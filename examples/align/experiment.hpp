@@ -24,6 +24,6 @@ run_report run_experiment(const options& given, const std::string& command,
                           const std::function<bool()>& stop, std::ostream& log);
 
 // What can be known to go wrong before the run that the options ask for.
-std::vector<finding> check_experiment(const options& given);
+std::vector<finding> check_experiment(const options& given, std::ostream& log);
 
 }  // namespace align

@@ -35,7 +35,9 @@ int run(std::span<const char* const> words) {
     std::cout << align::help_text();
     return 0;
   }
-  if (given.check) return align::print(std::cout, align::check_experiment(given)) ? 0 : 1;
+  if (given.check) {
+    return align::print(std::cout, align::check_experiment(given, std::cerr)) ? 0 : 1;
+  }
 
   align::require_folder(given.out);
   const auto html = given.html.empty() ? given.out / "report.html" : given.html;

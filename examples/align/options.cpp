@@ -131,8 +131,8 @@ class table {
         ->trigger_on_parse();
     value("--reference-point", "NAME", "where KTO's z comes from, one of those below",
           [&o = o_](const std::string& name) { o.reference_point = underscored(name); });
-    text("--reference-cache", "FILE",
-         "where the reference's log-probabilities are kept, or off (in DIR)",
+    text("--reference-cache", "FOLDER",
+         "keeps the reference's log-probabilities for other runs, or off (DIR)",
          &options::reference_cache);
     group_ = parameter_group;
     std::set<std::string> names;

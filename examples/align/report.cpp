@@ -15,16 +15,16 @@ constexpr std::size_t label_width = 22, reference_width = 18, aligned_width = 20
 constexpr int sparkline_width = 32;
 constexpr std::size_t page_width = 80;
 
-std::string sparkline_row(const seed_outcome& seed, std::string_view label,
+// Drawn and begun by the first seed, ended as everywhere in the report.
+std::string sparkline_row(const run_report& report, std::string_view label,
                           double step_record::*value) {
   std::vector<double> values;
-  for (const step_record& r : seed.steps) values.push_back(r.*value);
+  for (const step_record& r : report.seeds.front().steps) values.push_back(r.*value);
   const auto known = [](double x) { return std::isfinite(x); };
   const auto first = std::ranges::find_if(values, known);
   if (first == values.end()) return "";
-  const auto last = std::find_if(values.rbegin(), values.rend(), known);
   return "  " + pad_right(std::string(label), label_width) + sparkline(values, sparkline_width) +
-         "  " + fixed(*first, 3) + " -> " + fixed(*last, 3) + "\n";
+         "  " + fixed(*first, 3) + " -> " + fixed(end_value(report, value), 3) + "\n";
 }
 
 }  // namespace
@@ -40,13 +40,12 @@ std::string table(const run_report& report) {
            pad_left(with_error(r.aligned, r.what.decimals, sign), aligned_width) + "\n";
   }
   if (!report.seeds.empty()) {
-    const seed_outcome& seed = report.seeds.front();
     out += "\n";
-    out += sparkline_row(seed, "loss", &step_record::loss);
-    out += sparkline_row(seed, "reward, desirable", &step_record::reward_desirable);
-    out += sparkline_row(seed, "reward, undesirable", &step_record::reward_undesirable);
-    out += sparkline_row(seed, "z, clamped", &step_record::z);
-    out += sparkline_row(seed, "z, raw", &step_record::z_raw);
+    out += sparkline_row(report, "loss", &step_record::loss);
+    out += sparkline_row(report, "reward, desirable", &step_record::reward_desirable);
+    out += sparkline_row(report, "reward, undesirable", &step_record::reward_undesirable);
+    out += sparkline_row(report, "z, clamped", &step_record::z);
+    out += sparkline_row(report, "z, raw", &step_record::z_raw);
   }
   out += "\n";
   const std::vector<std::string> warnings = all_warnings(report);

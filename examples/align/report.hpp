@@ -3,6 +3,7 @@
 // collapsed model can win any single one.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <limits>
@@ -37,6 +38,13 @@ struct seed_outcome {
   double length_reference = not_measured, length_aligned = not_measured;  // tokens per sample
   double kl_reference = 0, kl_aligned = not_measured;                     // nats per sequence
   double true_reference = not_measured, true_aligned = not_measured;      // synthetic source only
+  double repetition_reference = not_measured, repetition_aligned = not_measured;
+
+  // Shares of held-out pairs, where there are any (see pair_ranking of evaluate.hpp).
+  std::size_t pairs = 0;
+  double pairs_right = not_measured, pairs_right_at_equal_length = not_measured;
+  double pairs_shorter_right = not_measured;
+
   double auc_sampling_error = not_measured;  // of auc_aligned, from the number of held-out rows
   std::vector<step_record> steps;
 };

@@ -63,7 +63,7 @@ std::string each_seed(const run_report& report) {
 
 curve curve_of(const run_report& report, const std::string& label, const std::string& css_class,
                double step_record::*value) {
-  curve c{label, css_class, {}};
+  curve c{label, css_class, {}, end_value(report, value)};
   for (const seed_outcome& seed : report.seeds) {
     auto& run = c.runs.emplace_back();
     for (const step_record& r : seed.steps) {

@@ -39,6 +39,12 @@ json of_seed(const seed_outcome& s) {
           {"true_aligned", s.true_aligned},
           {"length_reference", s.length_reference},
           {"length_aligned", s.length_aligned},
+          {"repetition_reference", s.repetition_reference},
+          {"repetition_aligned", s.repetition_aligned},
+          {"pairs", s.pairs},
+          {"pairs_right", s.pairs_right},
+          {"pairs_right_at_equal_length", s.pairs_right_at_equal_length},
+          {"pairs_shorter_right", s.pairs_shorter_right},
           {"kl_reference", s.kl_reference},
           {"kl_aligned", s.kl_aligned},
           {"steps", of_steps(s.steps)}};
@@ -56,6 +62,12 @@ void write_json(const std::filesystem::path& path, const run_report& report) {
                        {"aligned", r.aligned.mean},
                        {"standard_error", r.aligned.standard_error}};
   }
+  out["end"] = {{"loss", end_value(report, &step_record::loss)},
+                {"reward_desirable", end_value(report, &step_record::reward_desirable)},
+                {"reward_undesirable", end_value(report, &step_record::reward_undesirable)},
+                {"margin", end_value(report, &step_record::margin)},
+                {"z", end_value(report, &step_record::z)},
+                {"z_raw", end_value(report, &step_record::z_raw)}};
   out["warnings"] = all_warnings(report);
   out["remarks"] = remarks(report);
   out["notes"] = report.notes;

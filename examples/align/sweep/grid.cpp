@@ -39,9 +39,10 @@ std::vector<sweep_run> runs_of(const sweep_settings& s) {
     const std::string seed_name = "seed-" + std::to_string(seed);
     for (const swept_value& value : s.values) {
       for (const swept_loss& loss : s.losses) {
-        sweep_run run{loss, value, seed, {}, {}, {}, {}, {}};
+        sweep_run run{loss, value, seed, {}, {}, {}, {}, {}, {}};
         const fs::path folder =
             s.out / (dashed(loss.name) + "-" + dashed(loss.parameter) + "-" + value.text);
+        run.folder = folder / seed_name;
         run.json = folder / (seed_name + ".json");
         run.html = folder / (seed_name + ".html");
         run.log = folder / (seed_name + ".log");
@@ -62,7 +63,7 @@ std::string name_of(const sweep_run& run) {
 
 std::vector<std::string> arguments_of(const sweep_run& run, const sweep_settings& s, bool resume) {
   std::vector<std::string> words = deciding(run, s);
-  words.insert(words.end(), {"--threads", std::to_string(s.threads), "--out", run.start.string(),
+  words.insert(words.end(), {"--threads", std::to_string(s.threads), "--out", run.folder.string(),
                              "--json", run.json.string(), "--html", run.html.string()});
   if (resume) words.emplace_back("--resume");
   return words;

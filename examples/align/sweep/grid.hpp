@@ -1,8 +1,9 @@
 // The runs of a sweep: what each is told, and where what it leaves lies.
 //
 //   DIR/kto-beta-0.05/seed-3.json    what was found, with .html (its report) and .log beside it
-//   DIR/start-of-seed-3/             checkpoints of every run of that seed: they all start from the
-//                                    same model, which is made, or measured, once
+//   DIR/kto-beta-0.05/seed-3/        its checkpoints, until it is finished
+//   DIR/start-of-seed-3/             what all runs of that seed start from, made by the first of
+//   them
 #pragma once
 
 #include <cstdint>
@@ -20,7 +21,7 @@ struct sweep_run {
   std::uint64_t seed;
 
   std::filesystem::path json, html, log;
-  std::filesystem::path start;  // a folder
+  std::filesystem::path folder, start;
   std::string command;  // gets the same again; whether a result is this run's is told by it alone
 };
 

@@ -1,5 +1,6 @@
 // The program: many runs of the trainer, then what they found. Exit status: 0 done, 1 a run failed,
 // 2 wrong arguments, 130 interrupted.
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <exception>
@@ -7,6 +8,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "command.hpp"
@@ -33,8 +35,16 @@ void list_runs(const align::sweep_settings& s, std::span<const align::sweep_run>
   std::cout << runs.size() << " runs, " << s.jobs << " at once, " << s.threads << " threads each\n";
 }
 
-std::vector<std::string> notes_on(const align::sweep_result& result) {
+std::vector<std::string> notes_on(const align::sweep_settings& s,
+                                  const align::sweep_result& result) {
   std::vector<std::string> notes;
+  const auto pairs = std::ranges::count(s.losses, true, &align::swept_loss::paired);
+  if (s.own_pairs && pairs > 0 && std::cmp_less(pairs, s.losses.size())) {
+    notes.emplace_back(
+        "Synthetic thumbs and pairs are different texts, so the held-out figures of a loss of "
+        "pairs "
+        "and of one of thumbs are not of the same rows. The true reward is the same for both.");
+  }
   const auto say = [&](std::size_t count, const std::string& what) {
     if (count > 0) notes.push_back(std::to_string(count) + what);
   };
@@ -48,7 +58,8 @@ void show(const align::sweep_settings& s, const align::sweep_result& result,
   const align::sweep_summary all = align::summarise(result.outcomes);
   std::cout << '\n' << align::sweep_table(all);
   align::write_atomically(s.out / "sweep.csv", align::sweep_csv(result.outcomes));
-  align::write_atomically(s.out / "sweep.html", align::sweep_page(all, command, notes_on(result)));
+  align::write_atomically(s.out / "sweep.html",
+                          align::sweep_page(all, command, notes_on(s, result)));
   std::cout << "\nReport: " << (s.out / "sweep.html").string()
             << "\nFigures of every run: " << (s.out / "sweep.csv").string() << '\n';
 }

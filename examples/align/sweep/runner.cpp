@@ -42,6 +42,21 @@ bool has_checkpoint(const fs::path& folder) {
   return false;
 }
 
+// The checkpoint of an alignment is one run's; a start model, and what the reference makes of the
+// data, serve all runs of a seed.
+bool is_shared(const fs::path& file) { return !file.filename().string().starts_with("align-"); }
+
+// Whole or not at all; for file systems without links, a copy.
+void link_or_copy(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  fs::create_hard_link(from, to, error);
+  if (!error) return;
+  fs::path part = to;
+  part += ".part";
+  fs::copy_file(from, part, fs::copy_options::overwrite_existing);
+  fs::rename(part, to);
+}
+
 // A progress bar is one line to a reader, however often it was drawn.
 std::string last_lines(const std::string& text) {
   std::deque<std::string> lines;
@@ -64,8 +79,8 @@ class runner {
       : s_(s), runs_(runs), log_(log), outcomes_(runs.size()) {
     for (std::size_t i = 0; i < runs_.size(); ++i) {
       outcomes_[i] = read_outcome(runs_[i]);
+      starts_[runs_[i].start].made = fs::exists(runs_[i].start);
       if (outcomes_[i]) {
-        starts_[runs_[i].start].made = true;
         ++finished_;
       } else {
         waiting_.push_back(i);
@@ -118,15 +133,33 @@ class runner {
 
   void start(std::size_t i) {
     const sweep_run& run = runs_[i];
-    fs::create_directories(run.json.parent_path());
-    fs::create_directories(run.start);
+    fs::create_directories(run.folder);
+    if (starts_[run.start].made) {
+      for (const fs::directory_entry& file : fs::directory_iterator(run.start)) {
+        const fs::path to = run.folder / file.path().filename();
+        if (!fs::exists(to)) link_or_copy(file.path(), to);
+      }
+    }
     // Without a checkpoint there is nothing to resume, which the trainer would complain about.
-    std::vector<std::string> words = arguments_of(run, s_, has_checkpoint(run.start));
+    std::vector<std::string> words = arguments_of(run, s_, has_checkpoint(run.folder));
     words.insert(words.begin(), s_.trainer.string());
     running_.push_back({i, clock::now(),
                         std::make_unique<child_process>(
                             words, std::vector{"ALIGN_COMMAND=" + run.command}, run.log)});
     starts_[run.start].in_the_making = true;
+  }
+
+  // What a finished run leaves to the others of its seed; the rest would only fill the disk.
+  void clear_up(const sweep_run& run) {
+    start_model& from = starts_[run.start];
+    if (!from.made) {
+      fs::create_directories(run.start);
+      for (const fs::directory_entry& file : fs::directory_iterator(run.folder)) {
+        if (is_shared(file)) link_or_copy(file, run.start / file.path().filename());
+      }
+      from.made = true;
+    }
+    fs::remove_all(run.folder);
   }
 
   void ask_all_to_stop() {
@@ -145,11 +178,10 @@ class runner {
 
   void ended(const active& one, int status) {
     const sweep_run& run = runs_[one.i];
-    start_model& from = starts_[run.start];
-    from.in_the_making = false;
+    starts_[run.start].in_the_making = false;
     if (status == 0) outcomes_[one.i] = read_outcome(run);
     if (outcomes_[one.i]) {
-      from.made = true;
+      clear_up(run);
       ++finished_;
       spent_ += duration<double>(clock::now() - one.started).count();
       ++finished_here_;

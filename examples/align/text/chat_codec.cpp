@@ -68,7 +68,9 @@ codec chat_codec(const model_origin& origin, const std::string& format) {
   if (!chat.begin.empty()) made.begin = tokeniser->id(chat.begin);
   made.end = end_of_answer(*tokeniser, chat);
   made.prompt = [=](std::span<const message> conversation) {
-    return encode_chat(*tokeniser, chat, conversation, true);
+    // No format lets an assistant begin; a user who says nothing comes closest.
+    const std::vector<message> nothing{{"user", ""}};
+    return encode_chat(*tokeniser, chat, conversation.empty() ? nothing : conversation, true);
   };
   made.completion = [=](std::string_view text) {
     std::vector<token> answer = encode_answer(*tokeniser, chat, text);

@@ -29,6 +29,7 @@ while [ $# -gt 0 ]; do
 done
 finish() {
   echo state > "$out/sft-1.checkpoint"
+  echo state > "$out/align-1.checkpoint"
   echo "{\"command\": \"$ALIGN_COMMAND\", \"data\": \"d\", \"warnings\": [\"DRIFT: x\"],
     \"seeds\": [{\"seed\": $seed, \"auc_aligned\": 0.6, \"nll_reference\": 1, \"nll_aligned\": 1.5,
     \"true_aligned\": null, \"steps\": []}]}" > "$json"
@@ -90,6 +91,10 @@ TEST_CASE("every run is run once, and one of a seed before its others") {
   for (const std::string& call : calls) resumed += contains(call, "--resume") ? 1u : 0u;
   CHECK(resumed == 4);  // thumbs and pairs of two seeds begin; the others start from their models
   CHECK(contains(w.log.str(), "[8 of 8] "));
+  // What serves all is kept, what served one is not.
+  CHECK(scratch::read(w.runs[0].start / "sft-1.checkpoint") == "state\n");
+  CHECK(!fs::exists(w.runs[0].start / "align-1.checkpoint"));
+  CHECK(!fs::exists(w.runs[0].folder));
   CHECK(contains(w.log.str(), "AUC 0.600, NLL +0.50, DRIFT"));
 }
 
@@ -150,12 +155,12 @@ TEST_CASE("a run that hangs is asked to save, once, and is resumed later") {
   while :; do sleep 0.05; done
 fi
 finish)");
-  const sweep_result stopped = w.run([&] { return fs::exists(w.runs[0].start / "hangs"); });
+  const sweep_result stopped = w.run([&] { return fs::exists(w.runs[0].folder / "hangs"); });
   CHECK(stopped.outcomes.empty());
   CHECK(stopped.failed == 0);
   CHECK(stopped.left == 2);
   CHECK(w.calls().size() == 1);  // the second one would have started from the first one's model
-  CHECK(scratch::read(w.runs[0].start / "asked") == "asked\n");
+  CHECK(scratch::read(w.runs[0].folder / "asked") == "asked\n");
   CHECK(contains(scratch::read(w.runs[0].log), "saved"));
   CHECK(contains(w.log.str(), "Stopping: 1 runs save"));
 

@@ -50,6 +50,7 @@ TEST_CASE("runs are told apart by folder and command, and told the same of every
   CHECK(runs[0].json == "o/kto-beta-0.05/seed-7.json");
   CHECK(runs[1].log == "o/simple-kto-beta-0.05/seed-7.log");
   CHECK(runs[11].html == "o/dpo-beta-0.1/seed-8.html");
+  CHECK(runs[0].folder == "o/kto-beta-0.05/seed-7");
   CHECK(runs[0].start == "o/start-of-seed-7");
   CHECK(runs[2].start == "o/start-of-seed-7-pairs");  // synthetic pairs are other texts
   CHECK(runs[11].command == "examples/run --lr 0.01 --epochs=2 --loss dpo --beta 0.1 --seed 8");
