@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
+#include "axes.hpp"
 #include "format.hpp"
 
 namespace align {
@@ -68,39 +68,9 @@ points smoothed_mean(const std::vector<points>& runs) {
   return smooth;
 }
 
-struct range {
-  double low = std::numeric_limits<double>::infinity();
-  double high = -std::numeric_limits<double>::infinity();
-
-  void include(double x) {
-    low = std::min(low, x);
-    high = std::max(high, x);
-  }
-
-  void widen(double share) {
-    const double room = high > low ? share * (high - low) : 0.5;
-    low -= room;
-    high += room;
-  }
-};
-
-// 1, 2 or 5 times a power of ten, for about `count` steps.
-double tick_step(const range& r, int count) {
-  const double rough = (r.high - r.low) / count;
-  const double power = std::pow(10, std::floor(std::log10(rough)));
-  for (const double nice : {1.0, 2.0, 5.0}) {
-    if (nice * power >= rough) return nice * power;
-  }
-  return 10 * power;
-}
-
-int tick_decimals(double step) {
-  return std::max(0, static_cast<int>(-std::floor(std::log10(step) + 1e-9)));
-}
-
 class frame {
  public:
-  frame(const range& x, const range& y) : x_(x), y_(y) {}
+  frame(const axis_range& x, const axis_range& y) : x_(x), y_(y) {}
 
   std::string x(double value) const { return scaled(value, x_, left, right); }
   std::string y(double value) const { return scaled(value, y_, bottom, top); }
@@ -133,11 +103,11 @@ class frame {
   }
 
  private:
-  static std::string scaled(double value, const range& r, double at_low, double at_high) {
+  static std::string scaled(double value, const axis_range& r, double at_low, double at_high) {
     return fixed(at_low + (value - r.low) / (r.high - r.low) * (at_high - at_low), 1);
   }
 
-  range x_, y_;
+  axis_range x_, y_;
 };
 
 }  // namespace
@@ -150,7 +120,7 @@ std::string chart(const std::string& title, const std::string& x_label,
     points thick;
   };
   std::vector<drawing> drawings;
-  range xs, ys;
+  axis_range xs, ys;
   for (const curve& c : curves) {
     drawing d{&c, {}, {}};
     std::vector<points> runs;

@@ -1,0 +1,43 @@
+// The sweep's command line. What stands after "--" is the trainer's own and is checked by its own
+// parser, with every loss and value that will be added to it: a mistake ends the sweep before the
+// first run, not the last.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "sweep/values.hpp"
+
+namespace align {
+
+// One loss and the parameter of it that is swept.
+struct swept_loss {
+  std::string name, parameter;
+  bool paired;
+};
+
+struct sweep_settings {
+  std::vector<swept_loss> losses;
+  std::vector<swept_value> values;
+  std::uint64_t first_seed = 1;
+  int seeds = 0;
+  int jobs = 0;     // processes at once
+  int threads = 0;  // of each
+  std::filesystem::path out = "align-sweep";
+  std::filesystem::path trainer;       // "": `align` beside this program
+  std::vector<std::string> passed_on;  // to the trainer
+  bool from_file = false;              // a model is given, and not trained from nothing first
+  bool own_pairs = false;              // pairs and thumbs are different texts (synthetic feedback)
+  bool list = false;
+  bool help = false;
+};
+
+// Throws std::invalid_argument with one clear sentence.
+sweep_settings parse_sweep(std::span<const char* const> arguments);
+
+std::string sweep_help();
+
+}  // namespace align
