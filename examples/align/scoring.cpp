@@ -17,6 +17,9 @@ struct head_memory {
 template <class W>
 void score(matrix<const W> hidden, matrix<const W> head, const packed_batch& batch, head_use use,
            token_scores<W>& scores, matrix<W> d_hidden, workers& on) {
+  // No more than the largest batch needs, as it was told beforehand.
+  scores.log_prob.reserve(batch.targets.size());
+  scores.lse.reserve(batch.targets.size());
   scores.log_prob.resize(batch.targets.size());
   scores.lse.resize(batch.targets.size());
   scores.sequence.resize(batch.sequences());

@@ -155,7 +155,7 @@ void write_together(const model_view<W>& model, std::span<const std::vector<toke
   std::vector<std::size_t> open;
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     random.emplace_back(first_seed + i);
-    if (prompts[i].size() < context) open.push_back(i);
+    if (prompts[i].size() <= context) open.push_back(i);
   }
   packed_batch batch;
   for (bool begins = true; !open.empty() && how.longest > 0; begins = false) {

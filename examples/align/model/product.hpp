@@ -57,25 +57,34 @@ aligned_vector<float> widened(const matrix<const W>& m) {
 
 enum class onto { nothing, what_is_there };
 
-// c = a b, or c += a b, on this thread.
-template <class W>
-void multiply(operand<W> a, operand<W> b, matrix<arithmetic<W>> c, onto before = onto::nothing) {
-  const bool accumulate = before == onto::what_is_there;
-  constexpr fast_gemm product;
+namespace detail {
+
+// A template of the functor too, so that one without `narrow` is not asked for it.
+template <class W, class Gemm>
+void multiply_by(const Gemm& product, operand<W> a, operand<W> b, matrix<arithmetic<W>> c,
+                 bool accumulate) {
   if constexpr (std::same_as<W, arithmetic<W>>) {
     product(a, b, c, accumulate);
   } else {
-    if constexpr (prospect::cpu::narrow_gemm<fast_gemm, W>) {
+    if constexpr (prospect::cpu::narrow_gemm<Gemm, W>) {
       if (product.template narrow<W>() == prospect::cpu::narrow_products::all) {
         return product(a, b, c, accumulate);
       }
     }
-    const aligned_vector<float> x = detail::widened(a.matrix), y = detail::widened(b.matrix);
+    const aligned_vector<float> x = widened(a.matrix), y = widened(b.matrix);
     const auto wide = [](const operand<W>& o, const aligned_vector<float>& data) {
       return operand<float>{{data.data(), o.matrix.rows, o.matrix.columns}, o.transposed};
     };
     product(wide(a, x), wide(b, y), c, accumulate);
   }
+}
+
+}  // namespace detail
+
+// c = a b, or c += a b, on this thread.
+template <class W>
+void multiply(operand<W> a, operand<W> b, matrix<arithmetic<W>> c, onto before = onto::nothing) {
+  detail::multiply_by<W>(fast_gemm{}, a, b, c, before == onto::what_is_there);
 }
 
 }  // namespace align

@@ -1,12 +1,10 @@
-// The layout of packed batches and the division of a batch among shards.
+// The layout of packed batches.
 #include "batch.hpp"
 
-#include <numeric>
 #include <stdexcept>
 #include <vector>
 
 #include "catch.hpp"
-#include "random.hpp"
 
 using namespace align;
 
@@ -47,42 +45,4 @@ TEST_CASE("nothing can be predicted from no prompt") {
   packed_batch batch;
   CHECK_THROWS_AS(batch.append({}, std::vector<token>{4}), std::invalid_argument);
   CHECK_THROWS_AS(batch.append_open({}, std::vector<token>{4}), std::invalid_argument);
-}
-
-TEST_CASE("cuts cover every sequence once and balance the lengths") {
-  random_source random{5};
-  std::vector<std::size_t> lengths(64);
-  for (std::size_t& n : lengths) n = 5 + random.below(40);
-  const auto cuts = balanced_cuts(lengths, 4);
-  REQUIRE(cuts.size() == 5);
-  CHECK(cuts.front() == 0);
-  CHECK(cuts.back() == lengths.size());
-  const auto total = std::accumulate(lengths.begin(), lengths.end(), std::size_t{0});
-  for (std::size_t i = 0; i < 4; ++i) {
-    REQUIRE(cuts[i] <= cuts[i + 1]);
-    const auto length =
-        std::accumulate(lengths.begin() + static_cast<std::ptrdiff_t>(cuts[i]),
-                        lengths.begin() + static_cast<std::ptrdiff_t>(cuts[i + 1]), std::size_t{0});
-    // Each end is off by half a sequence at most.
-    CHECK(length >= total / 4 - 45);
-    CHECK(length <= total / 4 + 45);
-  }
-}
-
-TEST_CASE("a sequence belongs to the run in which its middle lies") {
-  using sizes = std::vector<std::size_t>;
-  CHECK(balanced_cuts(sizes{1, 1, 1, 1}, 2) == sizes{0, 2, 4});
-  CHECK(balanced_cuts(sizes{3, 1}, 2) == sizes{0, 1, 2});
-  CHECK(balanced_cuts(sizes{1, 3}, 2) == sizes{0, 1, 2});
-  CHECK(balanced_cuts(sizes{1, 2, 1}, 2) == sizes{0, 1, 3});  // on the border: behind it
-  CHECK(balanced_cuts(sizes{1, 1, 1}, 1) == sizes{0, 3});
-  CHECK(balanced_cuts(sizes{5, 1, 1}, 3) == sizes{0, 0, 1, 3});
-}
-
-TEST_CASE("fewer sequences than runs leave runs empty") {
-  const auto cuts = balanced_cuts(std::vector<std::size_t>{9}, 4);
-  REQUIRE(cuts.size() == 5);
-  CHECK(cuts.front() == 0);
-  CHECK(cuts.back() == 1);
-  CHECK(balanced_cuts({}, 2) == std::vector<std::size_t>{0, 0, 0});
 }

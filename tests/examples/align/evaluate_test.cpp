@@ -1,9 +1,10 @@
-// The figures of a comparison from their definitions, and texts that a model writes.
+// The figures of a comparison from their definitions.
 #include "evaluate.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <string>
 #include <vector>
 
 #include "catch.hpp"
@@ -15,103 +16,138 @@ using namespace align;
 
 namespace {
 
-/// A policy some steps away from the reference.
-aligned_vector<float> moved(const small_job& job) {
+const evaluation_plan sixty_texts{.samples = 60, .longest_sample = 25};
+
+bool never_ends(std::string_view, std::size_t, std::size_t, std::size_t) { return true; }
+
+// A policy some steps away from the reference.
+language_model moved(const small_job& job) {
   const schedule plan{.steps = 12, .batch = 16, .learning_rate = 4e-3, .seed = 2};
-  return train_on(job, preference_objective({.loss = job.data.paired ? "dpo" : "kto"}), plan)
-      .parameters;
+  return train_on(job, preference_objective({.loss = job.data.paired ? "dpo" : "kto"}), plan).model;
 }
 
-/// What a model gives a text, cut off or not.
-double log_prob_of(const language_model& model, const std::vector<token>& prompt, const sample& s) {
-  packed_batch batch;
-  std::vector<token> completion = s.completion;
-  if (s.ended) completion.push_back(vocabulary::end);
-  batch.append(prompt, completion);
-  activations<float> memory;
-  token_scores scores;
-  forward<float>(model.shape, model.parameters, batch, memory);
-  score(std::as_const(memory.normed_scored).view(), head_of(model.shape, model.parameters), batch,
-        keep::nothing, scores);
-  return scores.sequence[0];
+// One text at a time.
+std::vector<double> direct_log_probs(const language_model& model, std::span<const row> rows) {
+  workers on{1};
+  scoring_pass pass(model.storage());
+  std::vector<double> sums;
+  for (const row& r : rows) {
+    packed_batch batch;
+    batch.append(r.prompt, r.completion);
+    sums.push_back(pass.score(model, batch, purpose::evaluation, on)[0]);
+  }
+  return sums;
 }
 
-std::vector<std::vector<token>> prompts_of(const feedback& data, std::size_t count) {
-  std::vector<std::vector<token>> prompts;
-  for (std::size_t i = 0; i < count; ++i) prompts.push_back(data.rows[i % data.units()].prompt);
-  return prompts;
+std::vector<row> written_rows(const measured_model& of) {
+  std::vector<row> rows;
+  for (std::size_t i = 0; i < of.samples.size(); ++i) {
+    rows.push_back({of.prompts[i], of.samples[i].completion});
+  }
+  return rows;
+}
+
+void check_close(const std::vector<double>& found, const std::vector<double>& expected) {
+  REQUIRE(found.size() == expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    REQUIRE_THAT(found[i], WithinRel(expected[i], 1e-5));
+  }
+}
+
+// Pairs by the lengths of their completions, (chosen, rejected).
+std::vector<row> pairs_of_lengths(const std::vector<std::pair<std::size_t, std::size_t>>& lengths) {
+  std::vector<row> rows(2 * lengths.size());
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    rows[i].completion.resize(lengths[i].first);
+    rows[i + lengths.size()].completion.resize(lengths[i].second);
+  }
+  return rows;
 }
 
 }  // namespace
 
-TEST_CASE("log-probabilities of rows do not depend on their company") {
+TEST_CASE("what is measured of a model is what it gives and what it writes") {
   const small_job job = make_small_job(false);
-  const language_model model{job.shape, job.start};
-  const std::span rows = std::span{job.data.rows}.first(70);  // more than two pieces
-  const std::vector<double> all = log_probs(model, rows, 3);
-  REQUIRE(all.size() == 70);
-  for (const std::size_t i : {0U, 31U, 32U, 63U, 64U, 69U}) {
-    CAPTURE(i);
-    CHECK_THAT(log_probs(model, rows.subspan(i, 1), 1)[0], WithinRel(all[i], 1e-5));
+  const language_model model = job.model();
+  const dataset data = synthetic_feedback(false, {.train = 200, .held_out = 40});
+  const feedback held_out{data.held_out.rows, false};
+  workers on{2};
+  const auto made = measure(model, data, held_out, sixty_texts, on, never_ends);
+  REQUIRE(made.has_value());
+  check_close(made->log_probs, direct_log_probs(model, held_out.rows));
+  REQUIRE(made->prompts.size() == 60);  // more than there are rows: from the first one again
+  for (std::size_t i = 0; i < 60; ++i) CHECK(made->prompts[i] == held_out.rows[i % 40].prompt);
+  REQUIRE(made->samples.size() == 60);
+  for (const sample& s : made->samples) {
+    CHECK((s.ended || s.completion.size() == 25));
+    CHECK(s.ended == (s.completion.back() == data.text.end));
   }
-  CHECK(log_probs(model, {}, 2).empty());
+  const auto again = measure(model, data, held_out, sixty_texts, on, never_ends);
+  for (std::size_t i = 0; i < 60; ++i) {
+    CHECK(again->samples[i].completion == made->samples[i].completion);
+  }
+  const auto scored = sample_log_probs(model, *made, on, never_ends);
+  REQUIRE(scored.has_value());
+  check_close(*scored, direct_log_probs(model, written_rows(*made)));
 }
 
-TEST_CASE("a written text has the probability that the model gives it") {
-  const small_job job = make_small_job(false);
-  const language_model model{job.shape, job.start};
-  const auto prompts = prompts_of(job.data, 40);
-  const std::vector<sample> samples = write_completions(model, prompts, 7, 2);
-  REQUIRE(samples.size() == 40);
-  std::size_t ended = 0;
-  for (std::size_t i = 0; i < samples.size(); ++i) {
-    const sample& s = samples[i];
-    CAPTURE(i, s.ended);
-    CHECK_THAT(s.log_prob, WithinRel(log_prob_of(model, prompts[i], s), 1e-4));
-    CHECK(std::ranges::count(s.completion, vocabulary::end) == 0);
-    const std::size_t length = sequence_length(prompts[i].size(), s.completion.size());
-    CHECK(length <= static_cast<std::size_t>(job.shape.context));
-    CHECK((s.ended || length == static_cast<std::size_t>(job.shape.context)));
-    ended += s.ended ? 1 : 0;
-  }
-  CHECK(ended > 0);
+TEST_CASE("a model with adapters can be asked without them") {
+  const small_job job = make_small_job(true);
+  const schedule plan{.steps = 5, .batch = 16, .learning_rate = 1e-2, .seed = 2};
+  const language_model model =
+      train_on(job, preference_objective({.loss = "dpo"}), plan, 2, lora_f32).model;
+  const dataset data = synthetic_feedback(true, {.train = 200, .held_out = 40});
+  const feedback held_out{split_duels(data.held_out.duels), true};
+  workers on{2};
+  const auto made = measure(model, data, held_out, sixty_texts, on, never_ends);
+  const auto without = sample_log_probs(model, *made, on, never_ends, false);
+  check_close(*without, direct_log_probs(job.model(), written_rows(*made)));
+  const auto with = sample_log_probs(model, *made, on, never_ends);
+  CHECK(std::abs((*with)[0] - (*without)[0]) > 1e-3);
 }
 
-TEST_CASE("a text depends on its place and the seed, not on its company or the threads") {
+TEST_CASE("measuring tells how far it is, and ends where it is told to") {
   const small_job job = make_small_job(false);
-  const language_model model{job.shape, job.start};
-  const auto prompts = prompts_of(job.data, 40);
-  const auto all = write_completions(model, prompts, 7, 1);
-  const auto same = write_completions(model, prompts, 7, 3);
-  const auto few = write_completions(model, std::span{prompts}.first(3), 7, 1);
-  const auto other = write_completions(model, prompts, 8, 1);
-  std::size_t different = 0;
-  for (std::size_t i = 0; i < prompts.size(); ++i) {
-    CHECK(all[i].completion == same[i].completion);
-    different += all[i].completion != other[i].completion ? 1 : 0;
+  const language_model model = job.model();
+  const dataset data = synthetic_feedback(false, {.train = 200, .held_out = 40});
+  const feedback held_out{data.held_out.rows, false};
+  workers on{2};
+  std::string phases;
+  std::size_t last = 0, total = 0;
+  const auto shown = [&](std::string_view phase, std::size_t done, std::size_t of, std::size_t) {
+    if (!phases.ends_with(phase)) phases += std::string{phase};
+    CHECK(done <= of);
+    last = done;
+    total = of;
+    return true;
+  };
+  CHECK(measure(model, data, held_out, sixty_texts, on, shown).has_value());
+  CHECK(phases == "held-out rowssamples");
+  CHECK(last == 60);
+  CHECK(total == 60);
+  for (const std::string_view end : {"held-out rows", "samples"}) {
+    const auto ends = [&](std::string_view phase, std::size_t, std::size_t, std::size_t) {
+      return phase != end;
+    };
+    CHECK_FALSE(measure(model, data, held_out, sixty_texts, on, ends).has_value());
   }
-  for (std::size_t i = 0; i < 3; ++i) CHECK(all[i].completion == few[i].completion);
-  CHECK(different > 20);
-  // The same prompt in two places gives two texts.
-  const std::vector<std::vector<token>> twins(12, prompts[0]);
-  const auto twice = write_completions(model, twins, 7, 1);
-  CHECK(std::ranges::any_of(twice,
-                            [&](const sample& s) { return s.completion != twice[0].completion; }));
 }
 
 TEST_CASE("the figures of a comparison are those of their definitions") {
   const bool paired = GENERATE(false, true);
   CAPTURE(paired);
   const small_job job = make_small_job(paired);
-  const aligned_vector<float> policy = moved(job);
-  const language_model reference{job.shape, job.start}, aligned{job.shape, policy};
+  const language_model reference = job.model(), aligned = moved(job);
   const dataset data = synthetic_feedback(paired, {.train = 200, .held_out = 40});
   const feedback held_out{paired ? split_duels(data.held_out.duels) : data.held_out.rows, paired};
-  const evaluation found = evaluate(reference, aligned, data, held_out, 2);
+  workers on{2};
+  const measured_model was = *measure(reference, data, held_out, sixty_texts, on, never_ends);
+  const measured_model is = *measure(aligned, data, held_out, sixty_texts, on, never_ends);
+  const evaluation found = compare(was, is, data, held_out, sixty_texts);
   const seed_outcome& o = found.outcome;
 
-  const std::vector<double> before = log_probs(reference, held_out.rows, 1);
-  const std::vector<double> after = log_probs(aligned, held_out.rows, 1);
+  const std::vector<double> before = direct_log_probs(reference, held_out.rows);
+  const std::vector<double> after = direct_log_probs(aligned, held_out.rows);
   std::vector<double> liked, disliked;
   double tokens = 0, nll_before = 0, nll_after = 0;
   for (std::size_t i = 0; i < before.size(); ++i) {
@@ -125,65 +161,101 @@ TEST_CASE("the figures of a comparison are those of their definitions") {
   CHECK_THAT(o.auc_aligned, WithinAbs(auc(liked, disliked), 1e-12));
   CHECK_THAT(o.auc_sampling_error,
              WithinRel(auc_standard_error(o.auc_aligned, liked.size(), disliked.size()), 1e-12));
-  CHECK_THAT(o.nll_reference, WithinRel(nll_before / tokens, 1e-9));
-  CHECK_THAT(o.nll_aligned, WithinRel(nll_after / tokens, 1e-9));
+  CHECK_THAT(o.nll_reference, WithinRel(nll_before / tokens, 1e-6));
+  CHECK_THAT(o.nll_aligned, WithinRel(nll_after / tokens, 1e-6));
 
   if (paired) {
     double right = 0;
     for (std::size_t i = 0; i < liked.size(); ++i) right += liked[i] > disliked[i] ? 1 : 0;
-    CHECK_THAT(found.pair_accuracy, WithinAbs(right / static_cast<double>(liked.size()), 1e-12));
+    CHECK(found.ranking.pairs == liked.size());
+    CHECK_THAT(found.ranking.right, WithinAbs(right / static_cast<double>(liked.size()), 1e-12));
   } else {
-    CHECK(std::isnan(found.pair_accuracy));
+    CHECK(found.ranking.pairs == 0);
+    CHECK(std::isnan(found.ranking.right));
   }
 
-  if (paired) return;  // what both write is measured in the same way
-
-  // The seed and the number of texts are the program's own, but what it wrote can be asked for.
-  const auto prompts = prompts_of(held_out, 600);
-  const auto wrote = write_completions(aligned, prompts, 600, 2);
-  const auto wrote_before = write_completions(reference, prompts, 600, 2);
   const judge critic(held_out.rows, data.text.vocabulary, data.text.end);
-  const auto mean = [&](const std::vector<sample>& samples, const auto& of) {
+  const auto mean = [&](const measured_model& wrote, const auto& of) {
     double sum = 0;
-    for (std::size_t i = 0; i < samples.size(); ++i) sum += of(prompts[i], samples[i].completion);
-    return sum / static_cast<double>(samples.size());
+    for (std::size_t i = 0; i < 60; ++i) {
+      std::vector<token> text = wrote.samples[i].completion;
+      std::erase(text, data.text.end);
+      sum += of(wrote.prompts[i], text);
+    }
+    return sum / 60;
   };
   const auto size = [](const auto&, const auto& text) { return static_cast<double>(text.size()); };
   const auto judged = [&](const auto&, const auto& text) {
     return critic.probability_desirable(text) > 0.5 ? 1.0 : 0.0;
   };
-  CHECK_THAT(o.length_aligned, WithinRel(mean(wrote, size), 1e-12));
-  CHECK_THAT(o.length_reference, WithinRel(mean(wrote_before, size), 1e-12));
-  CHECK_THAT(o.judged_aligned, WithinAbs(mean(wrote, judged), 1e-12));
-  CHECK_THAT(o.judged_reference, WithinAbs(mean(wrote_before, judged), 1e-12));
-  CHECK_THAT(o.true_aligned, WithinRel(mean(wrote, data.true_reward), 1e-12));
-  CHECK_THAT(o.true_reference, WithinRel(mean(wrote_before, data.true_reward), 1e-12));
-  double difference = 0;
-  for (std::size_t i = 0; i < wrote.size(); ++i) {
-    difference += wrote[i].log_prob - log_prob_of(reference, prompts[i], wrote[i]);
-  }
-  CHECK(o.kl_aligned > 0);
-  CHECK_THAT(o.kl_aligned, WithinRel(difference / 600, 1e-4));
+  CHECK_THAT(o.length_aligned, WithinRel(mean(is, size), 1e-12));
+  CHECK_THAT(o.length_reference, WithinRel(mean(was, size), 1e-12));
+  CHECK_THAT(o.judged_aligned, WithinAbs(mean(is, judged), 1e-12));
+  CHECK_THAT(o.judged_reference, WithinAbs(mean(was, judged), 1e-12));
+  CHECK_THAT(o.true_aligned, WithinRel(mean(is, data.true_reward), 1e-12));
+  CHECK_THAT(o.true_reference, WithinRel(mean(was, data.true_reward), 1e-12));
   CHECK_THAT(found.judge_accuracy, WithinAbs(critic.accuracy(data.corpus), 1e-12));
 
   REQUIRE(found.examples.size() == 6);
-  CHECK(found.examples[5].prompt == data.text.decode(prompts[5]));
-  CHECK(found.examples[5].reference == data.text.decode(wrote_before[5].completion));
-  CHECK(found.examples[5].aligned == data.text.decode(wrote[5].completion));
+  CHECK(found.examples[5].prompt == data.text.decode(is.prompts[5]));
+  CHECK(found.examples[5].reference == data.text.decode(was.samples[5].completion));
+  CHECK(found.examples[5].aligned == data.text.decode(is.samples[5].completion));
 }
 
 TEST_CASE("a model is as good as itself, and offensive texts are not quoted") {
   const small_job job = make_small_job(false);
-  const language_model model{job.shape, job.start};
   dataset data = synthetic_feedback(false, {.train = 200, .held_out = 40});
   data.quotable = false;
   data.true_reward = nullptr;
-  const evaluation found = evaluate(model, model, data, {data.held_out.rows, false}, 2);
+  const feedback held_out{data.held_out.rows, false};
+  workers on{2};
+  const measured_model made = *measure(job.model(), data, held_out, sixty_texts, on, never_ends);
+  const evaluation found = compare(made, made, data, held_out, sixty_texts);
   CHECK(found.examples.empty());
   CHECK(std::isnan(found.outcome.true_reference));
   CHECK(std::isnan(found.outcome.true_aligned));
   CHECK(found.outcome.auc_aligned == 0.5);
-  CHECK_THAT(found.outcome.kl_aligned, WithinAbs(0, 1e-3));
   CHECK(found.outcome.nll_aligned == found.outcome.nll_reference);
   CHECK(found.outcome.length_aligned == found.outcome.length_reference);
+}
+
+TEST_CASE("pairs are ranked by their rewards, ties half") {
+  const auto rows = pairs_of_lengths({{3, 3}, {3, 3}, {3, 3}, {3, 3}});
+  const std::vector<double> rewards{2, 0, 1, 5, 1, 1, 1, 9};
+  const pair_ranking found = rank_pairs(rows, rewards);  // right, wrong, tie, wrong
+  CHECK(found.pairs == 4);
+  CHECK(found.right == 0.375);
+  CHECK(found.right_at_equal_length == 0.375);  // all are as long as their partners
+  CHECK(found.shorter_is_right == 0.5);
+  CHECK(found.standard_error(0.375) == std::sqrt(0.375 * 0.625 / 4));
+}
+
+TEST_CASE("the shorter answer's share counts pairs of equal lengths half") {
+  const auto rows = pairs_of_lengths({{2, 5}, {4, 1}, {3, 3}, {1, 2}, {6, 7}});
+  CHECK(rank_pairs(rows, std::vector<double>(10)).shorter_is_right == 0.7);
+}
+
+TEST_CASE("a reward that is proportional to length is worth nothing at equal length") {
+  const auto rows = pairs_of_lengths({{2, 1}, {8, 4}, {1, 5}, {16, 8}});
+  std::vector<double> rewards;
+  for (const row& r : rows) rewards.push_back(0.25 * static_cast<double>(r.completion.size()));
+  const pair_ranking found = rank_pairs(rows, rewards);
+  CHECK(found.right == 0.75);
+  CHECK(found.right_at_equal_length == 0.5);
+  CHECK(found.shorter_is_right == 0.25);
+}
+
+TEST_CASE("at equal length it is what length does not explain that ranks a pair") {
+  // Margins 4, 1, 0.5 at 2, 1, -1 tokens more: the slope is 8.5 / 6, which leaves 1.17, -0.42 and
+  // 1.92.
+  const auto rows = pairs_of_lengths({{3, 1}, {2, 1}, {1, 2}});
+  const pair_ranking found = rank_pairs(rows, std::vector<double>{4, 1, 0.5, 0, 0, 0});
+  CHECK(found.right == 1);
+  CHECK_THAT(found.right_at_equal_length, WithinRel(2.0 / 3, 1e-12));
+}
+
+TEST_CASE("without pairs nothing is ranked") {
+  const pair_ranking found = rank_pairs({}, {});
+  CHECK(found.pairs == 0);
+  CHECK(std::isnan(found.right));
 }

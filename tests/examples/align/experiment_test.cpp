@@ -3,6 +3,7 @@
 #include "experiment.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <sstream>
 #include <string>
@@ -11,49 +12,9 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "scratch.hpp"
+#include "runs.hpp"
 
 using namespace align;
-
-namespace {
-
-/// Forty rows of a few words, both thumbs.
-std::string few_thumbs() {
-  std::string out;
-  for (int i = 0; i < 40; ++i) {
-    const std::string word{static_cast<char>('a' + i % 7), static_cast<char>('a' + i % 5)};
-    out += "{\"prompt\": \"the film\", \"completion\": \"is " + word +
-           "\", \"label\": " + (i % 2 == 0 ? "true" : "false") + "}\n";
-  }
-  return out;
-}
-
-struct stopped_run {
-  std::string sentence, log;
-};
-
-/// Runs until `steps` steps are done; the sentence is that of the interruption, or of a refusal.
-stopped_run run_for(const options& given, int steps) {
-  std::ostringstream log;
-  int asked = 0;
-  stopped_run run;
-  run.sentence = complaint([&] {
-    run_experiment(
-        given, "", [&] { return asked++ == steps; }, log);
-  });
-  run.log = log.str();
-  return run;
-}
-
-std::size_t files_in(const std::filesystem::path& folder, const std::string& part) {
-  std::size_t n = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    n += contains(entry.path().filename().string(), part) ? 1 : 0;
-  }
-  return n;
-}
-
-}  // namespace
 
 TEST_CASE("a stopped run says how far it got, and goes on from there when asked to") {
   const scratch here;
@@ -62,6 +23,7 @@ TEST_CASE("a stopped run says how far it got, and goes on from there when asked 
   given.out = here.folder() / "out";
   given.batch = 8;  // four steps in each pass over 32 train rows
   given.sft_epochs = 2;
+  given.samples = 4;
   given.threads = 1;
 
   options resumed = given;
@@ -83,9 +45,9 @@ TEST_CASE("a stopped run says how far it got, and goes on from there when asked 
   CHECK(files_in(given.out, ".previous") == 1);
 
   // A finished first stage is not trained again; the second goes on only when asked to.
-  const stopped_run next = run_for(given, 8 + 2);
+  const stopped_run next = run_for(given, 8 + asked_between + 2);
   CHECK(contains(next.sentence, "stopped at step 2 of 4 of seed 1 kto"));
-  const stopped_run reused = run_for(given, 1);
+  const stopped_run reused = run_for(given, asked_between + 1);
   CHECK(contains(reused.log, "seed 1 next-token: step 8 of 8 from "));
   CHECK(contains(reused.log, "seed 1 kto: starting again; the state of step 2 is kept"));
   CHECK(contains(reused.sentence, "stopped at step 1 of 4 of seed 1 kto"));
@@ -93,7 +55,7 @@ TEST_CASE("a stopped run says how far it got, and goes on from there when asked 
   // Other settings are another run with nothing saved yet; the first stage is the same.
   options other = resumed;
   other.parameters = {{"beta", "0.5"}};
-  const stopped_run different = run_for(other, 1);
+  const stopped_run different = run_for(other, asked_between + 1);
   CHECK(contains(different.log, "seed 1 kto: nothing is saved with these settings"));
   CHECK(contains(different.sentence, "stopped at step 1 of 4 of seed 1 kto"));
   other.sft_learning_rate = 1e-3;
@@ -108,20 +70,21 @@ TEST_CASE("steps may be given, and checkpoints are written every so many of them
   given.batch = 8;
   given.sft_epochs = 0.25;
   given.steps = 5;
+  given.samples = 4;
   given.threads = 1;
   given.checkpoint_every = 2;
-  // Before each step: which stages have left something by then?
+  // At each question: which stages have left something by then?
   std::vector<std::pair<std::size_t, std::size_t>> saved;
   std::ostringstream log;
   const auto stop = [&] {
     saved.emplace_back(files_in(given.out, "sft-"), files_in(given.out, "align-"));
-    return saved.size() == 5;
+    return saved.size() == 4 + asked_between + 1;
   };
   CHECK(contains(complaint([&] { run_experiment(given, "", stop, log); }),
                  "stopped at step 3 of 5 of seed 1 kto"));
-  // One step of the first stage, then three of the second.
+  // One step of the first stage, what lies between, then three of the second.
   using counts = std::vector<std::pair<std::size_t, std::size_t>>;
-  CHECK(saved == counts{{0, 0}, {1, 0}, {1, 0}, {1, 1}, {1, 1}});
+  CHECK(saved == counts{{0, 0}, {1, 0}, {1, 0}, {1, 0}, {1, 0}, {1, 0}, {1, 1}, {1, 1}});
   given.sft_epochs = 1e9;
   CHECK(contains(run_for(given, 0).sentence, "that many epochs are more than 1e9 steps"));
 }
@@ -152,4 +115,46 @@ TEST_CASE("a check looks at the same feedback as the run, and leaves nothing beh
   CHECK(says("answers the row's own prompt"));  // there is one prompt only
   given.loss = "ppo";
   CHECK(contains(complaint([&] { check_experiment(given); }), "there is no loss 'ppo'"));
+}
+
+TEST_CASE("a phase between the stages that is stopped is named, and starts again") {
+  const scratch here;
+  options given;
+  given.data = here.write("mine.jsonl", few_thumbs()).string();
+  given.out = here.folder() / "out";
+  given.batch = 8;
+  given.sft_epochs = 0.25;
+  given.samples = 4;
+  given.threads = 1;
+  CHECK(contains(run_for(given, 1).sentence, "stopped during the reference log-probabilities"));
+  CHECK(contains(run_for(given, 1).sentence, "seed 1 before: held-out rows"));
+  CHECK(contains(run_for(given, 2).sentence, "stopped during seed 1 before: samples"));
+  CHECK(contains(run_for(given, 3 + 4).sentence, "stopped during seed 1 after: held-out rows"));
+}
+
+TEST_CASE("a whole run measures both models, however weights are stored and trained") {
+  const scratch here;
+  options given;
+  given.data = here.write("mine.jsonl", few_thumbs()).string();
+  given.out = here.folder() / "out";
+  given.batch = 8;
+  given.sft_epochs = 0.5;
+  given.steps = 3;
+  given.samples = 4;
+  given.threads = 2;
+  given.lora = GENERATE(0, 2);
+  given.type = GENERATE("f32", "bf16");
+  given.learning_rate = 0.01;
+  CAPTURE(given.lora, given.type);
+  const stopped_run run = run_whole(given);
+  REQUIRE(run.sentence.empty());
+  REQUIRE(run.report.seeds.size() == 1);
+  const seed_outcome& found = run.report.seeds[0];
+  CHECK(found.steps.size() == 3);
+  CHECK_THAT(found.steps[0].loss, WithinAbs(0.5, 0.01));  // KTO's where both models are one
+  // Where the reference were not what the run began with, these would agree.
+  CHECK(std::abs(found.nll_aligned - found.nll_reference) > 1e-3);
+  CHECK(std::abs(found.kl_aligned) > 1e-3);
+  CHECK(std::isfinite(found.kl_aligned));
+  CHECK(run.report.samples.size() == 4);
 }

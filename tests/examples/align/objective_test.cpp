@@ -1,118 +1,16 @@
-// The way from hidden states to log-probabilities and back; and choosing a loss by name: every
-// listed one is made, everything else is refused by a sentence that lists what there is.
+// Choosing a loss by name: every listed one is made, everything else is refused by a sentence that
+// lists what there is; and what each makes of log-probabilities.
 #include "objective.hpp"
 
 #include <cmath>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "catch.hpp"
-#include "random.hpp"
 #include "scratch.hpp"
 
 using namespace align;
-
-namespace {
-
-// What a model would hand over: hidden states, a head, and sequences whose targets roam the
-// vocabulary.
-struct head_problem {
-  packed_batch batch;
-  row_major<float> hidden, head;
-  std::vector<double> coefficients;
-
-  const_matrix<float> hidden_view() const { return {hidden.data(), hidden.rows(), hidden.cols()}; }
-  const_matrix<float> head_view() const { return {head.data(), head.rows(), head.cols()}; }
-};
-
-head_problem make_problem(Eigen::Index vocabulary, std::size_t sequences, std::size_t length) {
-  constexpr Eigen::Index width = 8;
-  head_problem made;
-  random_source random{5};
-  for (std::size_t s = 0; s < sequences; ++s) {
-    std::vector<token> completion(length - s % 2);
-    for (token& word : completion) {
-      word = static_cast<token>(random.uniform() * static_cast<double>(vocabulary));
-    }
-    made.batch.append(std::vector<token>{4}, completion);
-    made.coefficients.push_back(random.uniform() - 0.5);
-  }
-  made.hidden.resize(static_cast<Eigen::Index>(made.batch.targets.size()), width);
-  made.head.resize(vocabulary, width);
-  for (float& x : made.hidden.reshaped()) x = static_cast<float>(4 * random.uniform() - 2);
-  for (float& x : made.head.reshaped()) x = static_cast<float>(2 * random.uniform() - 1);
-  return made;
-}
-
-// The sum of coefficient times log-probability, of which `backpropagate` gives the gradient.
-double weighted_score(const head_problem& p) {
-  token_scores scores;
-  score(p.hidden_view(), p.head_view(), p.batch, keep::nothing, scores);
-  double sum = 0;
-  for (std::size_t s = 0; s < scores.sequence.size(); ++s) {
-    sum += p.coefficients[s] * scores.sequence[s];
-  }
-  return sum;
-}
-
-struct head_slopes {
-  row_major<float> hidden, head;
-};
-
-// Starts from 1: the one is to be overwritten, the other added to.
-head_slopes slopes_from_one(const head_problem& p, keep left_behind) {
-  const objective goal = next_token_objective();
-  token_scores scores;
-  head_slopes d{row_major<float>::Ones(p.hidden.rows(), p.hidden.cols()),
-                row_major<float>::Ones(p.head.rows(), p.head.cols())};
-  goal.score(p.hidden_view(), p.head_view(), p.batch, left_behind, scores);
-  goal.backpropagate(p.hidden_view(), p.head_view(), p.batch, scores, p.coefficients,
-                     {d.hidden.data(), d.hidden.rows(), d.hidden.cols()},
-                     {d.head.data(), d.head.rows(), d.head.cols()});
-  return d;
-}
-
-// Of the weighted score by `x`, a part of `p`.
-double slope_by(const head_problem& p, float& x) {
-  constexpr float h = 0.03125f;  // exact, and so is adding it to what has a few bits to spare
-  const float here = x;
-  x = here + h;
-  const double above = weighted_score(p), right = x;
-  x = here - h;
-  const double below = weighted_score(p), left = x;
-  x = here;
-  return (above - below) / (right - left);
-}
-
-}  // namespace
-
-TEST_CASE("gradients of hidden states and head agree with finite differences") {
-  head_problem p = make_problem(11, 3, 4);
-  const head_slopes d = slopes_from_one(p, keep::gradients);
-  double worst = 0, largest = 0;
-  for (Eigen::Index i = 0; i < p.hidden.size(); ++i) {
-    const double slope = slope_by(p, p.hidden.data()[i]);
-    worst = std::max(worst, std::abs(d.hidden.data()[i] - slope));
-    largest = std::max(largest, std::abs(slope));
-  }
-  for (Eigen::Index i = 0; i < p.head.size(); ++i) {
-    const double slope = slope_by(p, p.head.data()[i]);
-    worst = std::max(worst, std::abs(d.head.data()[i] - 1 - slope));
-    largest = std::max(largest, std::abs(slope));
-  }
-  CHECK(largest > 0.3);
-  CHECK(worst < 1e-3);
-}
-
-TEST_CASE("gradients are the same whether all, some or none are kept from the forward pass") {
-  // The larger one's logits would take 9 MiB, more than a shard's memory.
-  const head_problem p = GENERATE(make_problem(1500, 6, 20), make_problem(3000, 40, 19));
-  const head_slopes kept = slopes_from_one(p, keep::gradients);
-  const head_slopes again = slopes_from_one(p, keep::nothing);
-  CHECK((kept.hidden - again.hidden).cwiseAbs().maxCoeff() <
-        1e-5f * kept.hidden.cwiseAbs().maxCoeff());
-  CHECK((kept.head - again.head).cwiseAbs().maxCoeff() < 1e-5f);
-  CHECK((kept.head.array() - 1).abs().maxCoeff() > 0.1f);
-}
 
 TEST_CASE("every known loss can be made, with every parameter it lists") {
   const auto losses = known_losses();

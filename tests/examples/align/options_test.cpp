@@ -3,6 +3,7 @@
 
 #include "catch.hpp"
 #include "experiment.hpp"
+#include "job.hpp"
 #include "scratch.hpp"
 
 using namespace align;
