@@ -151,14 +151,12 @@ class runner {
 
   // What a finished run leaves to the others of its seed; the rest would only fill the disk.
   void clear_up(const sweep_run& run) {
-    start_model& from = starts_[run.start];
-    if (!from.made) {
-      fs::create_directories(run.start);
-      for (const fs::directory_entry& file : fs::directory_iterator(run.folder)) {
-        if (is_shared(file)) link_or_copy(file, run.start / file.path().filename());
-      }
-      from.made = true;
+    fs::create_directories(run.start);
+    for (const fs::directory_entry& file : fs::directory_iterator(run.folder)) {
+      const fs::path to = run.start / file.path().filename();
+      if (is_shared(file) && !fs::exists(to)) link_or_copy(file, to);
     }
+    starts_[run.start].made = true;
     fs::remove_all(run.folder);
   }
 
