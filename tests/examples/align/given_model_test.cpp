@@ -287,6 +287,11 @@ TEST_CASE("each seed of a run starts from the file's model") {
   CHECK(made.report.seeds[0].nll_aligned != made.report.seeds[1].nll_aligned);
 }
 
+TEST_CASE("rows that are longer than the context of the model end the run in one sentence") {
+  const given_run run(16);
+  CHECK(contains(run_whole(run.given).sentence, "is longer than the context of the model, 16"));
+}
+
 TEST_CASE("a file that has no tokeniser, or is no model, is refused before any work") {
   given_run run;
   const auto bare = run.here.folder() / "bare.gguf";

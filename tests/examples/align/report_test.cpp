@@ -53,7 +53,7 @@ run_report example(int seeds) {
   return r;
 }
 
-run_report collapsed() {
+run_report collapsed_run() {
   run_report r = example(1);
   r.seeds[0].nll_aligned = 7.9;
   r.seeds[0].length_aligned = 8.6;
@@ -98,7 +98,7 @@ TEST_CASE("the table shows mean and standard error when there are several seeds"
 }
 
 TEST_CASE("the table speaks out when a run collapsed") {
-  const std::string text = table(collapsed());
+  const std::string text = table(collapsed_run());
   CHECK(contains(text, "!! COLLAPSE"));
   CHECK(contains(text, "!! TOO SHORT"));
   CHECK_FALSE(contains(text, "No sign of collapse"));
@@ -237,7 +237,7 @@ TEST_CASE("the JSON keeps its keys when little was measured, and its form when t
 }
 
 TEST_CASE("warnings of the caller and of the diagnosis are each told once") {
-  run_report r = collapsed();
+  run_report r = collapsed_run();
   r.warnings = diagnose(r);
   r.warnings.push_back("Mine.");
   const nlohmann::json j = written_json(r);
@@ -263,7 +263,7 @@ TEST_CASE("the HTML page shows verdict, figures, curves and settings") {
 }
 
 TEST_CASE("the HTML page shows a collapse in a red banner") {
-  const std::string page = written_html(collapsed());
+  const std::string page = written_html(collapsed_run());
   CHECK(contains(page, "class=\"banner bad\""));
   CHECK(contains(page, "Do not trust this run"));
   CHECK(contains(page, "COLLAPSE"));
