@@ -15,7 +15,7 @@ namespace {
 using points = std::vector<point>;
 
 std::string drawn(const std::vector<points>& runs) {
-  const std::vector<curve> curves{{"loss", "a", runs}};
+  const std::vector<curve> curves{{"loss", "a", runs, 1.25}};
   return chart("Loss", "step", curves);
 }
 
@@ -41,7 +41,7 @@ TEST_CASE("a line goes from corner to corner, with room above and below") {
   CHECK(path_of(page, "thick a") == path_of(page, "thin a"));  // too few points to smooth
   CHECK(contains(page, "<figcaption>Loss<"));
   CHECK(contains(page, "aria-label=\"Loss by step\""));
-  CHECK(contains(page, "loss <b>2.000</b>"));
+  CHECK(contains(page, "loss <b>1.250</b>"));
   CHECK(contains(page, "viewBox=\"0 0 460 236\""));
 }
 

@@ -228,6 +228,36 @@ TEST_CASE("pairs load as pairs and become rows, all chosen ones first") {
   }
 }
 
+TEST_CASE("turning round changes a share of the train thumbs or choices and nothing else") {
+  const bool pairs = GENERATE(false, true);
+  feedback_request request{.want_pairs = pairs};
+  const dataset meant = load(request);
+  request.flip = 0.25;
+  const dataset noisy = load(request);
+  std::size_t turned = 0;
+  if (pairs) {
+    for (std::size_t i = 0; i < meant.train.duels.size(); ++i) {
+      const duel &was = meant.train.duels[i], &is = noisy.train.duels[i];
+      REQUIRE(is.prompt == was.prompt);
+      const bool swapped = is.chosen == was.rejected && is.rejected == was.chosen;
+      REQUIRE((swapped || (is.chosen == was.chosen && is.rejected == was.rejected)));
+      turned += swapped ? 1 : 0;
+    }
+    CHECK(4 * turned == meant.train.duels.size());
+    CHECK(noisy.held_out.duels[0].chosen == meant.held_out.duels[0].chosen);
+  } else {
+    for (std::size_t i = 0; i < meant.train.rows.size(); ++i) {
+      REQUIRE(noisy.train.rows[i].completion == meant.train.rows[i].completion);
+      turned += noisy.train.rows[i].desirable != meant.train.rows[i].desirable ? 1 : 0;
+    }
+    CHECK(4 * turned == meant.train.rows.size());
+    CHECK(std::ranges::equal(noisy.held_out.rows, meant.held_out.rows, {}, &row::desirable,
+                             &row::desirable));
+  }
+  request.flip = 1.5;
+  CHECK(contains(complaint([&] { load(request); }), "flip must be from 0 to 1"));
+}
+
 TEST_CASE("dropping takes a share of the desirable train rows and nothing else") {
   const scratch here;
   feedback_request request = from(here.write("mine.jsonl", thumbs_file(200, 100)));

@@ -167,11 +167,13 @@ TEST_CASE("the figures of a comparison are those of their definitions") {
   if (paired) {
     double right = 0;
     for (std::size_t i = 0; i < liked.size(); ++i) right += liked[i] > disliked[i] ? 1 : 0;
-    CHECK(found.ranking.pairs == liked.size());
-    CHECK_THAT(found.ranking.right, WithinAbs(right / static_cast<double>(liked.size()), 1e-12));
+    CHECK(o.pairs == liked.size());
+    CHECK_THAT(o.pairs_right, WithinAbs(right / static_cast<double>(liked.size()), 1e-12));
+    CHECK(std::isfinite(o.pairs_right_at_equal_length));
+    CHECK(std::isfinite(o.pairs_shorter_right));
   } else {
-    CHECK(found.ranking.pairs == 0);
-    CHECK(std::isnan(found.ranking.right));
+    CHECK(o.pairs == 0);
+    CHECK(std::isnan(o.pairs_right));
   }
 
   const judge critic(held_out.rows, data.text.vocabulary, data.text.end);
@@ -227,7 +229,13 @@ TEST_CASE("pairs are ranked by their rewards, ties half") {
   CHECK(found.right == 0.375);
   CHECK(found.right_at_equal_length == 0.375);  // all are as long as their partners
   CHECK(found.shorter_is_right == 0.5);
-  CHECK(found.standard_error(0.375) == std::sqrt(0.375 * 0.625 / 4));
+}
+
+TEST_CASE("repetition is the share of three tokens in a row that were there before") {
+  CHECK(repetition(std::vector<token>{5, 6, 7, 5, 6, 7, 8}) == 0.2);  // 567 of 567 675 756 567 678
+  CHECK(repetition(std::vector<token>{5, 5, 5, 5}) == 0.5);
+  CHECK(repetition(std::vector<token>{5, 6, 7, 8}) == 0);
+  CHECK(repetition(std::vector<token>{5, 6}) == 0);
 }
 
 TEST_CASE("the shorter answer's share counts pairs of equal lengths half") {

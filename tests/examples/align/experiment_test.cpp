@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <iostream>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -105,7 +106,7 @@ TEST_CASE("a check looks at the same feedback as the run, and leaves nothing beh
   given.out = here.folder() / "out";
   given.batch = 8;
   given.max_prompt = 3;
-  const std::vector<finding> found = check_experiment(given);
+  const std::vector<finding> found = check_experiment(given, std::clog);
   CHECK_FALSE(std::filesystem::exists(given.out));
   const auto says = [&](std::string_view part) {
     return std::ranges::any_of(found, [&](const finding& f) { return contains(f.sentence, part); });
@@ -114,7 +115,7 @@ TEST_CASE("a check looks at the same feedback as the run, and leaves nothing beh
   CHECK(says("Cut 40 of 40 prompts to the last 3 tokens"));
   CHECK(says("answers the row's own prompt"));  // there is one prompt only
   given.loss = "ppo";
-  CHECK(contains(complaint([&] { check_experiment(given); }), "there is no loss 'ppo'"));
+  CHECK(contains(complaint([&] { check_experiment(given, std::clog); }), "there is no loss 'ppo'"));
 }
 
 TEST_CASE("a phase between the stages that is stopped is named, and starts again") {

@@ -211,17 +211,28 @@ TEST_CASE("every figure of a seed and of a step stands under its own name") {
   }
 }
 
-TEST_CASE("the table's sparklines show each figure from its first to its last") {
+TEST_CASE("what a figure ended at is its mean over the last tenth, in every form of the report") {
   run_report report = example(1);
   for (step_record& r : report.seeds[0].steps) r.z = 0.25 * r.step;
   const std::string text = table(report);
   for (const char* part :
-       {"0.498 -> 0.400", "0.020 -> 1.000", "-0.020 -> -1.000", "0.250 -> 12.500"}) {
+       {"0.498 -> 0.404", "0.020 -> 0.955", "-0.020 -> -0.960", "0.250 -> 12.000"}) {
     CAPTURE(part);
     CHECK(count(text, part) == (std::string_view{part}.starts_with("-0.020") ? 2 : 1));
   }
   CHECK(contains(text, "reward, desirable"));
   CHECK(contains(text, "z, raw"));
+  const nlohmann::json end = written_json(report)["end"];
+  CHECK_THAT(end["loss"].get<double>(), WithinAbs(0.404, 1e-12));
+  CHECK_THAT(end["reward_desirable"].get<double>(), WithinAbs(0.955, 1e-12));
+  CHECK_THAT(end["reward_undesirable"].get<double>(), WithinAbs(-0.96, 1e-12));
+  CHECK_THAT(end["margin"].get<double>(), WithinAbs(1.92, 1e-12));
+  CHECK_THAT(end["z"].get<double>(), WithinAbs(12, 1e-12));
+  CHECK_THAT(end["z_raw"].get<double>(), WithinAbs(-0.96, 1e-12));
+  const std::string page = written_html(report);
+  for (const char* shown : {"loss <b>0.404</b>", "desirable <b>0.955</b>"}) {
+    CHECK(contains(page, shown));
+  }
 }
 
 TEST_CASE("the JSON keeps its keys when little was measured, and its form when text is odd") {
