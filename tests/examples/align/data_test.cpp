@@ -7,6 +7,8 @@
 #include <string>
 
 #include "catch.hpp"
+#include "grammar.hpp"
+#include "retold.hpp"
 #include "scratch.hpp"
 
 using namespace align;
@@ -193,8 +195,53 @@ TEST_CASE("a codec of a model replaces the words, and the held-out part may be l
   for (const auto* part : {&some.train.rows, &some.held_out.rows}) {
     for (const row& one : *part) REQUIRE_FALSE(one.prompt.empty());
   }
-  request.path = "";
-  CHECK(contains(complaint([&] { load(request); }), "the synthetic feedback has its own words"));
+}
+
+TEST_CASE("the synthetic source is retold to a codec, and its true reward with it") {
+  const bool pairs = GENERATE(false, true);
+  // A token for each byte; what stands before an answer is one more.
+  const auto bytes_of = [](std::string_view text) {
+    std::vector<token> ids;
+    for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
+    return ids;
+  };
+  const codec bytes{.vocabulary = 258,
+                    .begin = 256,
+                    .end = 257,
+                    .prompt =
+                        [&](std::span<const message> said) {
+                          std::vector<token> ids = bytes_of(said.front().content);
+                          ids.insert(ids.begin(), 256);
+                          return ids;
+                        },
+                    .completion = bytes_of,
+                    .decode =
+                        [](std::span<const token> ids) {
+                          std::string text;
+                          for (const token t : ids) {
+                            if (t < 256) text += static_cast<char>(t);
+                          }
+                          return text;
+                        }};
+  const dataset told = synthetic_feedback(pairs, {.train = 20, .held_out = 10});
+  const dataset made = retold(told, bytes);
+  CHECK(made.paired == pairs);
+  REQUIRE(made.corpus.size() == told.corpus.size());
+  REQUIRE(made.train.rows.size() == told.train.rows.size());
+  REQUIRE(made.held_out.duels.size() == told.held_out.duels.size());
+  for (std::size_t i = 0; i < told.corpus.size(); ++i) {
+    const row &was = told.corpus[i], &is = made.corpus[i];
+    CHECK(is.prompt.front() == 256);
+    CHECK(is.completion.back() == 257);
+    CHECK(contains(bytes.decode(is.prompt), told.text.decode(was.prompt)));
+    CHECK(bytes.decode(is.completion) == told.text.decode(was.completion));
+    CHECK(is.desirable == was.desirable);
+    CHECK(made.true_reward(is.prompt, is.completion) ==
+          told.true_reward(was.prompt, was.completion));
+  }
+
+  feedback_request request{.want_pairs = pairs, .text = bytes};
+  CHECK(load(request).text.vocabulary == 258);
 }
 
 TEST_CASE("what has no token or no difference left is left out by name") {

@@ -167,6 +167,12 @@ TEST_CASE("every figure of a seed and of a step stands under its own name") {
   s.length_aligned = 10;
   s.kl_reference = 11;
   s.kl_aligned = 12;
+  s.repetition_reference = 13;
+  s.repetition_aligned = 14;
+  s.pairs = 15;
+  s.pairs_right = 16;
+  s.pairs_right_at_equal_length = 17;
+  s.pairs_shorter_right = 18;
   s.steps = {{.step = 1,
               .loss = 2,
               .reward_desirable = 3,
@@ -199,12 +205,20 @@ TEST_CASE("every figure of a seed and of a step stands under its own name") {
                             {"length_aligned", 10.0},
                             {"kl_reference", 11.0},
                             {"kl_aligned", 12.0},
+                            {"repetition_reference", 13.0},
+                            {"repetition_aligned", 14.0},
+                            {"pairs", 15},
+                            {"pairs_right", 16.0},
+                            {"pairs_right_at_equal_length", 17.0},
+                            {"pairs_shorter_right", 18.0},
                             {"steps", nlohmann::json::array({step})}};
   CHECK(written_json(report)["seeds"][0] == seed);
   for (const auto& [key, reference, aligned] :
        {std::tuple{"held_out_auc", 0.25, 1.0}, std::tuple{"judged", 5.0, 6.0},
         std::tuple{"true_reward", 7.0, 8.0}, std::tuple{"nll", 3.0, 4.0},
-        std::tuple{"length", 9.0, 10.0}, std::tuple{"kl", 11.0, 12.0}}) {
+        std::tuple{"length", 9.0, 10.0}, std::tuple{"kl", 11.0, 12.0},
+        std::tuple{"repetition", 13.0, 14.0}, std::tuple{"pairs_right", 0.5, 16.0},
+        std::tuple{"pairs_right_at_equal_length", 0.5, 17.0}}) {
     CAPTURE(key);
     CHECK(written_json(report)[key]["reference"] == reference);
     CHECK(written_json(report)[key]["aligned"] == aligned);
