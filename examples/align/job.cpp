@@ -13,9 +13,11 @@
 namespace align {
 namespace {
 
-// What the tiny model and a given one read and write at most, markup included.
-constexpr std::size_t longest_prompt = 40, longest_completion = 56;
-constexpr std::size_t given_longest_prompt = 256, given_longest_completion = 128;
+// What a model reads and writes at most, markup included.
+struct limits {
+  std::size_t prompt, completion;
+};
+constexpr limits usual_of_tiny{40, 56}, usual_of_given{256, 128};
 
 std::string written(double x) {
   std::ostringstream out;
@@ -91,6 +93,25 @@ int steps_in(double epochs, const feedback& data, const options& given, bool bal
   return static_cast<int>(std::lround(steps));
 }
 
+// Both together fit into the context of a given model: by themselves, or the options are refused.
+limits limits_of(const options& given, const given_model* model) {
+  limits chosen = model ? usual_of_given : usual_of_tiny;
+  const std::size_t room = model ? static_cast<std::size_t>(model->file.shape.context) + 1 : 0;
+  if (model) chosen.completion = std::min(chosen.completion, room / 2);
+  if (given.max_completion > 0) chosen.completion = given.max_completion;
+  if (model && room > chosen.completion) {
+    chosen.prompt = std::min(chosen.prompt, room - chosen.completion);
+  }
+  if (given.max_prompt > 0) chosen.prompt = given.max_prompt;
+  if (model && chosen.prompt + chosen.completion > room) {
+    throw std::invalid_argument("--max-prompt " + std::to_string(chosen.prompt) +
+                                " and --max-completion " + std::to_string(chosen.completion) +
+                                " together exceed the context of the model, " +
+                                std::to_string(room - 1));
+  }
+  return chosen;
+}
+
 schedule plan_of(const options& given, std::uint64_t seed) {
   return {.batch = given.batch,
           .seed = seed,
@@ -118,20 +139,16 @@ std::optional<given_model> open_given_model(const options& given) {
 
 job prepare(const options& given, const given_model* model, std::uint64_t seed) {
   const bool paired = preference_objective(choose_loss(given, 1, 1)).paired;
-  const auto limit = [](std::size_t wanted, std::size_t usual) {
-    return wanted > 0 ? wanted : usual;
-  };
+  const limits longest = limits_of(given, model);
   job made;
-  feedback_request request{
-      .path = given.data,
-      .seed = seed,
-      .drop_desirable = given.drop_desirable,
-      .flip = given.flip,
-      .want_pairs = paired,
-      .max_prompt = limit(given.max_prompt, model ? given_longest_prompt : longest_prompt),
-      .max_completion =
-          limit(given.max_completion, model ? given_longest_completion : longest_completion),
-      .held_out_rows = given.held_out_rows};
+  feedback_request request{.path = given.data,
+                           .seed = seed,
+                           .drop_desirable = given.drop_desirable,
+                           .flip = given.flip,
+                           .want_pairs = paired,
+                           .max_prompt = longest.prompt,
+                           .max_completion = longest.completion,
+                           .held_out_rows = given.held_out_rows};
   if (model) request.text = model->text;
   made.data = load(request);
   made.corpus = {made.data.corpus, false};

@@ -288,9 +288,17 @@ TEST_CASE("each seed of a run starts from the file's model") {
   CHECK(made.report.seeds[0].nll_aligned != made.report.seeds[1].nll_aligned);
 }
 
-TEST_CASE("rows that are longer than the context of the model end the run in one sentence") {
-  const given_run run(16);
-  CHECK(contains(run_whole(run.given).sentence, "is longer than the context of the model, 16"));
+TEST_CASE("rows fit into the context of the model, or the options are refused") {
+  given_run run(16);
+  run.given.steps = 1;
+  CHECK(run_whole(run.given).sentence.empty());
+  run.given.max_prompt = 12;
+  run.given.max_completion = 6;
+  CHECK(contains(run_whole(run.given).sentence,
+                 "--max-prompt 12 and --max-completion 6 together exceed the context of the model, "
+                 "16"));
+  run.given.max_completion = 5;
+  CHECK(run_whole(run.given).sentence.empty());
 }
 
 TEST_CASE("a file that has no tokeniser, or is no model, is refused before any work") {
