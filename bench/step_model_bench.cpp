@@ -13,10 +13,10 @@
 #include "memory.hpp"
 #include "model/language_model.hpp"
 #include "objective.hpp"
-#include "plan.hpp"
-#include "random.hpp"
-#include "reference.hpp"
-#include "train.hpp"
+#include "random_source.hpp"
+#include "training/plan.hpp"
+#include "training/reference.hpp"
+#include "training/train.hpp"
 
 namespace {
 

@@ -8,9 +8,9 @@
 #include <stdexcept>
 #include <utility>
 
-#include "format.hpp"
-#include "left_out.hpp"
-#include "stats.hpp"
+#include "data/left_out.hpp"
+#include "evaluation/stats.hpp"
+#include "report/format.hpp"
 
 namespace align {
 namespace {

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "data.hpp"
+#include "data/data.hpp"
 #include "objective.hpp"
-#include "plan.hpp"
+#include "training/plan.hpp"
 
 namespace align {
 

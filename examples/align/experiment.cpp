@@ -9,15 +9,15 @@
 #include <sstream>
 #include <string>
 
-#include "checkpoint.hpp"
-#include "evaluate.hpp"
-#include "format.hpp"
+#include "evaluation/evaluate.hpp"
 #include "job.hpp"
 #include "memory.hpp"
-#include "progress.hpp"
-#include "reference.hpp"
+#include "report/format.hpp"
+#include "report/progress.hpp"
 #include "step_zero.hpp"
-#include "train.hpp"
+#include "training/checkpoint.hpp"
+#include "training/reference.hpp"
+#include "training/train.hpp"
 
 namespace align {
 namespace fs = std::filesystem;

@@ -10,7 +10,7 @@
 
 #include "doctor.hpp"
 #include "options.hpp"
-#include "report.hpp"
+#include "report/report.hpp"
 
 namespace align {
 

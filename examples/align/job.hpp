@@ -7,12 +7,12 @@
 #include <optional>
 #include <string>
 
-#include "data.hpp"
+#include "data/data.hpp"
 #include "formats/model_files.hpp"
 #include "model/language_model.hpp"
 #include "objective.hpp"
 #include "options.hpp"
-#include "plan.hpp"
+#include "training/plan.hpp"
 
 namespace align {
 

@@ -14,7 +14,7 @@
 #include "experiment.hpp"
 #include "files.hpp"
 #include "options.hpp"
-#include "report.hpp"
+#include "report/report.hpp"
 
 namespace {
 

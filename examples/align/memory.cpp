@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "format.hpp"
+#include "report/format.hpp"
 
 namespace align {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "model/language_model.hpp"
 #include "objective.hpp"
-#include "plan.hpp"
+#include "training/plan.hpp"
 
 namespace align {
 

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "report.hpp"
+#include "report/report.hpp"
 
 namespace align {
 

@@ -6,9 +6,9 @@
 #include <chrono>
 #include <cmath>
 
-#include "format.hpp"
 #include "memory.hpp"
-#include "reference.hpp"
+#include "report/format.hpp"
+#include "training/reference.hpp"
 
 namespace align {
 namespace {

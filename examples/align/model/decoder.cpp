@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "model/transformer_passes.hpp"
-#include "random.hpp"
+#include "random_source.hpp"
 
 namespace align {
 namespace {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "model/language_model.hpp"
-#include "text.hpp"
+#include "text/words.hpp"
 #include "threads.hpp"
 
 namespace align {

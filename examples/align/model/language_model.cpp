@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "random.hpp"
+#include "random_source.hpp"
 #include "sha256.hpp"
 
 namespace align {

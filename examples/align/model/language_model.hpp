@@ -9,9 +9,9 @@
 #include <span>
 #include <variant>
 
-#include "batch.hpp"
+#include "model/batch.hpp"
+#include "model/scoring.hpp"
 #include "model/transformer.hpp"
-#include "scoring.hpp"
 #include "threads.hpp"
 
 namespace align {

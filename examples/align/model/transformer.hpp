@@ -11,7 +11,7 @@
 #include <span>
 #include <vector>
 
-#include "batch.hpp"
+#include "model/batch.hpp"
 #include "model/layers.hpp"
 #include "model/weights.hpp"
 #include "tensor.hpp"

@@ -6,7 +6,7 @@
 #include <cmath>
 #include <string_view>
 
-#include "format.hpp"
+#include "report/format.hpp"
 
 namespace align {
 namespace {

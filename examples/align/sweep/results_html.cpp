@@ -1,7 +1,7 @@
 // The HTML side of results.hpp.
 #include <algorithm>
 
-#include "page.hpp"
+#include "report/page.hpp"
 #include "sweep/results.hpp"
 #include "sweep/scatter.hpp"
 

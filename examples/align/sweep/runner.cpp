@@ -14,7 +14,7 @@
 #include <utility>
 
 #include "files.hpp"
-#include "format.hpp"
+#include "report/format.hpp"
 #include "sweep/process.hpp"
 
 namespace align {

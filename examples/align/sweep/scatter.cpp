@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "axes.hpp"
-#include "chart.hpp"
-#include "format.hpp"
+#include "report/axes.hpp"
+#include "report/chart.hpp"
+#include "report/format.hpp"
 
 namespace align {
 namespace {

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "metrics.hpp"
+#include "report/metrics.hpp"
 
 namespace align {
 namespace {

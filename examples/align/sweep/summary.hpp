@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "chart.hpp"
-#include "stats.hpp"
+#include "evaluation/stats.hpp"
+#include "report/chart.hpp"
 #include "sweep/outcome.hpp"
 
 namespace align {

@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <system_error>
 
-#include "format.hpp"
+#include "report/format.hpp"
 
 namespace align {
 namespace {

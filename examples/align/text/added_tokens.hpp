@@ -10,7 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "text.hpp"
+#include "text/words.hpp"
 
 namespace align {
 

@@ -10,11 +10,11 @@
 #include <string_view>
 #include <vector>
 
-#include "text.hpp"
 #include "text/added_tokens.hpp"
 #include "text/bpe_description.hpp"
 #include "text/merges.hpp"
 #include "text/pre_tokeniser.hpp"
+#include "text/words.hpp"
 
 namespace align {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "text.hpp"
+#include "text/words.hpp"
 
 namespace align {
 

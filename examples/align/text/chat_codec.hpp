@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "codec.hpp"
 #include "formats/model_files.hpp"
+#include "text/codec.hpp"
 
 namespace align {
 

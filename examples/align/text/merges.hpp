@@ -6,7 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "text.hpp"
+#include "text/words.hpp"
 
 namespace align {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "grammar.hpp"
+#include "data/grammar.hpp"
 #include "scratch.hpp"
 
 using namespace align;

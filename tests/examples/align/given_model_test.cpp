@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "catch.hpp"
-#include "checkpoint.hpp"
-#include "evaluate.hpp"
+#include "evaluation/evaluate.hpp"
 #include "job.hpp"
 #include "runs.hpp"
 #include "text/gguf_tokeniser.hpp"
 #include "text/small_vocabulary.hpp"
+#include "training/checkpoint.hpp"
 
 using namespace align;
 

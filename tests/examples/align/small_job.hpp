@@ -6,8 +6,8 @@
 #include <cstddef>
 #include <vector>
 
-#include "grammar.hpp"
-#include "train.hpp"
+#include "data/grammar.hpp"
+#include "training/train.hpp"
 
 namespace align {
 

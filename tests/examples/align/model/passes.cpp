@@ -18,7 +18,7 @@
 #include "model/language_model.hpp"
 #include "model/product.hpp"
 #include "objective.hpp"
-#include "random.hpp"
+#include "random_source.hpp"
 #include "text/chat_codec.hpp"
 
 namespace {

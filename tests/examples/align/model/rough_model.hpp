@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "model/language_model.hpp"
-#include "random.hpp"
+#include "random_source.hpp"
 
 namespace align {
 

@@ -9,7 +9,7 @@
 
 #include "catch.hpp"
 #include "model/transformer_passes.hpp"
-#include "random.hpp"
+#include "random_source.hpp"
 
 using namespace align;
 
