@@ -292,6 +292,14 @@ element_type saved_type(const options& given) {
   throw std::invalid_argument("--save-type: there is no type '" + name + "'");
 }
 
+void require_saveable(const options& given) {
+  if (given.save.empty() || given.save.extension() == ".gguf") return;
+  if (saved_type(given) == element_type::q8_0) {
+    throw std::invalid_argument(
+        "--save-type q8_0 is for a .gguf file; a folder holds f32, f16 or bf16");
+  }
+}
+
 void run_seed(const session& in, const given_model* file, std::uint64_t seed, run_report& report) {
   const job from = prepare(in.given, file, seed);
   const std::string name = "seed " + std::to_string(seed);
@@ -374,6 +382,7 @@ std::vector<finding> check_experiment(const options& given, std::ostream& log) {
 run_report run_experiment(const options& given, const std::string& command,
                           const std::function<bool()>& stop, std::ostream& log) {
   preference_objective(choose_loss(given, 1, 1));  // refuses what does not exist before any work
+  require_saveable(given);
   const std::optional<given_model> file = open_given_model(given);
   fs::create_directories(given.out);
   workers on(given.threads);

@@ -119,7 +119,6 @@ schedule plan_of(const options& given, std::uint64_t seed) {
           .shape = given.schedule == "constant" ? decline::constant : decline::cosine,
           .weight_decay = given.weight_decay,
           .longest_gradient = given.clip > 0 ? given.clip : std::numeric_limits<double>::infinity(),
-          .together = given.micro_batch,
           .recompute = given.recompute};
 }
 
@@ -166,6 +165,8 @@ schedule alignment_plan(const options& given, const job& from, std::uint64_t see
   schedule plan = plan_of(given, seed);
   plan.steps =
       given.steps > 0 ? given.steps : steps_in(given.epochs, from.train, given, from.goal.balanced);
+  // Of pairs both sequences go together.
+  plan.together = given.micro_batch * (from.goal.paired ? 2 : 1);
   plan.learning_rate =
       given.learning_rate > 0 ? given.learning_rate : alignment_rate(given, from.shape);
   return plan;

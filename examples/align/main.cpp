@@ -41,8 +41,13 @@ int run(std::span<const char* const> words) {
 
   align::require_folder(given.out);
   const auto html = given.html.empty() ? given.out / "report.html" : given.html;
-  for (const auto& file : {html, given.json, given.save}) {
+  for (const auto& file : {html, given.json}) {
     if (!file.empty()) align::require_writable(file);
+  }
+  if (given.save.extension() == ".gguf") {
+    align::require_writable(given.save);
+  } else if (!given.save.empty()) {
+    align::require_folder(given.save);
   }
   std::signal(SIGINT, on_interrupt);
   std::signal(SIGTERM, on_interrupt);

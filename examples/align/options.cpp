@@ -155,7 +155,7 @@ class table {
     number("--batch", "N", "rows (or pairs) per step", &options::batch, 1, many);
     number("--micro-batch", "N", "rows (or pairs) computed at once (the batch)",
            &options::micro_batch, 1, many);
-    number("--lr", "RATE", "learning rate of the alignment (4e-4, or 2e-4 for a small vocabulary)",
+    number("--lr", "RATE", "learning rate of the alignment (what suits the model)",
            &options::learning_rate, 0.0, 1.0);
     choice("--schedule", "of the learning rate after its warm-up", {"cosine", "constant"},
            &options::schedule);

@@ -288,6 +288,14 @@ TEST_CASE("each seed of a run starts from the file's model") {
   CHECK(made.report.seeds[0].nll_aligned != made.report.seeds[1].nll_aligned);
 }
 
+TEST_CASE("a type that a folder cannot hold is refused before any work") {
+  given_run run;
+  run.given.save = run.here.folder() / "saved";
+  run.given.save_type = "q8_0";
+  CHECK(contains(run_whole(run.given).sentence, "--save-type q8_0 is for a .gguf file"));
+  CHECK_FALSE(std::filesystem::exists(run.given.out));
+}
+
 TEST_CASE("rows fit into the context of the model, or the options are refused") {
   given_run run(16);
   run.given.steps = 1;
