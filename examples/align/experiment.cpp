@@ -15,6 +15,7 @@
 #include "report/format.hpp"
 #include "report/progress.hpp"
 #include "step_zero.hpp"
+#include "text/chat_codec.hpp"
 #include "training/checkpoint.hpp"
 #include "training/reference.hpp"
 #include "training/train.hpp"
@@ -190,13 +191,22 @@ void list_settings(const options& given, const job& from, const language_model& 
   add("steps", std::to_string(plan.steps));
   add("batch", std::to_string(plan.batch));
   add("learning rate", rounded(plan.learning_rate));
+  add("schedule", given.schedule);
+  add("warm-up", rounded(plan.warm_up));
+  add("weight decay", rounded(plan.weight_decay));
+  add("clip", rounded(given.clip));
+  if (model.lora().rank > 0) {
+    add("LoRA",
+        "rank " + std::to_string(model.lora().rank) + ", alpha " + rounded(model.lora().alpha));
+  }
+  if (given.flip > 0) add("turned round", rounded(given.flip));
   if (given.model.empty()) {
     add("next-token steps", std::to_string(sft.steps));
     add("next-token learning rate", rounded(sft.learning_rate));
   } else {
     add("model", given.model);
   }
-  add("weights", given.type);
+  add("products in", given.type);
   add("parameters of the model", std::to_string(parameter_count(model.shape())));
   add("trained parameters", std::to_string(model.trained().size()));
   add("train rows", std::to_string(from.train.rows.size()));
@@ -292,7 +302,20 @@ element_type saved_type(const options& given) {
   throw std::invalid_argument("--save-type: there is no type '" + name + "'");
 }
 
-void require_saveable(const options& given) {
+// Options that would do nothing, or harm.
+void require_meaningful(const options& given) {
+  const auto require = [](bool holds, const char* sentence) {
+    if (!holds) throw std::invalid_argument(sentence);
+  };
+  const bool tiny = given.model.empty();
+  require(!tiny || given.chat_template.empty(), "--chat-template is for a model given by --model");
+  require(!tiny || given.reference_cache.empty(),
+          "--reference-cache is for a model given by --model");
+  require(given.lora > 0 || given.lora_alpha == 0, "--lora-alpha needs --lora");
+  require(!given.save.empty() || given.save_type.empty(), "--save-type needs --save");
+  std::error_code absent;
+  require(given.save.empty() || tiny || !fs::equivalent(given.save, given.model, absent),
+          "--save would replace the model that --model names");
   if (given.save.empty() || given.save.extension() == ".gguf") return;
   if (saved_type(given) == element_type::q8_0) {
     throw std::invalid_argument(
@@ -334,7 +357,7 @@ void run_seed(const session& in, const given_model* file, std::uint64_t seed, ru
         [&](const weight_place& place, std::size_t first, std::span<float> rows) {
           model.read(place, first, rows);
         },
-        saved_type(in.given), file != nullptr ? file->file.origin : model_origin{});
+        saved_type(in.given), file != nullptr ? with_tokeniser(file->file.origin) : model_origin{});
     in.log << name << ": the aligned model is in " << in.given.save.string() << '\n';
   }
 
@@ -382,7 +405,7 @@ std::vector<finding> check_experiment(const options& given, std::ostream& log) {
 run_report run_experiment(const options& given, const std::string& command,
                           const std::function<bool()>& stop, std::ostream& log) {
   preference_objective(choose_loss(given, 1, 1));  // refuses what does not exist before any work
-  require_saveable(given);
+  require_meaningful(given);
   const std::optional<given_model> file = open_given_model(given);
   fs::create_directories(given.out);
   workers on(given.threads);

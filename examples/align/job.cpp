@@ -173,10 +173,11 @@ schedule alignment_plan(const options& given, const job& from, std::uint64_t see
 }
 
 schedule next_token_plan(const options& given, const job& from, std::uint64_t seed) {
-  return {.steps = steps_in(given.sft_epochs, from.corpus, given, false),
-          .batch = given.batch,
-          .learning_rate = given.sft_learning_rate,
-          .seed = seed};
+  schedule plan = plan_of(given, seed);
+  plan.steps = steps_in(given.sft_epochs, from.corpus, given, false);
+  plan.learning_rate = given.sft_learning_rate;
+  plan.together = given.micro_batch;
+  return plan;
 }
 
 storage_type storage_of(const options& given) {

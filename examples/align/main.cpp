@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "command.hpp"
 #include "experiment.hpp"
@@ -43,6 +44,16 @@ int run(std::span<const char* const> words) {
   const auto html = given.html.empty() ? given.out / "report.html" : given.html;
   for (const auto& file : {html, given.json}) {
     if (!file.empty()) align::require_writable(file);
+  }
+  if (!given.reference_cache.empty() && given.reference_cache != "off") {
+    align::require_folder(given.reference_cache);
+  }
+  for (const auto& [one, other] : {std::pair{html, given.json}, std::pair{html, given.save},
+                                   std::pair{given.json, given.save}}) {
+    if (!one.empty() && one == other) {
+      throw std::invalid_argument("two of --html, --json and --save are the same file, " +
+                                  one.string());
+    }
   }
   if (given.save.extension() == ".gguf") {
     align::require_writable(given.save);

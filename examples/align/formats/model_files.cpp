@@ -183,15 +183,6 @@ void loaded_model::read(const weight_place& place, std::span<float> out) const {
   }
 }
 
-std::string loaded_model::fingerprint() const {
-  std::string digests = sha256(origin.config);
-  for (const mapped_file& file : files) {
-    const auto bytes = file.bytes();
-    digests += sha256({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-  }
-  return sha256(digests);
-}
-
 loaded_model open_model(const fs::path& path) {
   std::error_code error;
   return fs::is_directory(path, error) ? open_folder(path) : open_gguf(path);

@@ -34,9 +34,6 @@ struct loaded_model {
   // at the same time.
   void read(const weight_place& place, std::span<float> out) const;
 
-  // 64 hexadecimal digits: the SHA-256 of the files' own ones. It reads every byte.
-  std::string fingerprint() const;
-
   std::vector<mapped_file> files;
   std::map<std::string, stored_tensor> stored;  // by the names of weights_of(shape)
   bool halves_apart = false;  // rows of queries and keys are in Hugging Face's order

@@ -110,12 +110,15 @@ void language_model::read(const weight_place& place, std::size_t first,
 }
 
 std::string language_model::fingerprint() const {
-  return visit(
-      [](const auto& model) {
+  sha256_stream hash;
+  hash.add(described(shape_));
+  visit(
+      [&](const auto& model) {
         const auto bytes = std::as_bytes(model.parameters);
-        return sha256({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+        hash.add({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
       },
       false);
+  return hash.digits();
 }
 
 std::size_t language_model::bytes() const {

@@ -42,7 +42,7 @@ class language_model {
   // The fp32 values of whole rows of a weight from row `first` on, adapters merged into them.
   void read(const weight_place& place, std::size_t first, std::span<float> rows) const;
 
-  // A hash of all weights as stored, without adapters.
+  // A hash of the shape and of all weights as stored, without adapters.
   std::string fingerprint() const;
 
   // Calls use(model_view<float>) or use(model_view<bfloat16>).

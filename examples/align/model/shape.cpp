@@ -2,6 +2,7 @@
 #include "model/shape.hpp"
 
 #include <cmath>
+#include <sstream>
 #include <stdexcept>
 
 namespace align {
@@ -35,6 +36,19 @@ std::vector<weight_place> weights_of(const model_shape& s) {
 std::size_t parameter_count(const model_shape& shape) {
   const weight_place last = weights_of(shape).back();
   return last.offset + last.size();
+}
+
+std::string described(const model_shape& s) {
+  std::ostringstream text;
+  text.precision(17);
+  for (const int size : {s.vocabulary, s.context, s.width, s.layers, s.heads, s.key_value_heads,
+                         s.head_width, s.feed_forward, s.tied_head ? 1 : 0}) {
+    text << size << ' ';
+  }
+  text << s.rope_base << ' ' << s.norm_epsilon;
+  for (const float divisor : s.rope_divisors) text << ' ' << divisor;
+  text << '\n';
+  return text.str();
 }
 
 void require_valid(const model_shape& s) {

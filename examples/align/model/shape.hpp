@@ -43,6 +43,9 @@ std::vector<weight_place> weights_of(const model_shape& shape);
 
 std::size_t parameter_count(const model_shape& shape);
 
+// Every size as text: models of different shapes differ in it.
+std::string described(const model_shape& shape);
+
 // Throws std::invalid_argument, which names the size, for what is no model.
 void require_valid(const model_shape& shape);
 

@@ -1,6 +1,7 @@
 // See chat_codec.hpp.
 #include "text/chat_codec.hpp"
 
+#include <cstdint>
 #include <memory>
 #include <stdexcept>
 #include <utility>
@@ -55,7 +56,46 @@ tokenizer_files tokenizer_files_of(const model_origin& origin) {
   return files;
 }
 
+void add_to_metadata(const gguf_tokeniser& from, gguf_metadata& to) {
+  const auto set = [&](const std::string& key, gguf_value value) {
+    to.set("tokenizer.ggml." + key, std::move(value));
+  };
+  const auto set_id = [&](const std::string& key, const std::optional<std::int64_t>& id) {
+    if (id) set(key, static_cast<std::uint32_t>(*id));
+  };
+  const auto set_flag = [&](const std::string& key, const std::optional<bool>& flag) {
+    if (flag) set(key, *flag);
+  };
+  set("model", from.model);
+  set("pre", from.pre);
+  set("tokens", gguf_array{from.tokens});
+  set("token_type", gguf_array{from.token_type});
+  set("merges", gguf_array{from.merges});
+  set_id("bos_token_id", from.bos_token_id);
+  set_id("eos_token_id", from.eos_token_id);
+  set_id("eot_token_id", from.eot_token_id);
+  set_id("padding_token_id", from.padding_token_id);
+  set_id("unknown_token_id", from.unknown_token_id);
+  set_flag("add_bos_token", from.add_bos_token);
+  set_flag("add_eos_token", from.add_eos_token);
+  if (!from.chat_template.empty()) to.set("tokenizer.chat_template", from.chat_template);
+}
+
 }  // namespace
+
+model_origin with_tokeniser(model_origin origin) {
+  if (origin.metadata.find("tokenizer.ggml.tokens") != nullptr) {
+    const tokenizer_files files = to_tokenizer_files(from_gguf(gguf_tokeniser_of(origin.metadata)));
+    origin.tokenizer_files = {{"tokenizer.json", files.tokenizer},
+                              {"tokenizer_config.json", files.config}};
+    if (!files.chat_template.empty()) {
+      origin.tokenizer_files.emplace_back("chat_template.jinja", files.chat_template);
+    }
+  } else if (!origin.tokenizer_files.empty()) {
+    add_to_metadata(to_gguf(from_tokenizer_files(tokenizer_files_of(origin))), origin.metadata);
+  }
+  return origin;
+}
 
 codec chat_codec(const model_origin& origin, const std::string& format) {
   const auto tokeniser = std::make_shared<const bpe>(

@@ -12,4 +12,8 @@ namespace align {
 // std::runtime_error where the model has no tokeniser that we know.
 codec chat_codec(const model_origin& origin, const std::string& format);
 
+// The same model's tokeniser in the other form too, so that it comes along into a GGUF file and
+// into a folder, wherever it came from.
+model_origin with_tokeniser(model_origin origin);
+
 }  // namespace align

@@ -27,6 +27,9 @@ std::vector<std::vector<std::size_t>> batches_of_epoch(const feedback& data, int
   for (std::size_t i = 0; i < data.units(); ++i) {
     queues[balanced && !data.rows[i].desirable ? 1 : 0].push_back(i);
   }
+  if (static_cast<std::size_t>(batch) < queues.size()) {
+    throw std::invalid_argument("--batch must be at least 2 where every batch holds both thumbs");
+  }
   std::size_t share = static_cast<std::size_t>(batch) / queues.size();
   std::size_t count = data.units();
   for (std::size_t q = 0; q < queues.size(); ++q) {

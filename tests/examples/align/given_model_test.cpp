@@ -10,6 +10,7 @@
 #include "evaluation/evaluate.hpp"
 #include "job.hpp"
 #include "runs.hpp"
+#include "text/chat_codec.hpp"
 #include "text/gguf_tokeniser.hpp"
 #include "text/small_vocabulary.hpp"
 #include "training/checkpoint.hpp"
@@ -286,6 +287,44 @@ TEST_CASE("each seed of a run starts from the file's model") {
   }
   CHECK(made.report.seeds[0].nll_reference == made.report.seeds[1].nll_reference);
   CHECK(made.report.seeds[0].nll_aligned != made.report.seeds[1].nll_aligned);
+}
+
+TEST_CASE("a tokeniser comes along into the other format, and back") {
+  given_run run;
+  run.given.steps = 1;
+  run.given.save = run.here.folder() / "saved";
+  REQUIRE(run_whole(run.given).sentence.empty());
+  given_run again;
+  again.given.model = run.given.save.string();
+  again.given.steps = 1;
+  again.given.save = again.here.folder() / "back.gguf";
+  REQUIRE(run_whole(again.given).sentence.empty());
+  const std::vector<message> asked{{"user", "a b c"}};
+  const std::vector<token> expected =
+      chat_codec(open_model(run.given.model).origin, "").prompt(asked);
+  CHECK(chat_codec(open_model(run.given.save).origin, "").prompt(asked) == expected);
+  CHECK(chat_codec(open_model(again.given.save).origin, "").prompt(asked) == expected);
+}
+
+TEST_CASE("options that would do nothing or harm are refused before any work") {
+  given_run run;
+  const auto sentence = [&](const auto& change) {
+    options given = run.given;
+    change(given);
+    return run_whole(given).sentence;
+  };
+  CHECK(contains(sentence([](options& o) { o.save = o.model; }), "--save would replace the model"));
+  CHECK(contains(sentence([](options& o) { o.lora_alpha = 2; }), "--lora-alpha needs --lora"));
+  CHECK(contains(sentence([](options& o) {
+                   o.save.clear();
+                   o.save_type = "f16";
+                 }),
+                 "--save-type needs --save"));
+  CHECK(contains(sentence([](options& o) {
+                   o.model.clear();
+                   o.chat_template = "chatml";
+                 }),
+                 "--chat-template is for a model"));
 }
 
 TEST_CASE("a type that a folder cannot hold is refused before any work") {

@@ -108,13 +108,11 @@ TEST_CASE("a model takes over what its origin says of other things") {
   const loaded_model second = save("b.gguf", first.origin);
   CHECK(second.origin.metadata.entries() == first.origin.metadata.entries());
   CHECK(scratch::read(here.folder() / "a.gguf") == scratch::read(here.folder() / "b.gguf"));
-  CHECK(second.fingerprint() == first.fingerprint());
 
   save("folder", first.origin);
   here.write("folder/tokenizer.json", "{}");
   here.write("folder/notes.txt", "not of the tokenizer");
   const loaded_model third = open_model(here.folder() / "folder");
-  CHECK(third.fingerprint() != first.fingerprint());
   save("copy", third.origin);
   CHECK(scratch::read(here.folder() / "copy/tokenizer.json") == "{}");
   CHECK_FALSE(std::filesystem::exists(here.folder() / "copy/notes.txt"));

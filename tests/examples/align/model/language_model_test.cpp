@@ -224,3 +224,18 @@ TEST_CASE("adapters start as PyTorch's linear layers and zeros, and change no bi
   initialise_adapters(other, 6);
   CHECK_FALSE(std::ranges::equal(other.trained(), model.trained()));
 }
+
+TEST_CASE("a model that computes otherwise from the same weights has another fingerprint") {
+  const model_shape shape = rough_shape();
+  const auto of = [](const model_shape& s) {
+    return language_model(s, storage_type::f32).fingerprint();
+  };
+  std::vector<model_shape> others(5, shape);
+  others[0].norm_epsilon *= 3;
+  others[1].rope_base *= 2;
+  others[2].rope_divisors.assign(static_cast<std::size_t>(shape.head_width) / 2, 2.0F);
+  others[3].context += 1;
+  others[4].key_value_heads = 1;
+  for (std::size_t i = 0; i < 4; ++i) CHECK(of(others[i]) != of(shape));
+  CHECK(described(others[4]) != described(shape));
+}
