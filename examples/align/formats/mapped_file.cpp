@@ -19,6 +19,9 @@ mapped_file::mapped_file(const std::filesystem::path& path) {
   std::error_code error;
   if (!std::filesystem::exists(path, error)) fail("there is no file ", "");
   if (std::filesystem::is_directory(path, error)) fail("", " is a folder, not a file");
+  if (!std::filesystem::is_regular_file(path, error)) {
+    fail("", " is no regular file");  // a pipe would wait for who writes into it
+  }
   const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) fail("cannot open ", " for reading");
   // The mapping outlives the descriptor.

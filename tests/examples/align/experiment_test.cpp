@@ -42,7 +42,7 @@ TEST_CASE("a stopped run says how far it got, and goes on from there when asked 
   // Not asked to, a run starts again and keeps what there was.
   const stopped_run again = run_for(given, 1);
   CHECK(contains(again.sentence, "stopped at step 1 of 8"));
-  CHECK(contains(again.log, "starting again; the state of step 5 is kept in "));
+  CHECK(contains(again.log, "starting again; what there was is kept in "));
   CHECK(files_in(given.out, ".previous") == 1);
 
   // A finished first stage is not trained again; the second goes on only when asked to.
@@ -50,7 +50,7 @@ TEST_CASE("a stopped run says how far it got, and goes on from there when asked 
   CHECK(contains(next.sentence, "stopped at step 2 of 4 of seed 1 kto"));
   const stopped_run reused = run_for(given, asked_between + 1);
   CHECK(contains(reused.log, "seed 1 next-token: step 8 of 8 from "));
-  CHECK(contains(reused.log, "seed 1 kto: starting again; the state of step 2 is kept"));
+  CHECK(contains(reused.log, "seed 1 kto: starting again; what there was is kept"));
   CHECK(contains(reused.sentence, "stopped at step 1 of 4 of seed 1 kto"));
 
   // Other settings are another run with nothing saved yet; the first stage is the same.

@@ -2,6 +2,8 @@
 // refused.
 #include "formats/model_files.hpp"
 
+#include <sys/stat.h>
+
 #include <cmath>
 #include <cstdlib>
 
@@ -95,6 +97,13 @@ TEST_CASE("blocks are for rows of whole blocks, gains stay floats") {
   CHECK(contains(
       complaint([&] { save_model(here.folder() / "f", shape, weights, element_type::q8_0, {}); }),
       "q8_0"));
+}
+
+TEST_CASE("a pipe is no model, and nobody waits for it") {
+  const scratch here;
+  const auto pipe = here.folder() / "pipe.gguf";
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  CHECK(contains(complaint([&] { open_model(pipe); }), "is no regular file"));
 }
 
 TEST_CASE("a model takes over what its origin says of other things") {
