@@ -13,12 +13,11 @@
 #include "job.hpp"
 #include "memory.hpp"
 #include "report/format.hpp"
-#include "report/progress.hpp"
+#include "stage.hpp"
 #include "step_zero.hpp"
 #include "text/chat_codec.hpp"
 #include "training/checkpoint.hpp"
 #include "training/reference.hpp"
-#include "training/train.hpp"
 
 namespace align {
 namespace fs = std::filesystem;
@@ -29,127 +28,6 @@ std::string rounded(double x) {
   out.precision(4);
   out << x;
   return out.str();
-}
-
-// What every phase of a run shares.
-struct session {
-  const options& given;
-  std::function<bool()> stop;
-  std::ostream& log;
-  workers& on;
-};
-
-[[noreturn]] void interrupt(const std::string& phase) {
-  throw interrupted("stopped during " + phase + ", which starts again where the run goes on");
-}
-
-// Shows how far phases without a loss are, each on a line of its own.
-class phase_progress {
- public:
-  phase_progress(const session& in, std::string who) : in_(in), who_(std::move(who)) {}
-
-  bool operator()(std::string_view phase, std::size_t done, std::size_t of, std::size_t tokens) {
-    if (phase != phase_ || !shown_) {
-      started_ = idle_;
-      finish();
-      phase_ = phase;
-      shown_ = std::make_unique<progress>(who_ + " " + phase_, static_cast<int>(of), in_.log);
-    }
-    const std::chrono::duration<double> took = clock::now() - started_;
-    shown_->update({.step = static_cast<int>(done),
-                    .tokens_per_second = static_cast<double>(tokens) / took.count()});
-    idle_ = clock::now();
-    return !in_.stop();
-  }
-
-  void finish() {
-    if (shown_) shown_->finish();
-    shown_.reset();
-    idle_ = clock::now();
-  }
-
-  // What `measured` holds, or the end of the run.
-  template <class T>
-  T require(std::optional<T> measured) {
-    finish();
-    if (!measured) interrupt(who_ + " " + phase_);
-    return std::move(*measured);
-  }
-
- private:
-  using clock = std::chrono::steady_clock;
-  const session& in_;
-  std::string who_, phase_;
-  std::unique_ptr<progress> shown_;
-  clock::time_point started_, idle_ = clock::now();  // a phase starts where the last one ended
-};
-
-// One stage of training, with its checkpoints.
-struct stage {
-  std::string name;
-  std::string label;  // for people
-  const feedback& data;
-  const objective& goal;
-  const schedule& plan;
-  const reference_scores* reference;
-  std::string settings;  // everything that decides the result
-};
-
-// The state that the stage begins with: a saved one where that is wanted, or nothing yet.
-training_state first_state(const session& in, const stage& s, language_model& model,
-                           bool reuse_finished, const fs::path& path) {
-  const auto from_file = [&](const training_state& state) {
-    model.renew();
-    in.log << s.label << ": step " << state.step << " of " << s.plan.steps << " from "
-           << path.string() << '\n';
-  };
-  const bool exists = fs::exists(path);
-  if (exists && in.given.resume) {
-    training_state state = load_checkpoint(path, s.settings, model.trained());
-    from_file(state);
-    return state;
-  }
-  if (exists && reuse_finished) {
-    const aligned_vector<float> before(model.trained().begin(), model.trained().end());
-    training_state state = load_checkpoint(path, s.settings, model.trained());
-    if (state.step == s.plan.steps) {
-      from_file(state);
-      return state;
-    }
-    std::ranges::copy(before, model.trained().begin());
-  }
-  if (exists) {
-    fs::path kept = path;
-    kept += ".previous";
-    fs::rename(path, kept);
-    in.log << s.label << ": starting again; what there was is kept in " << kept.string()
-           << " (--resume would have continued)\n";
-  } else if (in.given.resume) {
-    in.log << s.label << ": nothing is saved with these settings, so it starts at step 0\n";
-  }
-  return training_state{model.trained().size()};
-}
-
-training_state run_stage(const session& in, const stage& s, language_model& model,
-                         bool reuse_finished) {
-  const fs::path path = in.given.out / checkpoint_name(s.name, s.settings);
-  training_state state = first_state(in, s, model, reuse_finished, path);
-  trainer train(model, s.data, s.goal, s.plan, s.reference, in.on);
-  progress shown(s.label, s.plan.steps, in.log);
-  const bool was_finished = state.step == s.plan.steps;
-  const auto save = [&] { save_checkpoint(path, s.settings, model.trained(), state); };
-  const bool finished = train.run(state, in.stop, [&](const training_state& now) {
-    shown.update(now.records.back());
-    if (now.step % in.given.checkpoint_every == 0) save();
-  });
-  shown.finish();
-  if (!was_finished) save();
-  if (!finished) {
-    throw interrupted("stopped at step " + std::to_string(state.step) + " of " +
-                      std::to_string(s.plan.steps) + " of " + s.label + "; saved in " +
-                      path.string());
-  }
-  return state;
 }
 
 void note(run_report& report, const std::string& sentence) {
@@ -244,18 +122,18 @@ double mean_difference(std::span<const double> a, std::span<const double> b) {
   return sum / static_cast<double>(a.size());
 }
 
+void fill(language_model& model, const given_model& from) {
+  model.load(
+      [&](const weight_place& place, std::span<float> values) { from.file.read(place, values); });
+}
+
 // The model that alignment starts from: what the file holds, or what next-token training made of
 // nothing.
 language_model start_of(const session& in, const given_model* file, const job& from,
                         std::uint64_t seed, bool first_seed) {
-  const auto fill_from = [&](language_model& model) {
-    model.load([&](const weight_place& place, std::span<float> values) {
-      file->file.read(place, values);
-    });
-  };
   if (file != nullptr) {
     language_model model(from.shape, storage_of(in.given), lora_of(in.given));
-    fill_from(model);
+    fill(model, *file);
     if (model.lora().rank > 0) initialise_adapters(model, seed);
     return model;
   }
@@ -386,9 +264,7 @@ void run_seed(const session& in, const given_model* file, std::uint64_t seed, ru
     std::ranges::copy(start, model.trained().begin());
     model.renew();
   } else if (!adapted) {
-    model.load([&](const weight_place& place, std::span<float> values) {
-      file->file.read(place, values);
-    });
+    fill(model, *file);
   }
   const std::vector<double> others =
       after.require(sample_log_probs(model, is, in.on, std::ref(after), false));

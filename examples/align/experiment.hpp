@@ -4,20 +4,15 @@
 
 #include <functional>
 #include <iosfwd>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "doctor.hpp"
 #include "options.hpp"
 #include "report/report.hpp"
+#include "session.hpp"
 
 namespace align {
-
-// Thrown where `stop` ended a run; what was trained is saved, and the sentence says how far it got.
-struct interrupted : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
 
 // Progress goes to `log`. `command` is how to repeat the run.
 run_report run_experiment(const options& given, const std::string& command,

@@ -73,6 +73,14 @@ void lay_out_low(const lora_settings& lora, std::int64_t rows, adapter_activatio
   low.down.reshape(rows, rank);
 }
 
+// Of a forward pass: nothing where no adapters take part.
+template <class W>
+void lay_out_adapters(const model_view<W>& model, std::int64_t rows, activations<W>& a) {
+  if (model.adapters.empty()) return;
+  for (auto& b : a.blocks) lay_out_low(model.lora, rows, b.low);
+  a.low.reshape(rows, std::int64_t{3} * model.lora.rank);
+}
+
 template <class W>
 void lay_out_backward(const model_shape& s, std::int64_t rows, activations<W>& a) {
   const std::int64_t queries = std::int64_t{s.heads} * s.head_width;

@@ -58,10 +58,7 @@ class decoder {
       }
     }
     a_.turns.reach(s, capacity_);
-    if (!model_.adapters.empty()) {
-      for (auto& b : a_.blocks) detail::lay_out_low(model_.lora, rows, b.low);
-      a_.low.reshape(rows, std::int64_t{3} * model_.lora.rank);
-    }
+    detail::lay_out_adapters(model_, rows, a_);
     detail::embed(s, weights_.words, batch, a_);
     for (std::size_t i = 0; i < weights_.blocks.size(); ++i) {
       detail::block_pass<W> block(s, model_.lora.scale(), weights_.blocks[i], a_, i);

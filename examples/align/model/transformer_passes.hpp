@@ -68,10 +68,7 @@ void forward(const model_view<W>& model, const packed_batch& batch, leave left, 
   const model_weights<const W> w = carve(s, model.parameters, model.lora, model.adapters);
   detail::lay_out(s, batch, left, a);
   const std::int64_t rows = detail::padded_rows(a);
-  if (!model.adapters.empty()) {
-    for (auto& b : a.blocks) detail::lay_out_low(model.lora, rows, b.low);
-    a.low.reshape(rows, std::int64_t{3} * model.lora.rank);
-  }
+  detail::lay_out_adapters(model, rows, a);
 
   detail::embed(s, w.words, batch, a);
   const auto block = [&](std::size_t i) {
