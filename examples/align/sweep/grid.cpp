@@ -11,16 +11,18 @@ namespace align {
 namespace fs = std::filesystem;
 namespace {
 
+// For the name of a folder, in which ":" and "=" are a nuisance.
 std::string dashed(std::string name) {
-  for (char& c : name) c = c == '_' ? '-' : c;
+  for (char& c : name) c = c == '_' || c == ':' || c == '=' ? '-' : c;
   return name;
 }
 
 // What decides the result.
 std::vector<std::string> deciding(const sweep_run& run, const sweep_settings& s) {
   std::vector<std::string> words = s.passed_on;
-  words.insert(words.end(), {"--loss", run.loss.name, "--" + dashed(run.loss.parameter),
-                             run.value.text, "--seed", std::to_string(run.seed)});
+  const std::vector<std::string> own = words_of(run.loss, run.value);
+  words.insert(words.end(), own.begin(), own.end());
+  words.insert(words.end(), {"--seed", std::to_string(run.seed)});
   return words;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <sstream>
 #include <stdexcept>
 #include <string_view>
 #include <thread>
@@ -17,6 +18,9 @@ namespace align {
 namespace {
 
 constexpr int most_seeds = 1000, most_jobs = 1024;
+
+// Of the trainer's own options, those whose values can be swept as a loss's parameter can.
+constexpr std::array swept_options = {"flip", "drop_desirable", "lr"};
 
 // As they are typed.
 struct wishes {
@@ -41,14 +45,16 @@ void fill(CLI::App& app, wishes& typed, sweep_settings& s) {
     option->type_name(type)->take_last();
     return option;
   };
-  dressed(
-      app.add_option("--losses", typed.losses, "side by side (kto,dpo,ipo; of --model kto,dpo)"),
-      "NAMES");
+  dressed(app.add_option(
+              "--losses", typed.losses,
+              "side by side, NAME or NAME:PARAMETER=VALUE (kto,dpo,ipo; of --model kto,dpo)"),
+          "NAMES");
   dressed(app.add_option("--values,--betas", typed.values,
                          "numbers and ranges (0.01:0.2:0.01,0.3,0.4,0.5; of --model 0.05,0.1,0.2)"),
           "LIST");
   dressed(app.add_option("--parameter", typed.parameter,
-                         "what the values are of (beta, or tau where the loss has that)"),
+                         "what the values are of: beta, tau or another of the losses', flip, "
+                         "drop-desirable, lr (beta, or tau where the loss has that)"),
           "NAME");
   dressed(app.add_option("--seeds", typed.seeds, "runs of every value (5; of --model 3)"), "N")
       ->check(CLI::Range(1, most_seeds, "N"));
@@ -80,6 +86,11 @@ void require_free(const std::vector<std::string>& passed_on, const sweep_setting
       if (name == "__" + loss.parameter) fail("--" + loss.parameter + " is what is swept");
     }
   }
+  for (const swept_loss& loss : s.losses) {
+    for (const std::string& set : loss.set) {
+      if (name_of(set) == loss.parameter) fail(loss.parameter + " is what is swept");
+    }
+  }
 }
 
 std::string parameter_of(const loss_description& loss, const std::string& wanted) {
@@ -88,7 +99,7 @@ std::string parameter_of(const loss_description& loss, const std::string& wanted
   };
   for (const std::string& name : wanted.empty() ? std::vector<std::string>{"beta", "tau"}
                                                 : std::vector{underscored(wanted)}) {
-    if (has(name)) return name;
+    if (has(name) || std::ranges::count(swept_options, name) > 0) return name;
   }
   std::string there;
   for (const auto& [name, value] : loss.parameters) there += (there.empty() ? "" : ", ") + name;
@@ -96,11 +107,18 @@ std::string parameter_of(const loss_description& loss, const std::string& wanted
        (there.empty() ? "" : "; it has " + there));
 }
 
-swept_loss loss_called(const std::string& name, const std::string& parameter) {
-  std::string all;
+// Of "kto:beta=0.3:desirable_weight=auto".
+swept_loss loss_called(const std::string& text, const std::string& parameter) {
+  swept_loss out{underscored(text), {}, false};
+  std::istringstream words(out.name);
+  std::string name, all;
+  std::getline(words, name, ':');
+  for (std::string set; std::getline(words, set, ':');) out.set.push_back(set);
   for (const loss_description& loss : known_losses()) {
-    if (loss.name == underscored(name)) {
-      return {loss.name, parameter_of(loss, parameter), loss.paired};
+    if (loss.name == name) {
+      out.parameter = parameter_of(loss, parameter);
+      out.paired = loss.paired;
+      return out;
     }
     all += (all.empty() ? "" : ", ") + loss.name;
   }
@@ -119,10 +137,11 @@ void require_accepted(const sweep_settings& s) {
   for (const swept_loss& loss : s.losses) {
     for (const swept_value& value : s.values) {
       std::vector<std::string> words = s.passed_on;
-      words.insert(words.end(), {"--loss", loss.name, "--set", loss.parameter + "=" + value.text});
+      const std::vector<std::string> own = words_of(loss, value);
+      words.insert(words.end(), own.begin(), own.end());
       const options given = trainer_options(words);
       loss_choice choice{
-          .loss = loss.name, .parameters = {}, .reference_point = given.reference_point};
+          .loss = loss.loss(), .parameters = {}, .reference_point = given.reference_point};
       for (const auto& [name, text] : given.parameters) {
         choice.parameters.emplace_back(name,
                                        text == "auto" ? 1 : std::strtod(text.c_str(), nullptr));
@@ -150,6 +169,15 @@ void parse_own(std::span<const char* const> words, wishes& typed, sweep_settings
 }
 
 }  // namespace
+
+std::vector<std::string> words_of(const swept_loss& loss, const swept_value& value) {
+  std::vector<std::string> words{"--loss", loss.loss()};
+  for (const std::string& set : loss.set) words.insert(words.end(), {"--set", set});
+  std::string option = "--" + loss.parameter;
+  std::ranges::replace(option, '_', '-');
+  words.insert(words.end(), {option, value.text});
+  return words;
+}
 
 sweep_settings parse_sweep(std::span<const char* const> arguments) {
   const auto end = std::ranges::find(arguments, std::string_view("--"));

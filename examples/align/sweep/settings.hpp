@@ -13,10 +13,15 @@
 
 namespace align {
 
-// One loss and the parameter of it that is swept.
+// One loss and what is swept of it: a parameter of its own, or a figure of the feedback or the
+// training. "dpo:label_smoothing=0.2" is a DPO with that parameter set; so the same loss can stand
+// beside itself.
 struct swept_loss {
   std::string name, parameter;
   bool paired;
+  std::vector<std::string> set{};  // "label_smoothing=0.2"
+
+  std::string loss() const { return name.substr(0, name.find(':')); }
 };
 
 struct sweep_settings {
@@ -34,6 +39,9 @@ struct sweep_settings {
   bool list = false;
   bool help = false;
 };
+
+// What tells the trainer of them.
+std::vector<std::string> words_of(const swept_loss& loss, const swept_value& value);
 
 // Throws std::invalid_argument with one clear sentence.
 sweep_settings parse_sweep(std::span<const char* const> arguments);

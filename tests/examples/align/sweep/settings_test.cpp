@@ -72,6 +72,35 @@ TEST_CASE("any parameter can be swept") {
                  "the loss dpo has no parameter desirable_weight; it has beta"));
 }
 
+TEST_CASE("figures of the feedback and the training can be swept too") {
+  const sweep_settings s = parsed({"--losses", "ipo,kto", "--parameter", "drop-desirable",
+                                   "--values", "0,0.8", "--seeds", "1", "--out", "o"});
+  CHECK(s.losses[0].parameter == "drop_desirable");
+  CHECK(runs_of(s)[3].command == "examples/run --loss kto --drop-desirable 0.8 --seed 1");
+  CHECK(runs_of(s)[3].json == "o/kto-drop-desirable-0.8/seed-1.json");
+  CHECK(contains(refusal({"--parameter", "flip", "--values", "2"}), "--flip"));
+  CHECK(contains(refusal({"--parameter", "flip", "--values", "0.1", "--", "--flip", "0.2"}),
+                 "--flip is what is swept"));
+}
+
+TEST_CASE("a loss stands beside itself with another parameter") {
+  const sweep_settings s =
+      parsed({"--losses", "dpo,dpo:label-smoothing=0.2:beta=0.3", "--parameter", "flip", "--values",
+              "0.1", "--seeds", "1", "--out", "o"});
+  REQUIRE(s.losses.size() == 2);
+  CHECK(s.losses[1].name == "dpo:label_smoothing=0.2:beta=0.3");
+  CHECK(s.losses[1].paired);
+  const std::vector<sweep_run> runs = runs_of(s);
+  CHECK(runs[0].folder == "o/dpo-flip-0.1/seed-1");
+  CHECK(runs[1].folder == "o/dpo-label-smoothing-0.2-beta-0.3-flip-0.1/seed-1");
+  CHECK(runs[1].command ==
+        "examples/run --loss dpo --set label_smoothing=0.2 --set beta=0.3 --flip 0.1 --seed 1");
+  CHECK(contains(refusal({"--losses", "dpo:label_smoothing=2"}), "label_smoothing"));
+  CHECK(contains(refusal({"--losses", "dpo:smoothing=0.2"}), "smoothing"));
+  CHECK(contains(refusal({"--losses", "dpo:beta=0.2"}), "beta is what is swept"));
+  CHECK(contains(refusal({"--losses", "kot:beta=0.2"}), "there is no loss 'kot'"));
+}
+
 TEST_CASE("a mistake is told before the first run") {
   CHECK(contains(refusal({"--losses", "kot"}), "there is no loss 'kot'"));
   CHECK(contains(refusal({"--betas", "0,0.1"}), "beta must be positive"));
