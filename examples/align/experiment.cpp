@@ -106,16 +106,6 @@ void list_settings(const options& given, const job& from, const language_model& 
   add("held-out rows", std::to_string(from.held_out.rows.size()));
 }
 
-evaluation_plan evaluation_of(const options& given, const job& from) {
-  const bool tiny = given.model.empty();
-  std::size_t longest = given.sample_tokens;
-  if (longest == 0) longest = tiny ? static_cast<std::size_t>(from.shape.context) : 96;
-  return {.samples = given.samples > 0 ? given.samples
-                     : tiny            ? std::size_t{600}
-                                       : std::size_t{64},
-          .longest_sample = longest};
-}
-
 double mean_difference(std::span<const double> a, std::span<const double> b) {
   double sum = 0;
   for (std::size_t i = 0; i < a.size(); ++i) sum += a[i] - b[i];
@@ -220,18 +210,21 @@ void run_seed(const session& in, const given_model* file, std::uint64_t seed, ru
   const job from = prepare(in.given, file, seed);
   const std::string name = "seed " + std::to_string(seed);
   const schedule plan = alignment_plan(in.given, from, seed);
+  const evaluation_plan tests = evaluation_of(in.given, from);
   language_model model = start_of(in, file, from, seed, report.seeds.empty());
   // A model of a file is read again where it is needed again.
   aligned_vector<float> start;
   if (file == nullptr) start.assign(model.trained().begin(), model.trained().end());
   if (file != nullptr) {
-    in.log << name << ": " << memory_needed(model, from.train, plan, from.goal).sentence() << '\n';
+    in.log << name << ": "
+           << memory_needed(model, from.train, from.held_out, plan, from.goal, tests.longest_sample)
+                  .sentence()
+           << '\n';
   }
   const std::string settings =
       settings_of(model) + settings_of(from.train, plan) + settings_of(from.choice);
   const reference_scores reference = referenced(in, from, plan, model, name);
 
-  const evaluation_plan tests = evaluation_of(in.given, from);
   phase_progress before(in, name + " before:");
   const measured_model was =
       before.require(measure(model, from.data, from.held_out, tests, in.on, std::ref(before)));
@@ -289,7 +282,10 @@ std::vector<finding> check_experiment(const options& given, std::ostream& log) {
   workers on(given.threads);
   const session in{given, [] { return false; }, log, on};
   const language_model model = start_of(in, &*file, from, given.seed, true);
-  for (finding& one : look_at_step_zero(model, from, plan, on)) found.push_back(std::move(one));
+  const std::size_t longest_sample = evaluation_of(given, from).longest_sample;
+  for (finding& one : look_at_step_zero(model, from, plan, longest_sample, on)) {
+    found.push_back(std::move(one));
+  }
   return found;
 }
 

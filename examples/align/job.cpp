@@ -180,6 +180,16 @@ schedule next_token_plan(const options& given, const job& from, std::uint64_t se
   return plan;
 }
 
+evaluation_plan evaluation_of(const options& given, const job& from) {
+  const bool tiny = given.model.empty();
+  std::size_t longest = given.sample_tokens;
+  if (longest == 0) longest = tiny ? static_cast<std::size_t>(from.shape.context) : 96;
+  return {.samples = given.samples > 0 ? given.samples
+                     : tiny            ? std::size_t{600}
+                                       : std::size_t{64},
+          .longest_sample = longest};
+}
+
 storage_type storage_of(const options& given) {
   return given.type == "bf16" ? storage_type::bf16 : storage_type::f32;
 }

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "data/data.hpp"
+#include "evaluation/evaluate.hpp"
 #include "formats/model_files.hpp"
 #include "model/language_model.hpp"
 #include "objective.hpp"
@@ -45,6 +46,8 @@ job prepare(const options& given, const given_model* model, std::uint64_t seed);
 // without a file needs.
 schedule alignment_plan(const options& given, const job& from, std::uint64_t seed);
 schedule next_token_plan(const options& given, const job& from, std::uint64_t seed);
+
+evaluation_plan evaluation_of(const options& given, const job& from);
 
 storage_type storage_of(const options& given);
 lora_settings lora_of(const options& given);

@@ -20,8 +20,10 @@ std::string duration(double seconds) {
   return fixed(seconds / 60, 0) + " minutes";
 }
 
-finding memory_finding(const language_model& model, const job& from, const schedule& plan) {
-  const memory_need need = memory_needed(model, from.train, plan, from.goal);
+finding memory_finding(const language_model& model, const job& from, const schedule& plan,
+                       std::size_t longest_sample) {
+  const memory_need need =
+      memory_needed(model, from.train, from.held_out, plan, from.goal, longest_sample);
   const double machine =
       static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
   const bool fits = static_cast<double>(need.total()) < 0.9 * machine;
@@ -33,8 +35,9 @@ finding memory_finding(const language_model& model, const job& from, const sched
 }  // namespace
 
 std::vector<finding> look_at_step_zero(const language_model& model, const job& from,
-                                       const schedule& plan, workers& on) {
-  std::vector<finding> found{memory_finding(model, from, plan)};
+                                       const schedule& plan, std::size_t longest_sample,
+                                       workers& on) {
+  std::vector<finding> found{memory_finding(model, from, plan, longest_sample)};
   using clock = std::chrono::steady_clock;
   const auto started = clock::now();
 

@@ -13,6 +13,7 @@ namespace align {
 
 // Scores the rows of the first step, and differentiates them once.
 std::vector<finding> look_at_step_zero(const language_model& model, const job& from,
-                                       const schedule& plan, workers& on);
+                                       const schedule& plan, std::size_t longest_sample,
+                                       workers& on);
 
 }  // namespace align

@@ -180,6 +180,20 @@ void write_together(const model_view<W>& model, std::span<const std::vector<toke
 
 }  // namespace
 
+std::size_t writing_bytes(const language_model& model, std::size_t longest_prompt,
+                          std::size_t longest_completion, std::size_t together) {
+  return model.visit([&]<class W>(const model_view<W>& view) {
+    const model_shape& s = view.shape;
+    const auto size = [](int n) { return static_cast<std::size_t>(n); };
+    const std::size_t read =
+        std::min(longest_prompt + longest_completion, static_cast<std::size_t>(s.context));
+    const std::size_t keys_values =
+        size(s.layers) * read * 2 * size(s.key_value_heads) * size(s.head_width);
+    return sizeof(arithmetic<W>) * together * (keys_values + size(s.vocabulary)) +
+           activation_bytes<W>(s, view.lora, together * longest_prompt, together, leave::nothing);
+  });
+}
+
 std::vector<sample> write_completions(const language_model& model,
                                       std::span<const std::vector<token>> prompts,
                                       const sampling& how, workers& on,

@@ -33,4 +33,9 @@ std::vector<sample> write_completions(
     workers& on,
     const std::function<bool(std::size_t)>& written = [](std::size_t) { return true; });
 
+// The most that this holds at a time.
+std::size_t writing_bytes(const language_model& model, std::size_t longest_prompt,
+                          std::size_t longest_completion,
+                          std::size_t together = sampling{}.together);
+
 }  // namespace align

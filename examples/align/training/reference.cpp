@@ -78,6 +78,18 @@ std::optional<scored_tokens> score_completions(const language_model& model,
   return all;
 }
 
+std::size_t scoring_bytes(const language_model& model, std::span<const row> rows) {
+  std::size_t prompt = 0, completion = 0;
+  for (const row& r : rows) {
+    prompt = std::max(prompt, r.prompt.size());
+    completion = std::max(completion, r.completion.size());
+  }
+  const std::size_t longest = sequence_length(prompt, completion);
+  const std::size_t tokens = std::min(rows.size() * longest, tokens_at_once + longest);
+  return scoring_pass::bytes(model, tokens, tokens, purpose::evaluation) +
+         scoring_pass::head_bytes();
+}
+
 reference_scores::reference_scores(const language_model& model, std::span<const row> rows,
                                    std::vector<prompt_completion> wanted)
     : model_(model), rows_(rows), wanted_(std::move(wanted)), key_(key_of(model, rows, wanted_)) {

@@ -35,6 +35,9 @@ std::optional<scored_tokens> score_completions(const language_model& model,
                                                workers& on, const scoring_progress& done,
                                                bool adapted = true);
 
+// The most that this holds at a time, of any prompts and completions of these rows.
+std::size_t scoring_bytes(const language_model& model, std::span<const row> rows);
+
 class reference_scores {
  public:
   // `rows` are those that `wanted` names, `model` what is measured against.
