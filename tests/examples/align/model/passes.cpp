@@ -1,5 +1,6 @@
-// Our side of against_transformers.py: reads a job as JSON from the standard input, and writes what
-// the trainer's passes make of it into files of floats beside the model's name.
+// Our side of against_transformers.py and against_llama_cpp.py: reads a job as JSON from the
+// standard input, and writes what the trainer's passes make of it into files of floats beside the
+// model's name.
 //
 //   {"model": path, "texts": [...]}            tokens of each as JSON; logits of every position to
 //   out
@@ -7,6 +8,10 @@
 //    "reference": nats}], "z": nats, "lora": rank}    the loss as JSON; the gradient of KTO to out,
 //                                                    of all weights in the order of weights_of, or
 //                                                    of adapters, whose values go to out.adapters
+//   {"model": path, "questions": [...], "longest": tokens, "save": path}    what the model answers
+//   to
+//                                                    a user at temperature 0, as JSON; the model
+//                                                    goes to `save` in fp32
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -15,6 +20,7 @@
 #include <vector>
 
 #include "formats/model_files.hpp"
+#include "model/decoder.hpp"
 #include "model/language_model.hpp"
 #include "model/product.hpp"
 #include "objective.hpp"
@@ -109,6 +115,33 @@ void gradient_of(const json& job, const loaded_model& file, const std::string& o
   std::cout << json{{"loss", record.loss}, {"log_probs", scored.policy}} << '\n';
 }
 
+void answers_of(const json& job, const loaded_model& file) {
+  const language_model model = loaded(file, storage_type::f32, {});
+  save_model(
+      job.at("save").get<std::string>(), file.shape,
+      [&](const weight_place& place, std::size_t first, std::span<float> rows) {
+        model.read(place, first, rows);
+      },
+      element_type::f32, with_tokeniser(file.origin));
+  const codec text = chat_codec(file.origin, "");
+  std::vector<std::vector<token>> prompts;
+  for (const json& question : job.at("questions")) {
+    const std::vector<message> asked{{"user", question.get<std::string>()}};
+    prompts.push_back(text.prompt(asked));
+  }
+  workers on{0};
+  const std::vector<sample> answers = write_completions(
+      model, prompts,
+      {.temperature = 0, .longest = job.at("longest").get<std::size_t>(), .end = text.end}, on);
+  json all = json::array();
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    all.push_back({{"prompt", prompts[i]},
+                   {"completion", answers[i].completion},
+                   {"text", text.decode(answers[i].completion)}});
+  }
+  std::cout << all << '\n';
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -116,7 +149,13 @@ int main(int argc, char** argv) {
     const std::string out = argc > 1 ? argv[1] : "out.f32";
     const json job = json::parse(std::cin);
     const loaded_model file = open_model(job.at("model").get<std::string>());
-    job.contains("texts") ? logits_of(job, file, out) : gradient_of(job, file, out);
+    if (job.contains("texts")) {
+      logits_of(job, file, out);
+    } else if (job.contains("questions")) {
+      answers_of(job, file);
+    } else {
+      gradient_of(job, file, out);
+    }
   } catch (const std::exception& failed) {
     std::cerr << failed.what() << '\n';
     return 1;
