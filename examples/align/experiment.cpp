@@ -112,9 +112,14 @@ double mean_difference(std::span<const double> a, std::span<const double> b) {
   return sum / static_cast<double>(a.size());
 }
 
-void fill(language_model& model, const given_model& from) {
-  model.load(
-      [&](const weight_place& place, std::span<float> values) { from.file.read(place, values); });
+void fill(language_model& model, const given_model& from, phase_progress& shown) {
+  const std::size_t all = weights_of(model.shape()).size();
+  std::size_t done = 0;
+  model.load([&](const weight_place& place, std::span<float> values) {
+    from.file.read(place, values);
+    if (!shown("loading", ++done, all, 0)) interrupt("loading");
+  });
+  shown.finish();
 }
 
 // The model that alignment starts from: what the file holds, or what next-token training made of
@@ -123,7 +128,8 @@ language_model start_of(const session& in, const given_model* file, const job& f
                         std::uint64_t seed, bool first_seed) {
   if (file != nullptr) {
     language_model model(from.shape, storage_of(in.given), lora_of(in.given));
-    fill(model, *file);
+    phase_progress shown(in, "seed " + std::to_string(seed));
+    fill(model, *file, shown);
     if (model.lora().rank > 0) initialise_adapters(model, seed);
     return model;
   }
@@ -194,6 +200,9 @@ void require_meaningful(const options& given) {
   require(!tiny || given.chat_template.empty(), "--chat-template is for a model given by --model");
   require(!tiny || given.reference_cache.empty(),
           "--reference-cache is for a model given by --model");
+  require(tiny || (given.sft_epochs == options{}.sft_epochs &&
+                   given.sft_learning_rate == options{}.sft_learning_rate),
+          "--sft-epochs and --sft-lr are for the tiny model, which is trained from nothing first");
   require(given.lora > 0 || given.lora_alpha == 0, "--lora-alpha needs --lora");
   require(!given.save.empty() || given.save_type.empty(), "--save-type needs --save");
   std::error_code absent;
@@ -257,7 +266,7 @@ void run_seed(const session& in, const given_model* file, std::uint64_t seed, ru
     std::ranges::copy(start, model.trained().begin());
     model.renew();
   } else if (!adapted) {
-    fill(model, *file);
+    fill(model, *file, after);
   }
   const std::vector<double> others =
       after.require(sample_log_probs(model, is, in.on, std::ref(after), false));

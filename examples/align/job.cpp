@@ -168,7 +168,7 @@ schedule alignment_plan(const options& given, const job& from, std::uint64_t see
   // Of pairs both sequences go together.
   plan.together = given.micro_batch * (from.goal.paired ? 2 : 1);
   plan.learning_rate =
-      given.learning_rate > 0 ? given.learning_rate : alignment_rate(given, from.shape);
+      given.learning_rate >= 0 ? given.learning_rate : alignment_rate(given, from.shape);
   return plan;
 }
 

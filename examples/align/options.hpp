@@ -37,7 +37,7 @@ struct options {
   // How it learns.
   double epochs = 1;
   int steps = 0;                    // 0: as many as the epochs have
-  double learning_rate = 0;         // 0: what suits the model
+  double learning_rate = -1;        // negative: what suits the model
   std::string schedule = "cosine";  // or constant
   double warm_up = 0.1;
   double weight_decay = 0;

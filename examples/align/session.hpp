@@ -33,7 +33,8 @@ struct session {
   throw interrupted("stopped during " + phase + ", which starts again where the run goes on");
 }
 
-// Shows how far phases without a loss are, each on a line of its own.
+// Shows how far phases without a loss are, each on a line of its own; how fast, where tokens are
+// what they go through.
 class phase_progress {
  public:
   phase_progress(const session& in, std::string who) : in_(in), who_(std::move(who)) {}
@@ -46,8 +47,9 @@ class phase_progress {
       shown_ = std::make_unique<progress>(who_ + " " + phase_, static_cast<int>(of), in_.log);
     }
     const std::chrono::duration<double> took = clock::now() - started_;
-    shown_->update({.step = static_cast<int>(done),
-                    .tokens_per_second = static_cast<double>(tokens) / took.count()});
+    step_record record{.step = static_cast<int>(done)};
+    if (tokens > 0) record.tokens_per_second = static_cast<double>(tokens) / took.count();
+    shown_->update(record);
     idle_ = clock::now();
     return !in_.stop();
   }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <set>
 #include <stdexcept>
 #include <unordered_set>
 #include <utility>
@@ -65,6 +66,21 @@ codec codec_of_words(const std::vector<T>& train, std::size_t limit) {
   return word_codec(vocabulary::most_frequent(texts, limit));
 }
 
+// Of a prompt that very many rows have, some are held out and some are not.
+template <class T>
+void note_common_prompts(const std::vector<T>& train, const std::vector<T>& held_out,
+                         std::vector<std::string>& notes) {
+  std::set<words> seen;
+  for (const T& one : train) seen.insert(prompt_words(one.prompt));
+  const auto common = std::ranges::count_if(
+      held_out, [&](const T& one) { return seen.contains(prompt_words(one.prompt)); });
+  if (common == 0) return;
+  notes.push_back("The prompts of " + std::to_string(common) + " of " +
+                  std::to_string(held_out.size()) +
+                  " held-out rows are so common that train rows have them too: there the answers "
+                  "alone are new.");
+}
+
 // Splits, counts words in the train part only, encodes both parts.
 template <class T, class Row>
 void fill(dataset& out, std::vector<T> all, const feedback_request& request,
@@ -79,6 +95,7 @@ void fill(dataset& out, std::vector<T> all, const feedback_request& request,
   out.train.*form = encode(train);
   out.held_out.*form = encode(held_out);
   encode.note(out.notes);
+  note_common_prompts(train, held_out, out.notes);
 }
 
 dataset load_file(const feedback_request& request) {

@@ -78,9 +78,7 @@ std::optional<measured_model> measure(const language_model& model, const dataset
   made.samples = write_completions(
       model, made.prompts,
       {.longest = plan.longest_sample, .end = data.text.end, .seed = sampling_seed}, on,
-      [&](std::size_t done) {
-        std::size_t tokens = 0;
-        for (std::size_t i = 0; i < done; ++i) tokens += made.prompts[i].size();
+      [&](std::size_t done, std::size_t tokens) {
         return finished = shown("samples", done, made.prompts.size(), tokens);
       });
   if (!finished) return {};

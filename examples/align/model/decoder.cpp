@@ -194,11 +194,11 @@ std::size_t writing_bytes(const language_model& model, std::size_t longest_promp
   });
 }
 
-std::vector<sample> write_completions(const language_model& model,
-                                      std::span<const std::vector<token>> prompts,
-                                      const sampling& how, workers& on,
-                                      const std::function<bool(std::size_t)>& written) {
+std::vector<sample> write_completions(
+    const language_model& model, std::span<const std::vector<token>> prompts, const sampling& how,
+    workers& on, const std::function<bool(std::size_t, std::size_t)>& written) {
   std::vector<sample> samples(prompts.size());
+  std::size_t tokens = 0;
   const std::uint64_t first_seed = random_source{how.seed}.next();
   for (std::size_t first = 0; first < prompts.size(); first += how.together) {
     const std::size_t count = std::min(how.together, prompts.size() - first);
@@ -206,7 +206,10 @@ std::vector<sample> write_completions(const language_model& model,
       write_together<W>(view, prompts.subspan(first, count), how, first_seed + first,
                         std::span{samples}.subspan(first, count), on);
     });
-    if (!written(first + count)) break;
+    for (std::size_t i = first; i < first + count; ++i) {
+      tokens += prompts[i].size() + samples[i].completion.size();
+    }
+    if (!written(first + count, tokens)) break;
   }
   return samples;
 }

@@ -27,11 +27,14 @@ struct sampling {
 };
 
 // One completion per prompt. Each depends on its place in the list and the seed, not on the others.
-// `written` is told how many are done; when it says false, what is there is returned.
+// `written` is told how many are done, and the tokens read and written for them; when it says
+// false, what is there is returned.
 std::vector<sample> write_completions(
     const language_model& model, std::span<const std::vector<token>> prompts, const sampling& how,
     workers& on,
-    const std::function<bool(std::size_t)>& written = [](std::size_t) { return true; });
+    const std::function<bool(std::size_t, std::size_t)>& written = [](std::size_t, std::size_t) {
+      return true;
+    });
 
 // The most that this holds at a time.
 std::size_t writing_bytes(const language_model& model, std::size_t longest_prompt,

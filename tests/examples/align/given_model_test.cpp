@@ -264,7 +264,8 @@ TEST_CASE("a run on a file's model that was stopped goes on to the same model") 
   options stopped = run.given;
   stopped.out = run.here.folder() / "stopped";
   stopped.save = run.here.folder() / "stopped.gguf";
-  const stopped_run first = run_for(stopped, asked_between + 2);
+  const auto loaded = static_cast<int>(weights_of(open_model(run.given.model).shape).size());
+  const stopped_run first = run_for(stopped, loaded + asked_between + 2);
   CHECK(contains(first.sentence, "stopped at step 2 of 5 of seed 1 dpo; saved in "));
   CHECK_FALSE(std::filesystem::exists(stopped.save));
   stopped.resume = true;

@@ -151,16 +151,21 @@ TEST_CASE("writing tells how many texts are done, and stops where it is told to"
   const language_model model = rough_model(rough_shape(), storage_type::f32);
   workers on{2};
   const sampling how{.longest = 3, .end = no_end, .together = 2};
-  std::vector<std::size_t> told;
+  std::vector<std::size_t> told, tokens;
   const auto until = [&](std::size_t last) {
     told.clear();
-    return write_completions(model, some_prompts, how, on, [&](std::size_t done) {
+    tokens.clear();
+    return write_completions(model, some_prompts, how, on, [&](std::size_t done, std::size_t read) {
       told.push_back(done);
+      tokens.push_back(read);
       return done < last;
     });
   };
   const auto all = until(100);
   CHECK(told == std::vector<std::size_t>{2, 4, 5});
+  std::size_t read = 0;
+  for (std::size_t i = 0; i < 5; ++i) read += some_prompts[i].size() + all[i].completion.size();
+  CHECK(tokens.back() == read);
   const auto some = until(4);
   CHECK(told == std::vector<std::size_t>{2, 4});
   REQUIRE(some.size() == 5);
