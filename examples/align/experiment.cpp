@@ -203,6 +203,8 @@ void require_meaningful(const options& given) {
   require(tiny || (given.sft_epochs == options{}.sft_epochs &&
                    given.sft_learning_rate == options{}.sft_learning_rate),
           "--sft-epochs and --sft-lr are for the tiny model, which is trained from nothing first");
+  require(!given.data.empty() || (given.max_prompt == 0 && given.max_completion == 0),
+          "--max-prompt and --max-completion cut the texts of --data");
   require(given.lora > 0 || given.lora_alpha == 0, "--lora-alpha needs --lora");
   require(!given.save.empty() || given.save_type.empty(), "--save-type needs --save");
   std::error_code absent;

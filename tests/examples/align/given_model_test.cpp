@@ -326,6 +326,14 @@ TEST_CASE("options that would do nothing or harm are refused before any work") {
                    o.chat_template = "chatml";
                  }),
                  "--chat-template is for a model"));
+  CHECK(contains(sentence([](options& o) { o.sft_epochs = 1; }), "are for the tiny model"));
+  CHECK(
+      contains(sentence([](options& o) { o.sft_learning_rate = 1e-3; }), "are for the tiny model"));
+  CHECK(contains(sentence([](options& o) {
+                   o.data.clear();
+                   o.max_completion = 5;
+                 }),
+                 "cut the texts of --data"));
 }
 
 TEST_CASE("a type that a folder cannot hold is refused before any work") {
