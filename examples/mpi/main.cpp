@@ -107,7 +107,7 @@ bool train(int steps, MPI_Comm ranks) {
     const auto metrics = kto_step(mine, model, reference, gradient, ranks);
     for (std::size_t i = 0; i < model.size(); ++i) model[i] -= learning_rate * gradient[i];
     if (rank == 0 && (step % 10 == 0 || step + 1 == steps)) {
-      std::printf("step %3d  loss %.17g  kl %.17g  liked %.4f\n", step, metrics.total,
+      std::printf("step %3d  loss %.17g  kl_unclamped %.17g  liked %.4f\n", step, metrics.total,
                   metrics.kl_unclamped.mean(), bigram::quality(model));
     }
   }

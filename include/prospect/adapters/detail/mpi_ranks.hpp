@@ -37,6 +37,7 @@ struct another_rank_refused : std::runtime_error {
 #endif
 
 namespace detail {
+inline namespace PROSPECT_CPU_ISA {
 
 /// What a rank says before numbers follow: that it goes no further, or what it will give.
 struct announcement {
@@ -52,8 +53,6 @@ static_assert(sizeof(announcement) == 8 * sizeof(std::int64_t));
 
 /// What ranks call, to see that it is the same; the kind of their numbers is added to it.
 enum call : std::int64_t { goes_on = 100, sums_rows = 200, sums_parts = 300, scores_tokens = 400 };
-
-inline namespace PROSPECT_CPU_ISA {
 
 template <cpu::rank_part T>
 constexpr std::int64_t kind_of() noexcept {
