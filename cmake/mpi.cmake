@@ -24,5 +24,5 @@ function(mpi_test name ranks program)
   endif()
   # A rank that waits for another waits for ever.
   set_tests_properties("${name}" PROPERTIES
-    ENVIRONMENT "${environment}" PROCESSORS ${ranks} TIMEOUT 300)
+    ENVIRONMENT "${environment}" PROCESSORS ${ranks} TIMEOUT 900)
 endfunction()
