@@ -5,6 +5,7 @@
 #include <prospect/batch.hpp>
 #include <prospect/class_weights.hpp>
 #include <prospect/cpu/aot.hpp>
+#include <prospect/cpu/ranks.hpp>
 #include <prospect/cpu/rewards.hpp>
 #include <prospect/cpu/sequences.hpp>
 #include <prospect/cpu/token_losses.hpp>

@@ -205,8 +205,11 @@ class Tools:
 
     def cpp(self, source, _):
         flags = re.search(r"^// flags: (.*)", source.read_text(), re.M)
+        mpi = self.options.mpi if "<prospect/adapters/mpi.hpp>" in source.read_text() else []
+        if mpi is None:
+            return self.skip("MPI: none is given")
         return self.program(self.options.cxx, "-std=c++20", "-Wall", "-Wextra", *self.include,
-                            *(flags.group(1).split() if flags else []), source, "-pthread")
+                            *(flags.group(1).split() if flags else []), source, "-pthread", *mpi)
 
     def c(self, source, _):
         if not self.options.archive:
@@ -301,6 +304,9 @@ def arguments():
     parser.add_argument("--cc", default="cc")
     parser.add_argument("--archive", type=path, help="libprospect_kernels.a, or C is skipped")
     parser.add_argument("--link", action="append", default=[], help="what else the archive needs")
+    parser.add_argument("--mpi", action="append", metavar="FLAG",
+                        help="to compile and link with MPI, or its snippets are skipped; they are "
+                             "run by one rank")
     parser.add_argument("--nvcc", help="without it CUDA is skipped")
     parser.add_argument("--emulator", type=path, help="under which CUDA snippets are run")
     parser.add_argument("--prefix", type=path, help="the installed package, or CMake is skipped")
