@@ -4,8 +4,12 @@ include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/prospect)
-set(targets prospect prospect_kernels)
-set(pkg_config_files prospect prospect-headers)
+set(targets prospect)
+set(pkg_config_files prospect-headers)
+if(PROSPECT_KERNELS)
+  list(APPEND targets prospect_kernels)
+  list(APPEND pkg_config_files prospect)
+endif()
 if(PROSPECT_SHARED)
   list(APPEND targets prospect_shared)
   list(APPEND pkg_config_files prospect-shared)
@@ -17,19 +21,27 @@ endif()
 install(TARGETS ${targets} EXPORT prospect_targets FILE_SET HEADERS)
 install(EXPORT prospect_targets NAMESPACE prospect:: DESTINATION ${package_dir})
 install(FILES LICENSE TYPE DOC)
+if(TARGET prospect_baseline_head)
+  install(FILES cmake/packages/NOTICE TYPE DOC)
+endif()
 
 # Device code needs its runtime, wherever the archive is linked.
 set(prospect_with_cuda FALSE)
 set(prospect_cuda_libs)
-if(CMAKE_CUDA_COMPILER)
+if(CMAKE_CUDA_COMPILER AND PROSPECT_KERNELS)
   set(prospect_with_cuda TRUE)
   set(prospect_cuda_libs "-L${CUDAToolkit_LIBRARY_DIR} -lcudart")
 endif()
 
 configure_package_config_file(cmake/prospect-config.cmake.in prospect-config.cmake
   INSTALL_DESTINATION ${package_dir})
+set(any_architecture)
+if(NOT PROSPECT_KERNELS)
+  set(any_architecture ARCH_INDEPENDENT)
+endif()
 # Before 1.0 a minor version may change anything.
-write_basic_package_version_file(prospect-config-version.cmake COMPATIBILITY SameMinorVersion)
+write_basic_package_version_file(prospect-config-version.cmake
+  COMPATIBILITY SameMinorVersion ${any_architecture})
 install(FILES
   ${CMAKE_CURRENT_BINARY_DIR}/prospect-config.cmake
   ${CMAKE_CURRENT_BINARY_DIR}/prospect-config-version.cmake

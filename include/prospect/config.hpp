@@ -5,6 +5,10 @@
 #error \
     "prospect needs C++20: pass -std=c++20 (CMake: link prospect::prospect; .cu files: see prospect_cuda_std)"
 #endif
+#if defined(PROSPECT_SINGLE_HEADER)
+#error \
+    "prospect: a header of <prospect/...> after prospect_single.hpp: include the one or the others"
+#endif
 
 #define PROSPECT_VERSION_MAJOR 0
 #define PROSPECT_VERSION_MINOR 3

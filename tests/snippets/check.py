@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Compiles, and runs where it can, every code snippet that a reader may copy: the fenced blocks of
-README.md, docs/*.md and of the comments of headers.
+README.md, CONTRIBUTING.md, docs/*.md and of the comments of headers.
 
 A snippet is a part of a program. The rest, what its reader is assumed to have, is a frame: the file
 of frames/ whose first line names the snippet by its file and a text that it holds, or else the
@@ -85,7 +85,7 @@ def snippets_of(root, path, errors):
 
 
 def all_snippets(root, errors):
-    files = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    files = [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").rglob("*.md"))]
     files += sorted(p for p in (root / "include").rglob("*") if p.suffix in {".h", ".hpp", ".cuh"})
     return [s for file in files if file.exists() for s in snippets_of(root, file, errors)]
 
