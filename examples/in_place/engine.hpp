@@ -12,6 +12,19 @@
 
 namespace engine {
 
+/// A row that is counted in int, as everything here is.
+template <class T>
+struct array {
+  std::vector<T> values;
+
+  explicit array(int n, T x = {}) : values(static_cast<std::size_t>(n), x) {}
+  T* data() { return values.data(); }
+  const T* data() const { return values.data(); }
+  T& operator[](int i) { return values[static_cast<std::size_t>(i)]; }
+  const T& operator[](int i) const { return values[static_cast<std::size_t>(i)]; }
+  int size() const { return static_cast<int>(values.size()); }
+};
+
 struct shape {
   int B, T, V, Vp;  // sequences, their length, tokens, and columns of a row of logits
   int rows() const { return B * T; }
@@ -33,32 +46,32 @@ struct buffers {
 /// Liked sequences count upwards, the others downwards; what comes first is their prompt.
 struct data {
   shape s;
-  std::vector<int> ids, targets;
-  std::vector<std::uint8_t> liked;
+  array<int> ids, targets;
+  array<std::uint8_t> liked;
 
-  explicit data(const shape& of) : s{of} {
+  explicit data(const shape& of) : s{of}, ids(s.rows()), targets(s.rows(), -100), liked(s.B) {
     for (int b = 0; b < s.B; ++b) {
-      liked.push_back(b % 2 == 0);
+      liked[b] = b % 2 == 0;
       const int end = s.T - b % 3;  // behind it there is padding
       for (int t = 0; t < s.T; ++t) {
-        const auto token = [&](int at) { return (b + (liked[b] ? at : s.V - at)) % s.V; };
-        ids.push_back(t < end ? token(t) : 0);
-        targets.push_back(t > 0 && t + 1 < end ? token(t + 1) : -100);
+        const auto token = [&](int at) { return (b + (liked[b] != 0 ? at : s.V - at)) % s.V; };
+        if (t < end) ids[b * s.T + t] = token(t);
+        if (t > 0 && t + 1 < end) targets[b * s.T + t] = token(t + 1);
       }
     }
   }
 };
 
 struct results {
-  std::vector<double> losses, d_logits;
+  array<double> losses, d_logits;
 };
 
 /// KTO against a point of 0, without a library.
-inline results textbook(const data& batch, const std::vector<float>& logits,
-                        const std::vector<double>& reference, double beta, double sequences) {
+inline results textbook(const data& batch, const array<float>& logits,
+                        const array<double>& reference, double beta, double sequences) {
   const shape& s = batch.s;
-  results out{std::vector<double>(s.rows()), std::vector<double>(s.cells())};
-  std::vector<double> sum_of_exponentials(s.rows());
+  results out{array<double>(s.rows()), array<double>(s.cells())};
+  array<double> sum_of_exponentials(s.rows());
   for (int b = 0; b < s.B; ++b) {
     double log_p = 0;
     for (int i = b * s.T; i < (b + 1) * s.T; ++i) {
@@ -69,7 +82,7 @@ inline results textbook(const data& batch, const std::vector<float>& logits,
           std::log(sum_of_exponentials[i]) - double{logits[i * s.Vp + batch.targets[i]]};
       log_p -= out.losses[i];
     }
-    const double sign = batch.liked[b] ? 1 : -1, u = sign * beta * (log_p - reference[b]);
+    const double sign = batch.liked[b] != 0 ? 1 : -1, u = sign * beta * (log_p - reference[b]);
     const double d = -sign * beta / (2 + std::exp(u) + std::exp(-u)) / sequences;
     for (int i = b * s.T; i < (b + 1) * s.T; ++i) {
       for (int v = 0; v < s.V && batch.targets[i] >= 0; ++v) {
@@ -82,9 +95,9 @@ inline results textbook(const data& batch, const std::vector<float>& logits,
 }
 
 /// Logits that nobody may read where nothing is learned, nor in the padding.
-inline std::vector<float> hostile_logits(const data& batch) {
+inline array<float> hostile_logits(const data& batch) {
   const shape& s = batch.s;
-  std::vector<float> logits(s.cells());
+  array<float> logits(s.cells());
   for (int i = 0; i < s.cells(); ++i) {
     const bool read = i % s.Vp < s.V && batch.targets[i / s.Vp] >= 0;
     logits[i] =
@@ -94,8 +107,8 @@ inline std::vector<float> hostile_logits(const data& batch) {
 }
 
 /// Whether what the classifier has left is the textbook's, and the padding exactly 0.
-inline bool agrees(const shape& s, const results& exact, const std::vector<float>& d_logits,
-                   const std::vector<float>& losses) {
+inline bool agrees(const shape& s, const results& exact, const array<float>& d_logits,
+                   const array<float>& losses) {
   double off = 0;
   bool padding = true;
   for (int i = 0; i < s.cells(); ++i) {

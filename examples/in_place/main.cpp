@@ -28,8 +28,8 @@ double classify(const views& v, const prospect::kto_zero& loss, double sequences
 /// The arena, and a model of one table: logits[i] = table[ids[i]], over the whole pitch.
 struct trainer {
   engine::data batch;
-  std::vector<float> logits, losses, d_token, table;
-  std::vector<double> policy, reference, d_policy;
+  engine::array<float> logits, losses, d_token, table;
+  engine::array<double> policy, reference, d_policy;
 
   explicit trainer(const engine::shape& s)
       : batch{s},
@@ -67,23 +67,25 @@ struct trainer {
 bool is_right() {
   const prospect::kto_zero loss{.beta = 0.3};
   trainer t{{.B = 5, .T = 6, .V = 21, .Vp = 32}};
-  const std::vector<float> logits = engine::hostile_logits(t.batch);
+  const engine::array<float> logits = engine::hostile_logits(t.batch);
   for (int b = 0; b < t.batch.s.B; ++b) t.reference[b] = -7 - b;
   const auto exact = engine::textbook(t.batch, logits, t.reference, loss.beta, t.batch.s.B);
   t.logits = logits;
   const double whole = classify(t.all(), loss, t.batch.s.B);
   bool right = engine::agrees(t.batch.s, exact, t.logits, t.losses);
-  const std::vector<float> at_once = t.logits;
+  const engine::array<float> at_once = t.logits;
   t.logits = logits;
   const double parts =
       classify(t.at(0, 2), loss, t.batch.s.B) + classify(t.at(2, 3), loss, t.batch.s.B);
-  right = right && t.logits == at_once && std::fabs(whole - parts) < 1e-12;
+  right = right && t.logits.values == at_once.values && std::fabs(whole - parts) < 1e-12;
   std::printf("two micro-batches: %s\n", right ? "the same bits" : "WRONG");
   return right;
 }
 
 bool learns() {
   trainer t{{.B = 16, .T = 8, .V = 21, .Vp = 32}};
+  const auto is_padding = [&t](int i) { return i % t.batch.s.Vp >= t.batch.s.V; };
+  for (int i = 0; i < t.table.size(); ++i) t.table[i] = is_padding(i) ? 1 : 0;
   t.forward();
   classify(t.all(), {}, t.batch.s.B);
   t.reference = t.policy;  // once, by the weights that training starts from
@@ -96,8 +98,8 @@ bool learns() {
     if (step % 10 == 0) std::printf("step %2d  loss %.4f\n", step, last);
   }
   bool padding = true;
-  for (std::size_t i = 0; i < t.table.size(); ++i) {
-    padding = padding && (static_cast<int>(i) % t.batch.s.Vp < t.batch.s.V || t.table[i] == 0);
+  for (int i = 0; i < t.table.size(); ++i) {
+    padding = padding && (!is_padding(i) || t.table[i] == 1);
   }
   const bool right = std::fabs(first - 0.5) < 1e-6 && last < 0.5 * first && padding;
   std::printf("from %.4f to %.4f, padded weights %s: %s\n", first, last,

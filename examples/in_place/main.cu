@@ -8,7 +8,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include <algorithm>
 #include <cstdlib>
 
 namespace {
@@ -45,42 +44,43 @@ void classify(const views& v, const prospect::kto_zero& loss, double sequences,
 }
 // glue end
 
-/// An array of the device, by the engine's one way to have memory.
+/// An device_array of the device, by the engine's one way to have memory.
 template <class T>
-struct array {
+struct device_array {
   T* data = nullptr;
-  std::size_t size;
+  int size;
 
-  explicit array(std::size_t n) : size{n} {
-    check(cudaMalloc(reinterpret_cast<void**>(&data), size * sizeof(T)));
-    check(cudaMemset(data, 0xff, size * sizeof(T)));
+  explicit device_array(int n) : size{n} {
+    check(cudaMalloc(reinterpret_cast<void**>(&data), bytes()));
+    check(cudaMemset(data, 0xff, bytes()));
   }
-  explicit array(const std::vector<T>& host) : array(host.size()) {
-    check(cudaMemcpy(data, host.data(), size * sizeof(T), cudaMemcpyHostToDevice));
+  explicit device_array(const engine::array<T>& host) : device_array(host.size()) {
+    check(cudaMemcpy(data, host.data(), bytes(), cudaMemcpyHostToDevice));
   }
-  array(const array&) = delete;
-  array& operator=(const array&) = delete;
-  ~array() { cudaFree(data); }
-  std::vector<T> get() const {
-    std::vector<T> host(size);
-    check(cudaMemcpy(host.data(), data, size * sizeof(T), cudaMemcpyDeviceToHost));
+  device_array(const device_array&) = delete;
+  device_array& operator=(const device_array&) = delete;
+  ~device_array() { cudaFree(data); }
+  std::size_t bytes() const { return static_cast<std::size_t>(size) * sizeof(T); }
+  engine::array<T> get() const {
+    engine::array<T> host(size);
+    check(cudaMemcpy(host.data(), data, bytes(), cudaMemcpyDeviceToHost));
     return host;
   }
 };
 
 bool is_right(const engine::shape& s) {
   const engine::data batch{s};
-  const std::vector<float> logits = engine::hostile_logits(batch);
-  std::vector<double> reference(s.B);
+  const engine::array<float> logits = engine::hostile_logits(batch);
+  engine::array<double> reference(s.B);
   for (int b = 0; b < s.B; ++b) reference[b] = -7 - b;
   const prospect::kto_zero loss{.beta = 0.3};
   const engine::results exact = engine::textbook(batch, logits, reference, loss.beta, s.B);
 
-  const array<float> d_logits{logits}, losses(s.rows()), d_token(s.rows());
-  const array<int> targets{batch.targets};
-  const array<std::uint8_t> liked{batch.liked};
-  const array<double> policy(s.B), started{reference}, d_policy(s.B);
-  const array<prospect::unpaired_metrics> metrics(1);
+  const device_array<float> d_logits{logits}, losses(s.rows()), d_token(s.rows());
+  const device_array<int> targets{batch.targets};
+  const device_array<std::uint8_t> liked{batch.liked};
+  const device_array<double> policy(s.B), started{reference}, d_policy(s.B);
+  const device_array<prospect::unpaired_metrics> metrics(1);
   cudaStream_t stream = nullptr;
   check(cudaStreamCreate(&stream));
   const views v{s,
@@ -94,7 +94,7 @@ bool is_right(const engine::shape& s) {
   for (int b = 0; b < s.B; ++b) {
     double log_p = 0;
     for (int i = b * s.T; i < (b + 1) * s.T; ++i) log_p -= exact.losses[i];
-    const double u = (batch.liked[b] ? 1 : -1) * loss.beta * (log_p - reference[b]);
+    const double u = (batch.liked[b] != 0 ? 1 : -1) * loss.beta * (log_p - reference[b]);
     total += 1 / (1 + std::exp(u)) / s.B;
   }
   const double said = metrics.get()[0].total;

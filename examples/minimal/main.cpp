@@ -13,25 +13,26 @@ namespace minimal {
 
 // Token ids are [sequences, length]: chosen completions in the first half, the rejected ones of the
 // same prompts in the second. Row t of the logits predicts token t + 1.
-constexpr int vocabulary = 12, length = 8, prompt = 3, pairs = 16;
-constexpr int sequences = 2 * pairs, rows = sequences * length;
+constexpr std::size_t vocabulary = 12, length = 8, prompt = 3, pairs = 16;
+constexpr std::size_t sequences = 2 * pairs, rows = sequences * length;
 
 // What is liked counts upwards from the prompt; what is not jumps about, and is shorter.
 struct data {
-  std::vector<int> ids = std::vector<int>(rows);
+  std::vector<std::size_t> ids = std::vector<std::size_t>(rows);
   std::vector<int> targets = std::vector<int>(rows, -100);  // prompt, padding and ends: not scored
 
   data() {
-    for (int i = 0; i < rows; ++i) {
-      const int s = i / length, t = i % length, end = s < pairs ? length : length - 1 - s % 3;
+    for (std::size_t i = 0; i < rows; ++i) {
+      const std::size_t s = i / length, t = i % length,
+                        end = s < pairs ? length : length - 1 - s % 3;
       ids[i] = s < pairs || t < prompt ? (s % pairs + t) % vocabulary : (7 * i + s) % vocabulary;
-      if (t >= prompt && t < end) targets[i - 1] = ids[i];
+      if (t >= prompt && t < end) targets[i - 1] = static_cast<int>(ids[i]);
     }
   }
 };
 
 // The model: logits[i, v] = table[ids[i], v].
-int cell(const std::vector<int>& ids, int i) {
+std::size_t cell(const std::vector<std::size_t>& ids, std::size_t i) {
   return ids[i / vocabulary] * vocabulary + i % vocabulary;
 }
 
@@ -75,16 +76,16 @@ struct dpo_step {
 double textbook(const std::vector<double>& table, const data& batch,
                 const std::vector<double>& reference, double beta) {
   std::vector<double> ratio(sequences);
-  for (int i = 0; i < sequences; ++i) ratio[i] = -reference[i];
-  for (int i = 0; i < rows; ++i) {
+  for (std::size_t i = 0; i < sequences; ++i) ratio[i] = -reference[i];
+  for (std::size_t i = 0; i < rows; ++i) {
     if (batch.targets[i] < 0) continue;
     const double* row = table.data() + batch.ids[i] * vocabulary;
     double sum = 0;
-    for (int v = 0; v < vocabulary; ++v) sum += std::exp(row[v]);
+    for (std::size_t v = 0; v < vocabulary; ++v) sum += std::exp(row[v]);
     ratio[i / length] += row[batch.targets[i]] - std::log(sum);
   }
   double loss = 0;
-  for (int i = 0; i < pairs; ++i) {
+  for (std::size_t i = 0; i < pairs; ++i) {
     loss += std::log(1 + std::exp(-beta * (ratio[i] - ratio[i + pairs]))) / pairs;
   }
   return loss;
@@ -99,11 +100,11 @@ int run() {
 
   double first = 0, off = 0;
   for (int step = 0;; ++step) {
-    for (int i = 0; i < rows * vocabulary; ++i) logits[i] = table[cell(batch.ids, i)];
+    for (std::size_t i = 0; i < rows * vocabulary; ++i) logits[i] = table[cell(batch.ids, i)];
     if (step == 0) reference = dpo.log_probs(logits, batch.targets);  // once, of the frozen model
     const prospect::paired_metrics metrics = dpo(logits, batch.targets, reference);
     std::vector<float> d_table(table.size());
-    for (int i = 0; i < rows * vocabulary; ++i) d_table[cell(batch.ids, i)] += logits[i];
+    for (std::size_t i = 0; i < rows * vocabulary; ++i) d_table[cell(batch.ids, i)] += logits[i];
 
     if (step == 0) first = metrics.total;
     exact.assign(table.begin(), table.end());

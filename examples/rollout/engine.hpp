@@ -11,6 +11,19 @@
 
 namespace engine {
 
+/// A row that is counted in int, as everything here is.
+template <class T>
+struct array {
+  std::vector<T> values;
+
+  explicit array(int n, T x = {}) : values(static_cast<std::size_t>(n), x) {}
+  T* data() { return values.data(); }
+  const T* data() const { return values.data(); }
+  T& operator[](int i) { return values[static_cast<std::size_t>(i)]; }
+  const T& operator[](int i) const { return values[static_cast<std::size_t>(i)]; }
+  int size() const { return static_cast<int>(values.size()); }
+};
+
 /// A step samples `group` completions of up to T tokens for every prompt. Token 0 ends one.
 struct shape {
   static constexpr int prompts = 4, group = 12, T = 6, V = 8;
@@ -20,10 +33,10 @@ struct shape {
 
 /// [sequences, T], the completions of a prompt one after the other.
 struct rollouts {
-  std::vector<int> token = std::vector<int>(shape::tokens);
-  std::vector<float> old_log_prob = std::vector<float>(shape::tokens);
-  std::vector<std::uint8_t> mask = std::vector<std::uint8_t>(shape::tokens);
-  std::vector<float> reward = std::vector<float>(shape::sequences);
+  array<int> token{shape::tokens};
+  array<float> old_log_prob{shape::tokens};
+  array<std::uint8_t> mask{shape::tokens};
+  array<float> reward{shape::sequences};
 
   /// The row of the policy that token i was sampled from: its prompt's, for the token before it.
   int row(int i) const {
@@ -41,7 +54,7 @@ R log_softmax(const R* row, int v) {
 }
 
 struct policy {
-  std::vector<float> table = std::vector<float>(shape::weights);
+  array<float> table{shape::weights};
   std::uint32_t state = 1;
 
   float uniform() {
@@ -67,16 +80,16 @@ struct policy {
     return r;
   }
   /// What is not sampled has no log-probability: whoever reads it there will notice.
-  std::vector<float> log_probs(const rollouts& r) const {
-    std::vector<float> log_prob(shape::tokens, std::nanf(""));
+  array<float> log_probs(const rollouts& r) const {
+    array<float> log_prob(shape::tokens, std::nanf(""));
     for (int i = 0; i < shape::tokens; ++i) {
       if (r.mask[i] != 0) log_prob[i] = log_softmax(table.data() + r.row(i), r.token[i]);
     }
     return log_prob;
   }
   /// From dL/dlogp to the gradient of the table, through the softmax.
-  std::vector<float> backward(const rollouts& r, const std::vector<float>& d_log_prob) const {
-    std::vector<float> d(table.size());
+  array<float> backward(const rollouts& r, const array<float>& d_log_prob) const {
+    array<float> d(table.size());
     for (int i = 0; i < shape::tokens; ++i) {
       const float* row = table.data() + r.row(i);
       for (int v = 0; v < shape::V && d_log_prob[i] != 0; ++v) {
@@ -90,8 +103,8 @@ struct policy {
 
 /// The published formulas. `at` is the table where the gradient is taken: CISPO's weights do not
 /// move with `table`.
-inline double textbook(const std::string& loss, const std::vector<double>& table,
-                       const std::vector<double>& at, const rollouts& r) {
+inline double textbook(const std::string& loss, const array<double>& table, const array<double>& at,
+                       const rollouts& r) {
   double total = 0, tokens = 0;
   for (int s = 0; s < shape::sequences; ++s) {
     const float* group = r.reward.data() + s / shape::group * shape::group;

@@ -17,6 +17,7 @@
 
 namespace {
 
+using engine::array;
 using engine::rollouts;
 using engine::shape;
 
@@ -34,20 +35,19 @@ surrogate surrogate_of(const std::string& name) {
   throw std::invalid_argument("no loss " + name + ": grpo, dapo, cispo or dr_grpo");
 }
 /// One for each completion, from the rewards of its group.
-std::vector<float> advantages_of(const surrogate& loss, const rollouts& r) {
-  std::vector<float> advantages(r.reward.size());
+array<float> advantages_of(const surrogate& loss, const rollouts& r) {
+  array<float> advantages(r.reward.size());
   using scaling = prospect::cpu::grpo_scaling;
   prospect::cpu::grpo_advantages(
-      r.reward, prospect::sequence_layout::padded(shape::prompts, shape::group), advantages,
-      loss.is<prospect::dr_grpo>() ? scaling::unscaled() : scaling{});
+      r.reward.values, prospect::sequence_layout::padded(shape::prompts, shape::group),
+      advantages.values, loss.is<prospect::dr_grpo>() ? scaling::unscaled() : scaling{});
   return advantages;
 }
 /// dL/dlogp of sequences [first, first + n). `count`: of a whole step, what the loss is averaged
 /// over.
 prospect::token_metrics dL_dlogp(const surrogate& loss, const rollouts& r,
-                                 const std::vector<float>& log_prob,
-                                 const std::vector<float>& advantages, std::vector<float>& d,
-                                 int first, int n, double count) {
+                                 const array<float>& log_prob, const array<float>& advantages,
+                                 array<float>& d, int first, int n, double count) {
   const auto rows = [&](auto& row) {
     return prospect::strided_span{row.data() + first * shape::T, n * shape::T};
   };
@@ -63,11 +63,12 @@ prospect::token_metrics dL_dlogp(const surrogate& loss, const rollouts& r,
 
 /// The largest distance of a gradient from differences of the textbook.
 double off_from_textbook(const std::string& name, const engine::policy& policy, const rollouts& r,
-                         const std::vector<float>& gradient) {
-  const std::vector<double> at(policy.table.begin(), policy.table.end());
-  std::vector<double> moved = at;
+                         const array<float>& gradient) {
+  array<double> at(shape::weights);
+  for (int i = 0; i < at.size(); ++i) at[i] = policy.table[i];
+  array<double> moved = at;
   double off = 0;
-  for (std::size_t i = 0; i < at.size(); ++i) {
+  for (int i = 0; i < at.size(); ++i) {
     moved[i] = at[i] + 1e-5;
     const double up = engine::textbook(name, moved, at, r);
     moved[i] = at[i] - 1e-5;
@@ -85,27 +86,28 @@ bool learns(const std::string& name) {
   bool checked = false, split_alike = true;
   for (int step = 0; step <= 60; ++step) {
     const rollouts r = policy.sample();
-    const std::vector<float> advantages = advantages_of(loss, r);
-    const double tokens = static_cast<double>(std::count(r.mask.begin(), r.mask.end(), 1));
+    const array<float> advantages = advantages_of(loss, r);
+    const double tokens =
+        static_cast<double>(std::count(r.mask.values.begin(), r.mask.values.end(), 1));
     const double count = loss.average == prospect::averaging::tokens ? tokens : shape::sequences;
     last = 0;
-    for (const float reward : r.reward) last += double{reward} / shape::sequences;
+    for (const float reward : r.reward.values) last += double{reward} / shape::sequences;
     if (step == 0) first = last;
     for (int update = 0; update < 3; ++update) {  // of the same rollouts: ratios leave 1
-      const std::vector<float> log_prob = policy.log_probs(r);
-      std::vector<float> d(shape::tokens), parts(shape::tokens);
+      const array<float> log_prob = policy.log_probs(r);
+      array<float> d(shape::tokens), parts(shape::tokens);
       const auto metrics = dL_dlogp(loss, r, log_prob, advantages, d, 0, shape::sequences, count);
       dL_dlogp(loss, r, log_prob, advantages, parts, 0, 7, count);
       dL_dlogp(loss, r, log_prob, advantages, parts, 7, shape::sequences - 7, count);
-      split_alike = split_alike && parts == d;
-      const std::vector<float> gradient = policy.backward(r, d);
+      split_alike = split_alike && parts.values == d.values;
+      const array<float> gradient = policy.backward(r, d);
       if (!checked && update > 0 && (metrics.clip_ratio.mean() > 0.05 || name == "cispo")) {
         off = off_from_textbook(name, policy, r, gradient);
         checked = true;
       }
       float largest = 0;
-      for (const float g : gradient) largest = std::max(largest, std::fabs(g));
-      for (std::size_t i = 0; i < gradient.size() && largest > 0; ++i) {
+      for (const float g : gradient.values) largest = std::max(largest, std::fabs(g));
+      for (int i = 0; i < gradient.size() && largest > 0; ++i) {
         policy.table[i] -= 0.4F * gradient[i] / largest;
       }
       if (step % 20 == 0 && update == 2) {
