@@ -100,7 +100,7 @@ def evaluate(
             if name in names:
                 raise ValueError(f"prospect: {name} is a row of {other} losses, and this is one of {what} ones")
     chosen = chosen_loss(loss, rows_and_parameters)
-    handle = native(chosen.name, chosen.values, chosen.score, chosen.alpha, chosen.averaging)
+    handle = native(chosen.name, chosen.values, chosen.score, chosen.score_alpha, chosen.averaging)
     how, count = normaliser_of(normaliser)
 
     first = "policy_chosen" if what == "paired" and "policy_chosen" in rows else "policy"

@@ -44,7 +44,7 @@ class Loss:
     score:      for losses of a difference of log-ratios, the f-divergence that holds the policy to its
                 reference: "reverse_kl", "forward_kl", "js_divergence" or "alpha_divergence". "" is
                 the log-ratio itself.
-    alpha:      of "alpha_divergence".
+    score_alpha: of "alpha_divergence".
     averaging:  for losses of tokens: "tokens", "sequence_means" or "sequence_sums". "" is the loss's own.
 
     Made by `Loss.of("dpo", beta=0.2, score="forward_kl")`. ValueError names what is not possible.
@@ -53,18 +53,18 @@ class Loss:
     name: str
     values: Tuple[float, ...]
     score: str = ""
-    alpha: float = 0.0
+    score_alpha: float = 0.0
     averaging: str = ""
 
     @staticmethod
-    def of(name: str, *, score: str = "", alpha: float = 0.0, averaging: str = "", **parameters: float) -> Loss:
+    def of(name: str, *, score: str = "", score_alpha: float = 0.0, averaging: str = "", **parameters: float) -> Loss:
         values = dict(_DEFAULTS[_known(name)])
         for parameter, value in parameters.items():
             if parameter not in values:
                 there = ", ".join(values) if values else "none"
                 raise ValueError(f"prospect: {name} has no parameter {parameter!r}; it has {there}")
             values[parameter] = value
-        return Loss(name, tuple(values.values()), score, alpha, averaging)
+        return Loss(name, tuple(values.values()), score, score_alpha, averaging)
 
     @property
     def kind(self) -> str:

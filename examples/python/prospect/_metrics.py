@@ -30,5 +30,5 @@ class Metrics:
 
 def read(loss: Loss, array) -> Metrics:
     """The metrics that a call wrote into an array of `METRICS_SIZE` float64, now on the host."""
-    handle = native(loss.name, loss.values, loss.score, loss.alpha, loss.averaging)
+    handle = native(loss.name, loss.values, loss.score, loss.score_alpha, loss.averaging)
     return Metrics(*_core.read_metrics(handle, array))

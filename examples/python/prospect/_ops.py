@@ -69,11 +69,12 @@ _differentiated_once(scaled, "a loss")
 
 
 def _metrics_like(row: Tensor) -> Tensor:
-    return torch.zeros(_core.METRICS_SIZE, dtype=torch.float64, device=row.device)
+    """Room for metrics: bits of numbers, of which one is an integer."""
+    return torch.zeros(_core.METRICS_SIZE, dtype=torch.int64, device=row.device)
 
 
 def _total(metrics: Tensor, dtype: torch.dtype) -> Tensor:
-    return metrics[_core.TOTAL_AT].to(dtype, copy=True)
+    return metrics.view(torch.float64)[_core.TOTAL_AT].to(dtype, copy=True)
 
 
 @torch.library.custom_op("prospect::pairs", mutates_args=())
@@ -99,7 +100,7 @@ def pairs(
     metrics = _metrics_like(policy_chosen)
     handle = native(loss, tuple(values), score, alpha, "")
     with _placed(policy_chosen) as place:
-        _core.pairs(handle, rows, results, metrics, normaliser, count, token_count, **place)
+        _core.pairs(handle, rows, results, metrics.view(torch.float64), normaliser, count, token_count, **place)
     return (_total(metrics, dtype), *outs, metrics)
 
 
@@ -111,7 +112,7 @@ def _(policy_chosen, policy_rejected, policy_third, reference_chosen, reference_
     if policy_third is None:
         row[3] = row[3].new_empty(0)
     return (policy_chosen.new_empty((), dtype=dtype), *row,
-            policy_chosen.new_empty(_core.METRICS_SIZE, dtype=torch.float64))
+            policy_chosen.new_empty(_core.METRICS_SIZE, dtype=torch.int64))
 
 
 def _pairs_context(ctx, inputs, output):
@@ -147,8 +148,8 @@ def completions(
     metrics = _metrics_like(policy)
     handle = native(loss, tuple(values), "", 0.0, "")
     with _placed(policy) as place:
-        _core.completions(handle, rows, dict(zip(("loss", "d_policy", "reward"), outs)), metrics, reference_point,
-                          z, normaliser, count, **place)
+        _core.completions(handle, rows, dict(zip(("loss", "d_policy", "reward"), outs)),
+                          metrics.view(torch.float64), reference_point, z, normaliser, count, **place)
     return (_total(metrics, dtype), *outs, metrics)
 
 
@@ -157,7 +158,7 @@ def _(policy, reference, desirable, tokens, weight, target, mismatched_policy, m
       mismatched_tokens, loss, values, reference_point, z, normaliser, count):
     dtype = _wide(policy, reference)
     return (policy.new_empty((), dtype=dtype), *[policy.new_empty(policy.shape, dtype=dtype) for _ in range(3)],
-            policy.new_empty(_core.METRICS_SIZE, dtype=torch.float64))
+            policy.new_empty(_core.METRICS_SIZE, dtype=torch.int64))
 
 
 def _completions_context(ctx, inputs, output):
@@ -193,8 +194,8 @@ def token_losses(
     metrics = _metrics_like(policy)
     handle = native(loss, tuple(values), "", 0.0, averaging)
     with _placed(policy) as place:
-        _core.token_losses(handle, rows, results, metrics, sequences, length, _bare(offsets), entropy_coef,
-                           normaliser, count, **place)
+        _core.token_losses(handle, rows, results, metrics.view(torch.float64), sequences, length, _bare(offsets),
+                           entropy_coef, normaliser, count, **place)
     return (_total(metrics, dtype), *outs, metrics)
 
 
@@ -205,7 +206,7 @@ def _(policy, entropy, old_policy, reference, advantage, token_advantage, weight
     row = [policy.new_empty(policy.shape, dtype=dtype) for _ in range(3)]
     if entropy is None or entropy_coef == 0:
         row[2] = row[2].new_empty(0)
-    return (policy.new_empty((), dtype=dtype), *row, policy.new_empty(_core.METRICS_SIZE, dtype=torch.float64))
+    return (policy.new_empty((), dtype=dtype), *row, policy.new_empty(_core.METRICS_SIZE, dtype=torch.int64))
 
 
 def _tokens_context(ctx, inputs, output):
@@ -298,19 +299,33 @@ def _(logits, targets, mask, inverse_temperatures, log_prob, lse, d_token, d_ent
 _differentiated_once(logits_gradient, "log_probs")
 
 
+def _differentiable_results(ctx, output) -> None:
+    """log_prob, and entropy where it was asked for. What is not given to a backward pass stays None."""
+    ctx.set_materialize_grads(False)
+    entropy = output[2]
+    ctx.mark_non_differentiable(output[1], *output[3:], *([entropy] if entropy.numel() == 0 else []))
+
+
+def _given_gradients(d_token, d_entropy, log_prob):
+    """The two, an entropy's only where there is one; (None, None) where there is nothing to do."""
+    if d_entropy is not None and d_entropy.numel() == 0:
+        d_entropy = None
+    if d_token is None and d_entropy is not None:
+        d_token = torch.zeros_like(log_prob)
+    return d_token, d_entropy
+
+
 def _log_probs_context(ctx, inputs, output):
     logits, targets, mask, inverse_temperatures, ctx.temperature, ctx.soft_cap, _ = inputs
-    ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(output[1], *output[3:])
+    _differentiable_results(ctx, output)
     ctx.save_for_backward(logits, targets, mask, inverse_temperatures, *output[:3])
 
 
 def _log_probs_backward(ctx, d_token, _lse, d_entropy, *_):
     logits, targets, mask, inverse_temperatures, log_prob, lse, entropy = ctx.saved_tensors
-    if d_token is None and d_entropy is None:
-        return (None,) * 7
+    d_token, d_entropy = _given_gradients(d_token, d_entropy, log_prob)
     if d_token is None:
-        d_token = torch.zeros_like(log_prob)
+        return (None,) * 7
     gradient = logits_gradient(logits, targets, mask, inverse_temperatures, log_prob, lse, d_token, d_entropy,
                                entropy if d_entropy is not None else None, ctx.temperature, ctx.soft_cap)
     return (gradient, *[None] * 6)
@@ -398,17 +413,15 @@ _differentiated_once(scaled_rows, "head_log_probs")
 def _head_context(ctx, inputs, output):
     (hidden, weight, bias, lora_a, lora_b, targets, mask, ctx.lora_scale, ctx.temperature, ctx.soft_cap, _,
      ctx.frozen, ctx.workspace) = inputs
-    ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(output[1], *output[3:])
+    _differentiable_results(ctx, output)
     ctx.save_for_backward(hidden, weight, bias, lora_a, lora_b, targets, mask, *output[:3], output[6])
 
 
 def _head_backward(ctx, d_token, _lse, d_entropy, *_):
     hidden, weight, bias, lora_a, lora_b, targets, mask, log_prob, lse, entropy, d_hidden = ctx.saved_tensors
-    if d_token is None and d_entropy is None:
-        return (None,) * 13
+    d_token, d_entropy = _given_gradients(d_token, d_entropy, log_prob)
     if d_token is None:
-        d_token = torch.zeros_like(log_prob)
+        return (None,) * 13
     if ctx.frozen and d_entropy is None:
         return (scaled_rows(d_hidden, d_token, hidden), *[None] * 12)
     wanted = list(ctx.needs_input_grad[:5])

@@ -57,7 +57,7 @@ class Evaluation:
 
     def read(self) -> _metrics.Metrics:
         """The metrics as (sum, count), to be added up over ranks and micro-batches."""
-        return _metrics.read(self.of, self.counted.cpu())
+        return _metrics.read(self.of, self.counted.cpu().view(torch.float64))
 
 
 def evaluate(
@@ -105,7 +105,7 @@ def evaluate(
         total, each, _, _, _, reward_chosen, reward_rejected, counted = _ops.pairs(
             rows["policy_chosen"], rows["policy_rejected"], rows["policy_third"], rows["reference_chosen"],
             rows["reference_rejected"], rows["chosen_tokens"], rows["rejected_tokens"], rows["third_tokens"],
-            rows["weight"], rows["margin"], chosen.name, values, chosen.score, chosen.alpha, how, count,
+            rows["weight"], rows["margin"], chosen.name, values, chosen.score, chosen.score_alpha, how, count,
             float(tokens_over))
         rewards = {"chosen": reward_chosen, "rejected": reward_rejected}
         return Evaluation(total, each, rewards, chosen, counted)

@@ -131,12 +131,11 @@ class ProspectDPOTrainer(_Measured, DPOTrainer):
         kind = self.loss_types[0]
         parameters = dict(beta=self.beta)
         if kind in SMOOTHED:
-            parameters["label_smoothing" if "label_smoothing" in prospect.parameters(DPO_LOSSES[kind])
-                       else "epsilon"] = self.label_smoothing
+            parameters["label_smoothing"] = self.label_smoothing
         if kind == "discopop":
             parameters["tau"] = self.args.discopop_tau
         score = {} if self.f_divergence_type == "reverse_kl" else dict(
-            score=self.f_divergence_type, alpha=self.f_alpha_divergence_coef)
+            score=self.f_divergence_type, score_alpha=self.f_alpha_divergence_coef)
         self._prospect_loss = prospect.Loss.of(DPO_LOSSES[kind], **parameters, **score)
 
     def _compute_loss(self, model, inputs, return_outputs):
