@@ -47,7 +47,8 @@ std::int32_t checked_dtype(const char* name, const nb::dlpack::dtype& type, made
   refuse(name, "must be of bool, uint8, int32 or float32");
 }
 
-// An empty array often has no memory, where the C API tells "of no elements" from "not given" by it.
+// An empty array often has no memory, where the C API tells "of no elements" from "not given" by
+// it.
 double nowhere;
 
 template <class Array>

@@ -1,5 +1,5 @@
-// Arrays of other libraries (NumPy, PyTorch, whatever speaks DLPack or the buffer protocol) as rows and
-// matrices of the C API, for the time of one call. Nothing is copied: strides are handed on.
+// Arrays of other libraries (NumPy, PyTorch, whatever speaks DLPack or the buffer protocol) as rows
+// and matrices of the C API, for the time of one call. Nothing is copied: strides are handed on.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -29,8 +29,8 @@ enum class made_of {
   masks,    ///< bool, uint8, int32, float32
 };
 
-/// The arrays of a call: kept alive as long as this is, and all in one place, the host's memory or one
-/// device.
+/// The arrays of a call: kept alive as long as this is, and all in one place, the host's memory or
+/// one device.
 class arrays {
  public:
   /// A one-dimensional array that is read. None is a row that is not given.
@@ -58,7 +58,7 @@ class arrays {
 template <class B>
 struct named_row {
   const char* name;
-  prospect_row B::* row;
+  prospect_row B::*row;
   made_of what = made_of::reals;
 };
 

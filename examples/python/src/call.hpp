@@ -1,5 +1,5 @@
-// One call of the C API: on the host without the interpreter's lock, or put on a device's stream; its
-// status becomes an exception.
+// One call of the C API: on the host without the interpreter's lock, or put on a device's stream;
+// its status becomes an exception.
 #pragma once
 
 #include "arrays.hpp"
@@ -21,8 +21,8 @@ struct placement {
 /// Refuses device memory where the package has no device code.
 void check_device(const arrays& held);
 
-/// Calls host(context, error) or device(context, error), whichever the arrays ask for. On a device it
-/// is asked first how much scratch memory it takes.
+/// Calls host(context, error) or device(context, error), whichever the arrays ask for. On a device
+/// it is asked first how much scratch memory it takes.
 template <class Host, class Device>
 void call(const arrays& held, const placement& where, const Host& host, const Device& device) {
   prospect_error error{};

@@ -56,8 +56,7 @@ void log_probs(nb::handle hidden, nb::handle weight, nb::handle targets, nb::dic
   arrays held;
   const prospect_matrix matrix = held.read_matrix("hidden", hidden);
   const prospect_head head = head_of(held, weight, bias, lora_a, lora_b, lora_scale);
-  const prospect_tokens tokens =
-      tokens_of(held, targets, mask, nb::none(), temperature, soft_cap);
+  const prospect_tokens tokens = tokens_of(held, targets, mask, nb::none(), temperature, soft_cap);
   prospect_token_results out{};
   PROSPECT_INIT(out);
   fill(out, token_results, results, held, true);
@@ -81,8 +80,7 @@ void gradient(nb::handle hidden, nb::handle weight, nb::handle targets, nb::dict
   arrays held;
   const prospect_matrix matrix = held.read_matrix("hidden", hidden);
   const prospect_head head = head_of(held, weight, bias, lora_a, lora_b, lora_scale);
-  const prospect_tokens tokens =
-      tokens_of(held, targets, mask, nb::none(), temperature, soft_cap);
+  const prospect_tokens tokens = tokens_of(held, targets, mask, nb::none(), temperature, soft_cap);
   prospect_token_coefficients in{};
   PROSPECT_INIT(in);
   fill(in, token_coefficients, coefficients, held, false);

@@ -1,5 +1,5 @@
-// What is known of the tokens of a batch, beside their logits: targets, mask, and which sequence they
-// belong to.
+// What is known of the tokens of a batch, beside their logits: targets, mask, and which sequence
+// they belong to.
 #pragma once
 
 #include "arrays.hpp"

@@ -88,13 +88,16 @@ void add_losses(nb::module_& m) {
       .def_prop_ro("parameters", &parameters_of, "Names and values, in the order of the loss.");
   m.def("loss_names", &names, "The built-in losses.");
   m.def("version", &version, "MAJOR.MINOR.PATCH of the library.");
-  m.def("has_cuda", [] {
+  m.def(
+      "has_cuda",
+      [] {
 #ifdef PROSPECT_PYTHON_CUDA
-    return true;
+        return true;
 #else
-    return false;
+        return false;
 #endif
-  }, "Whether the package was built with device code.");
+      },
+      "Whether the package was built with device code.");
   m.def("shutdown", &prospect_shutdown, "Ends the library's threads, after the work they are at.");
 }
 

@@ -3,7 +3,10 @@
 #include "losses.hpp"
 
 NB_MODULE(_core, m) {
-  m.doc() = "The C API of Prospect for arrays of other libraries. Use `prospect` and `prospect.torch`.";
+  nanobind::set_leak_warnings(
+      false);  // PyTorch keeps operators, and what they hold, until the process ends
+  m.doc() =
+      "The C API of Prospect for arrays of other libraries. Use `prospect` and `prospect.torch`.";
   prospect::python::add_losses(m);
   prospect::python::add_sequences(m);
   prospect::python::add_tokens(m);

@@ -1,6 +1,6 @@
 // Phase 2: losses and coefficients of pairs, of thumbs and of tokens.
-#include "losses.hpp"
 #include "layout.hpp"
+#include "losses.hpp"
 
 #include <prospect/batch.hpp>
 #include <prospect/token_batch.hpp>
@@ -99,8 +99,8 @@ void normalise(Batch& batch, const std::string& normaliser, double count) {
   }
 }
 
-// Metrics travel as a device writes them: sums and counts, first_nonfinite, total. All kinds have as
-// many of them.
+// Metrics travel as a device writes them: sums and counts, first_nonfinite, total. All kinds have
+// as many of them.
 constexpr int metric_count = 8;
 static_assert(sizeof(paired_metrics) == (2 * metric_count + 2) * sizeof(double) &&
               sizeof(unpaired_metrics) == sizeof(paired_metrics) &&

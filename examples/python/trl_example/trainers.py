@@ -80,9 +80,11 @@ class _Measured:
 
     def _log_means(self, mode, evaluated, outputs, inputs) -> None:
         log = self._metrics[mode]
-        for name, value in evaluated.metrics().items():
-            if name not in ("loss", "nonfinite"):
-                log[name].append(value)
+        means = {name: mean for name, mean in evaluated.metrics().items() if name not in ("loss", "nonfinite")}
+        if "rewards/chosen" in means and "rewards/rejected" in means:  # of thumbs: a difference of classes
+            means.setdefault("rewards/margins", means["rewards/chosen"] - means["rewards/rejected"])
+        for name, mean in means.items():
+            log[name].append(mean)
         mask = inputs["completion_mask"][:, 1:].bool()
         log["entropy"].append(outputs.entropy.detach()[mask].mean().item())
         if mode == "train":
