@@ -3,8 +3,8 @@
 #include "losses.hpp"
 
 NB_MODULE(_core, m) {
-  nanobind::set_leak_warnings(
-      false);  // PyTorch keeps operators, and what they hold, until the process ends
+  // PyTorch keeps operators, and the losses they were called with, until the process ends.
+  nanobind::set_leak_warnings(false);
   m.doc() =
       "The C API of Prospect for arrays of other libraries. Use `prospect` and `prospect.torch`.";
   prospect::python::add_losses(m);
