@@ -1,5 +1,6 @@
-"""One step (loss and backward) of TRL's trainers and of Prospect's, on the CPU: seconds, and memory beyond what was
-there before the first step. Each in a process of its own, since a peak is one of a process.
+"""One step (loss and backward) of TRL's trainers and of Prospect's, on the CPU: seconds, those of all threads together
+(which say more on a busy machine), and memory beyond what was there before the first step. Each in a process of its
+own, since a peak is one of a process.
 
     python trl_example/measure.py [--words 32000] [--width 256] [--layers 2] [--batch 8] [--steps 3]
 """
@@ -57,14 +58,15 @@ def one(options) -> None:
     batch = next(iter(made.get_train_dataloader()))
     for parameter in made.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    times = []
+    times, work = [], []
     with Peak() as peak:
         for _ in range(options.steps):
-            start = time.perf_counter()
+            start, busy = time.perf_counter(), time.process_time()
             loss = made._compute_loss(made.model, batch, False)
             loss.backward()
             times.append(time.perf_counter() - start)
-    print(json.dumps({"seconds": statistics.median(times), "bytes": peak.most - peak.before,
+            work.append(time.process_time() - busy)
+    print(json.dumps({"seconds": statistics.median(times), "work": statistics.median(work), "bytes": peak.most - peak.before,
                       "tokens": batch["input_ids"].numel(), "loss": loss.item()}))
 
 
@@ -77,14 +79,14 @@ def main() -> None:
     options = parser.parse_args()
     if options.of:
         return one(options)
-    print("| trainer | loss | seconds a step | memory of a step, MB |\n|---|---|---|---|")
+    print("| trainer | loss | seconds a step | of all threads | memory of a step, MB |\n|---|---|---|---|---|")
     for kind in ("kto", "dpo"):
         for of in ("trl", "prospect"):
             out = subprocess.run([sys.executable, *sys.argv, "--kind", kind, "--of", of], capture_output=True, text=True)
             if out.returncode != 0:
                 sys.exit(out.stderr)
             said = json.loads(out.stdout.splitlines()[-1])
-            print(f"| {of} | {kind} {said['loss']:.6f} | {said['seconds']:.2f} | {said['bytes'] / 1e6:.0f} |", flush=True)
+            print(f"| {of} | {kind} {said['loss']:.6f} | {said['seconds']:.2f} | {said['work']:.2f} | {said['bytes'] / 1e6:.0f} |", flush=True)
 
 
 if __name__ == "__main__":
