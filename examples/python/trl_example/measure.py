@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
-import subprocess
 import sys
 import threading
 import time
+
+import setting
+import torch
+import trainers
+import trl
 
 
 def resident() -> int:
@@ -40,18 +45,12 @@ class Peak:
         self.thread.join()
 
 
-def one(options) -> None:
-    import setting
-    import torch
-    import trl
-
-    import trainers
-
+def one(kind: str, of: str, options) -> dict:
     classes = {("kto", "trl"): trl.KTOTrainer, ("dpo", "trl"): trl.DPOTrainer,
                ("kto", "prospect"): trainers.ProspectKTOTrainer, ("dpo", "prospect"): trainers.ProspectDPOTrainer}
     policy, reference = setting.language_models(options.words, options.width, options.layers)
-    data = setting.texts(options.kind, options.batch, options.words, options.prompt, options.completion)
-    made = setting.trainer(classes[options.kind, options.of], options.kind, policy, reference, options.words, data,
+    data = setting.texts(kind, options.batch, options.words, options.prompt, options.completion)
+    made = setting.trainer(classes[kind, of], kind, policy, reference, options.words, data,
                            options.batch)
     del policy, reference
     made.model.train()
@@ -66,26 +65,34 @@ def one(options) -> None:
             loss.backward()
             times.append(time.perf_counter() - start)
             work.append(time.process_time() - busy)
-    print(json.dumps({"seconds": statistics.median(times), "work": statistics.median(work), "bytes": peak.most - peak.before,
-                      "tokens": batch["input_ids"].numel(), "loss": loss.item()}))
+    return {"seconds": statistics.median(times), "work": statistics.median(work), "bytes": peak.most - peak.before,
+            "loss": loss.item()}
+
+
+def apart(job) -> dict:
+    """What job() says in a process of its own, which begins with what is imported here."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, json.dumps(job()).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        text = said.read()
+    if os.waitpid(child, 0)[1] != 0:
+        sys.exit("a trainer failed: see above")
+    return json.loads(text)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in dict(words=32000, width=256, layers=2, batch=8, steps=3, prompt=128, completion=128).items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--kind", choices=("kto", "dpo"))
-    parser.add_argument("--of", choices=("trl", "prospect"))
     options = parser.parse_args()
-    if options.of:
-        return one(options)
     print("| trainer | loss | seconds a step | of all threads | memory of a step, MB |\n|---|---|---|---|---|")
     for kind in ("kto", "dpo"):
         for of in ("trl", "prospect"):
-            out = subprocess.run([sys.executable, *sys.argv, "--kind", kind, "--of", of], capture_output=True, text=True)
-            if out.returncode != 0:
-                sys.exit(out.stderr)
-            said = json.loads(out.stdout.splitlines()[-1])
+            said = apart(lambda kind=kind, of=of: one(kind, of, options))
             print(f"| {of} | {kind} {said['loss']:.6f} | {said['seconds']:.2f} | {said['work']:.2f} | {said['bytes'] / 1e6:.0f} |", flush=True)
 
 

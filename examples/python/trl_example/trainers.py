@@ -50,12 +50,13 @@ def give_head(model, statistics=()) -> None:
         head = self.get_output_embeddings()
         results = prospect.torch.head_log_probs(hidden, head.weight, prospect.torch.shift(labels), bias=head.bias,
                                                 soft_cap=soft_cap, statistics=("sum_squares", *statistics))
-        # TRL leaves out the last position, which predicts nothing.
+        # TRL leaves out the last position, which predicts nothing, and has 0 where a label is -100.
         short = {name: row[:, :-1] for name, row in results._asdict().items() if row is not None}
+        mask = (labels != -100)[:, 1:]
         return FusedCausalLMOutput(
             log_probs=short["log_prob"], entropy=short.get("entropy"), mean_logits=short.get("mean_logit"),
-            is_top1=short.get("target_is_argmax"), log_sum_sq_probs=short["sum_squares"].log(),
-            label_mask=(labels != -100)[:, 1:])
+            is_top1=short.get("target_is_argmax"), log_sum_sq_probs=short["sum_squares"].masked_fill(~mask, 1).log(),
+            label_mask=mask)
 
     # TRL has put its own head there before.
     model.forward = types.MethodType(forward, model)
