@@ -1,0 +1,42 @@
+"""What all operators share: types, where a call runs, and that they are differentiated once."""
+
+import contextlib
+from typing import Dict, Optional
+
+import torch
+from torch import Tensor
+
+
+def wide(*rows: Optional[Tensor]) -> torch.dtype:
+    """What is computed in: float64 if one of the rows is, else float32."""
+    return torch.float64 if any(r is not None and r.dtype == torch.float64 for r in rows) else torch.float32
+
+
+def given(**rows: Optional[Tensor]) -> Dict[str, Tensor]:
+    return {name: row.detach() for name, row in rows.items() if row is not None}
+
+
+def bare(row: Optional[Tensor]) -> Optional[Tensor]:
+    return None if row is None else row.detach()
+
+
+@contextlib.contextmanager
+def placed(tensor: Tensor):
+    """Keywords of a call beside this tensor: on a device, its current stream and memory of its allocator."""
+    if not tensor.is_cuda:
+        yield {}
+        return
+    with torch.cuda.device(tensor.device):
+        yield {
+            "stream": torch.cuda.current_stream().cuda_stream,
+            "allocate": lambda size: torch.empty(size, dtype=torch.uint8, device=tensor.device),
+        }
+
+
+def differentiated_once(op, what: str) -> None:
+    """Makes a backward pass through this operator of a backward pass an error that says so."""
+
+    def backward(ctx, *gradients):
+        raise RuntimeError(f"prospect: {what} is differentiated once, and has no second derivative here")
+
+    op.register_autograd(backward)

@@ -1,0 +1,107 @@
+"""Hidden states to log-probabilities, and back, without logits."""
+
+from typing import List, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from prospect import _core
+from prospect._ops.common import bare, differentiated_once, given, wide
+from prospect._ops.tokens import coefficients_of, differentiable_results, given_gradients, named_results, token_results
+
+
+@torch.library.custom_op("prospect::head_log_probs", mutates_args=())
+def head_log_probs(
+    hidden: Tensor, weight: Tensor, bias: Optional[Tensor], lora_a: Optional[Tensor], lora_b: Optional[Tensor],
+    targets: Tensor, mask: Optional[Tensor],
+    lora_scale: float, temperature: float, soft_cap: float, statistics: str, frozen: bool, workspace: int,
+) -> Tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """As log_probs, of hidden states [tokens, width] and weight [vocabulary, width], and last, where the head is
+    frozen, the gradient of each log-probability by its hidden state."""
+    wanted = statistics.split()
+    outs = token_results(hidden, wanted)
+    d_hidden = torch.empty(hidden.shape if frozen else (0, 0), dtype=hidden.dtype, device=hidden.device)
+    _core.head_log_probs(hidden.detach(), weight.detach(), targets, named_results(outs, wanted),
+                         _core.HeadWorkspace(workspace), bare(bias), bare(lora_a), bare(lora_b), lora_scale, mask,
+                         temperature, soft_cap, False, d_hidden if frozen else None)
+    return (*outs, d_hidden)
+
+
+@head_log_probs.register_fake
+def _(hidden, weight, bias, lora_a, lora_b, targets, mask, lora_scale, temperature, soft_cap, statistics, frozen,
+      workspace):
+    return (*token_results(hidden, statistics.split()), hidden.new_empty(hidden.shape if frozen else (0, 0)))
+
+
+@torch.library.custom_op("prospect::head_gradient", mutates_args=())
+def head_gradient(
+    hidden: Tensor, weight: Tensor, bias: Optional[Tensor], lora_a: Optional[Tensor], lora_b: Optional[Tensor],
+    targets: Tensor, mask: Optional[Tensor],
+    log_prob: Tensor, lse: Tensor, d_token: Tensor, d_entropy: Optional[Tensor], entropy: Optional[Tensor],
+    wanted: Sequence[bool], lora_scale: float, temperature: float, soft_cap: float, workspace: int,
+) -> Tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of hidden, weight, bias, lora_a and lora_b, of no elements where not wanted."""
+    outs = _head_gradients(hidden, weight, bias, lora_a, lora_b, wanted)
+    named = {name: out for name, out, want in zip(("hidden", "weight", "bias", "lora_a", "lora_b"), outs, wanted)
+             if want}
+    coefficients = coefficients_of(log_prob, lse, d_token, d_entropy, entropy)
+    _core.head_gradient(hidden.detach(), weight.detach(), targets, given(**coefficients), named,
+                        _core.HeadWorkspace(workspace), False, bare(bias), bare(lora_a), bare(lora_b), lora_scale,
+                        mask, temperature, soft_cap)
+    return tuple(out.to(hidden.dtype) for out in outs)
+
+
+def _head_gradients(hidden, weight, bias, lora_a, lora_b, wanted) -> List[Tensor]:
+    dtypes = (hidden.dtype, *[wide(hidden)] * 4)
+    return [hidden.new_empty(x.shape if want else (0,) * max(x.dim() if x is not None else 1, 1), dtype=dtype)
+            for x, want, dtype in zip((hidden, weight, bias, lora_a, lora_b), wanted, dtypes)]
+
+
+@head_gradient.register_fake
+def _(hidden, weight, bias, lora_a, lora_b, targets, mask, log_prob, lse, d_token, d_entropy, entropy, wanted,
+      lora_scale, temperature, soft_cap, workspace):
+    return tuple(out.to(hidden.dtype)
+                 for out in _head_gradients(hidden, weight, bias, lora_a, lora_b, wanted))
+
+
+differentiated_once(head_gradient, "head_log_probs")
+
+
+@torch.library.custom_op("prospect::scaled_rows", mutates_args=())
+def scaled_rows(d_hidden: Tensor, factors: Tensor, hidden: Tensor) -> Tensor:
+    """The frozen head's backward pass; `hidden` is there for the same reason as in `scaled`."""
+    out = d_hidden.clone()
+    _core.scale_rows(out, factors.to(wide(d_hidden)).contiguous())
+    return out
+
+
+@scaled_rows.register_fake
+def _(d_hidden, factors, hidden):
+    return torch.empty_like(d_hidden)
+
+
+differentiated_once(scaled_rows, "head_log_probs")
+
+
+def _head_context(ctx, inputs, output):
+    (hidden, weight, bias, lora_a, lora_b, targets, mask, ctx.lora_scale, ctx.temperature, ctx.soft_cap, _,
+     ctx.frozen, ctx.workspace) = inputs
+    differentiable_results(ctx, output)
+    ctx.save_for_backward(hidden, weight, bias, lora_a, lora_b, targets, mask, *output[:3], output[6])
+
+
+def _head_backward(ctx, d_token, _lse, d_entropy, *_):
+    hidden, weight, bias, lora_a, lora_b, targets, mask, log_prob, lse, entropy, d_hidden = ctx.saved_tensors
+    d_token, d_entropy = given_gradients(d_token, d_entropy, log_prob)
+    if d_token is None:
+        return (None,) * 13
+    if ctx.frozen and d_entropy is None:
+        return (scaled_rows(d_hidden, d_token, hidden), *[None] * 12)
+    wanted = list(ctx.needs_input_grad[:5])
+    outs = head_gradient(hidden, weight, bias, lora_a, lora_b, targets, mask, log_prob, lse, d_token, d_entropy,
+                         entropy if d_entropy is not None else None, wanted, ctx.lora_scale, ctx.temperature,
+                         ctx.soft_cap, ctx.workspace)
+    return (*[out if want else None for out, want in zip(outs, wanted)], *[None] * 8)
+
+
+head_log_probs.register_autograd(_head_backward, setup_context=_head_context)
