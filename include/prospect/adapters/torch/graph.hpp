@@ -1,0 +1,212 @@
+// What the nodes of torch's graph have in common: tensors brought into a shape that the library
+// reads, a scalar loss with the gradients that came with it, and the refusal to be differentiated
+// twice.
+#pragma once
+
+#include <prospect/adapters/torch/views.hpp>
+#include <prospect/layout.hpp>
+
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v2::adapters {
+
+namespace detail {
+inline namespace PROSPECT_CPU_ISA {
+
+using at::Tensor;
+using ::torch::autograd::AutogradContext;
+using ::torch::autograd::variable_list;
+
+/// An argument by the name that a refusal calls it.
+struct named_tensor {
+  std::string_view name;
+  const Tensor& tensor;
+};
+
+/// For what torch's graph does not take undefined.
+inline void must_be_defined(std::initializer_list<named_tensor> tensors) {
+  for (const auto& [name, tensor] : tensors) {
+    if (!tensor.defined()) refuse_tensor(name, "is not defined");
+  }
+}
+
+/// Whether somebody will ask for a gradient by it.
+inline bool wants_gradient(const Tensor& tensor) {
+  return at::GradMode::is_enabled() && tensor.defined() && tensor.requires_grad();
+}
+
+/// What no gradient passes through must not look as if one did.
+inline void no_gradient_through(std::initializer_list<named_tensor> tensors) {
+  for (const auto& [name, tensor] : tensors) {
+    if (!wants_gradient(tensor)) continue;
+    refuse_tensor(name, "requires a gradient, and none passes through it: detach() it");
+  }
+}
+
+/// The device that the first tensor of a call is on, where the others have to be: one of the kind
+/// that the back end works on.
+inline at::Device device_of(const named_tensor& first, at::DeviceType kind) {
+  must_be_defined({first});
+  const at::Device device = first.tensor.device();
+  if (device.type() != kind) {
+    refuse_tensor(first.name, "is on " + device.str() + ", and this is the back end of " +
+                                  at::DeviceTypeName(kind, true));
+  }
+  return device;
+}
+
+/// [..., n] as a matrix [rows, n] whose rows are contiguous: a view where there is one, else a
+/// copy.
+inline Tensor as_matrix(const named_tensor& given) {
+  const auto& [name, tensor] = given;
+  if (tensor.dim() < 1) refuse_tensor(name, "has no dimension");
+  const Tensor flat = tensor.dim() == 2 ? tensor : tensor.reshape({-1, tensor.size(-1)});
+  const bool fits = flat.size(0) == 0 || flat.size(1) == 0 ||
+                    ((flat.size(1) == 1 || flat.stride(1) == 1) &&
+                     (flat.size(0) == 1 || flat.stride(0) >= flat.size(1)));
+  return fits ? flat : flat.contiguous();
+}
+
+/// One element for each row of [..., n]: as a tensor of one dimension.
+inline Tensor as_row(const named_tensor& given, at::IntArrayRef shape, std::string_view of_whom) {
+  const auto& [name, tensor] = given;
+  if (tensor.sizes() != shape) {
+    refuse_tensor(name,
+                  "has not the shape of " + std::string{of_whom} + " without its last dimension");
+  }
+  return tensor.reshape(-1);
+}
+
+/// [sequences, length] as [tokens], beside what says which token belongs to which sequence.
+struct flat_tokens {
+  at::IntArrayRef shape;
+  const Tensor& offsets;
+  at::Device device;
+
+  /// Undefined stays undefined.
+  Tensor operator()(const Tensor& tensor, std::string_view name) const {
+    if (!tensor.defined()) return {};
+    if (tensor.sizes() != shape) refuse_tensor(name, "has not the shape of the first argument");
+    return tensor.reshape(-1);
+  }
+  sequence_layout layout() const {
+    if (offsets.defined()) {
+      if (shape.size() != 1) {
+        refuse_tensor("offsets", "is given, and the tokens are not in one dimension");
+      }
+      return sequence_layout::packed(indices(offsets, "offsets", device));
+    }
+    if (shape.size() != 2) {
+      refuse_tensor("offsets", "is not defined, and the tokens are not [sequences, length]");
+    }
+    return sequence_layout::padded(shape[0], shape[1]);
+  }
+};
+
+/// The type of results that go with numbers of this storage type.
+template <storage S>
+constexpr at::ScalarType compute_type = torch_type<compute_t<S>>();
+
+/// Gradients that a second backward pass cannot go through, and says so. (What is handed out has
+/// been written by kernels that torch knows nothing of: without this a second derivative would be
+/// silently 0.)
+struct no_second_gradient : ::torch::autograd::Function<no_second_gradient> {
+  static variable_list forward(AutogradContext* ctx, at::TensorList gradients,
+                               const std::string& of) {
+    ctx->saved_data["of"] = of;
+    variable_list same;
+    for (const Tensor& gradient : gradients) same.push_back(gradient.view_as(gradient));
+    return same;
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list&) {
+    prospect::detail::refuse(
+        ("prospect: " + ctx->saved_data["of"].toStringRef() + " is differentiated once, not twice")
+            .c_str());
+  }
+};
+
+/// What a backward pass returns: with create_graph, gradients of which no others can be asked.
+inline variable_list once(variable_list gradients, const std::string& of) {
+  if (!at::GradMode::is_enabled()) return gradients;
+  variable_list given;
+  for (const Tensor& gradient : gradients) {
+    if (gradient.defined()) given.push_back(gradient.detach().requires_grad_());
+  }
+  if (given.empty()) return gradients;
+  given = no_second_gradient::apply(at::TensorList{given}, of);
+  auto next = given.begin();
+  for (Tensor& gradient : gradients) {
+    if (gradient.defined()) gradient = *next++;
+  }
+  return gradients;
+}
+
+/// A scalar and what it was computed with: inputs and, as its forward pass has left them, its
+/// gradients by them (undefined: none).
+struct scalar_node : ::torch::autograd::Function<scalar_node> {
+  static Tensor forward(AutogradContext* ctx, at::TensorList inputs, const Tensor& total,
+                        const variable_list& gradients, const std::string& of) {
+    ctx->saved_data["of"] = of;
+    ctx->saved_data["inputs"] = static_cast<std::int64_t>(inputs.size());
+    ctx->save_for_backward(gradients);
+    return total.alias();
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& d_total) {
+    variable_list result(static_cast<std::size_t>(ctx->saved_data["inputs"].toInt()) + 3);
+    const variable_list gradients = ctx->get_saved_variables();
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+      if (gradients[i].defined()) result[i] = gradients[i] * d_total[0].detach();
+    }
+    return once(std::move(result), ctx->saved_data["of"].toStringRef());
+  }
+};
+
+/// Where the gradient by an input goes, if it is wanted: fp64 for fp64, else fp32, which torch
+/// rounds to the type of the input once the gradient of what follows is in it.
+inline Tensor coefficients_of(const Tensor& input) {
+  if (!wants_gradient(input)) return {};
+  const auto type = input.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  return at::empty(input.sizes(), input.options().dtype(type).requires_grad(false));
+}
+
+/// An input beside where its gradient went.
+struct input_and_gradient {
+  const Tensor& input;
+  const Tensor& gradient;
+};
+
+/// `total`, and through it the gradients by the inputs.
+inline Tensor scalar(const Tensor& total, std::initializer_list<input_and_gradient> inputs,
+                     const std::string& of) {
+  variable_list wanted, gradients;
+  for (const auto& [input, gradient] : inputs) {
+    if (!gradient.defined()) continue;
+    wanted.push_back(input);
+    gradients.push_back(gradient);
+  }
+  if (wanted.empty()) return total;
+  return scalar_node::apply(at::TensorList{wanted}, total, gradients, of);
+}
+
+/// What a loss is called, for sentences.
+template <class Loss>
+std::string name_of(const Loss&) {
+  if constexpr (requires { Loss::name; }) {
+    return std::string{Loss::name};
+  } else {
+    return "this loss";
+  }
+}
+
+}  // namespace PROSPECT_CPU_ISA
+}  // namespace detail
+
+}  // namespace prospect::inline v2::adapters
+PROSPECT_STRICT_END
