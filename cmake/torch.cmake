@@ -41,6 +41,12 @@ if(NOT TARGET prospect_torch)
       INTERFACE ${PROSPECT_TORCH_INCLUDE} ${PROSPECT_TORCH_API_INCLUDE})
     target_link_libraries(prospect_torch
       INTERFACE ${PROSPECT_TORCH_torch_cpu} ${PROSPECT_TORCH_c10})
+    # Debian's logs through glog, from headers as well.
+    file(STRINGS ${PROSPECT_TORCH_INCLUDE}/c10/macros/cmake_macros.h torch_on_glog
+      REGEX "^#define C10_USE_GLOG")
+    if(torch_on_glog)
+      target_link_libraries(prospect_torch INTERFACE glog)
+    endif()
     # One that was built with CUDA, for adapters/torch.cuh.
     find_library(PROSPECT_TORCH_torch_cuda torch_cuda HINTS ${torch_root}/lib)
     find_library(PROSPECT_TORCH_c10_cuda c10_cuda HINTS ${torch_root}/lib)

@@ -1,6 +1,6 @@
 // The libtorch adapter on a device, at every level: results and gradients are those of the back end
-// on the CPU, in double. Skipped where torch finds no device; that it compiles and links is tested
-// anywhere.
+// on the CPU, or for the head of torch's operations, in double. Skipped where torch finds no
+// device; that it compiles and links is tested anywhere.
 #include <prospect/adapters/torch.cuh>
 
 #include <torch/csrc/autograd/autograd.h>
@@ -64,7 +64,9 @@ void head(at::ScalarType type, double tolerance) {
   targets[0][4] = -100;
   const Tensor d = at::randn({2, 9});
   const on_torch::torch_cuda device;
-  const auto want = on_torch::head_log_probs(hidden.cpu, weight.cpu, bias.cpu, targets);
+  const Tensor scored = targets != -100;
+  const Tensor all = at::log_softmax(at::linear(hidden.cpu, weight.cpu, bias.cpu), -1);
+  const Tensor want = at::gather(all, -1, targets.clamp_min(0).unsqueeze(-1)).squeeze(-1) * scored;
   const auto wanted = gradients(want, {hidden.cpu, weight.cpu, bias.cpu}, {d.to(at::kDouble)});
   const auto ours = on_torch::head_log_probs(hidden.device, weight.device, bias.device,
                                              targets.to(at::kCUDA), {}, device);

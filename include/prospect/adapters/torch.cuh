@@ -17,7 +17,9 @@
 // CUDA (2.x), and cuBLASLt.
 #pragma once
 
-#include <prospect/adapters/torch.hpp>
+#include <prospect/adapters/torch/head.hpp>
+#include <prospect/adapters/torch/sequences.hpp>
+#include <prospect/adapters/torch/tokens.hpp>
 #include <prospect/cuda/gemm_cublaslt.hpp>
 #include <prospect/cuda/head.cuh>
 #include <prospect/cuda/sequences.cuh>
@@ -190,6 +192,7 @@ struct torch_cuda {
 };
 
 namespace detail {
+inline namespace PROSPECT_CPU_ISA {
 
 /// Kept gradients lie in memory of the node's own, from the forward pass to the backward pass.
 template <storage S>
@@ -237,7 +240,7 @@ struct head_memory<torch_cuda, S> : head_state {
             .targets = in.target_row(),
             .options = in.options(options),
             .scored_at_most = options.scored_at_most > 0
-                                  ? std::min(options.scored_at_most, hidden.rows)
+                                  ? (std::min)(options.scored_at_most, hidden.rows)
                                   : hidden.rows};
   }
 
@@ -257,7 +260,7 @@ struct head_memory<torch_cuda, S> : head_state {
       if (most < least) {
         refuse_tensor("workspace_bytes", "is too small: " + std::to_string(least) + " are needed");
       }
-      memory = device_memory(std::min(useful, most));
+      memory = device_memory((std::min)(useful, most));
     }
     must_succeed(launch(multiply,
                         cuda::scratch{memory.data_ptr(), static_cast<std::size_t>(memory.numel())},
@@ -270,6 +273,7 @@ struct head_memory<torch_cuda, S> : head_state {
   }
 };
 
+}  // namespace PROSPECT_CPU_ISA
 }  // namespace detail
 
 }  // namespace prospect::inline v2::adapters

@@ -2,7 +2,7 @@
 // nodes at once, and a workspace that does not hold all gradients.
 #include "adapters/torch/tensors.hpp"
 
-#include <prospect/adapters/torch/head.hpp>
+#include <prospect/adapters/torch/cpu_head.hpp>
 
 using namespace testing::torch_tensors;
 using testing::refusal;

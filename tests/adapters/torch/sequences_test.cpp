@@ -242,6 +242,8 @@ TEST_CASE("gradients go where they are wanted, as often as the graph is retained
   CHECK(at::equal(g.detach(), first));
   CHECK(refusal([&] { gradients(g.square().sum(), {p.chosen}); }) ==
         "prospect: dpo is differentiated once, not twice");
+  // Nor by way of a sum of which a part has a second derivative.
+  CHECK(refuses("dpo is differentiated once", [&] { (deep.total + g.sum()).backward(); }));
 }
 
 TEST_CASE("what does not fit is refused by its name, before any work") {

@@ -26,7 +26,8 @@ inline const auto f64 = at::TensorOptions{}.dtype(at::kDouble);
 inline void seed(std::uint64_t by_default) {
   const char* wanted = std::getenv("PROSPECT_SEED");
   const std::uint64_t chosen = wanted == nullptr ? by_default : std::stoull(wanted);
-  at::globalContext().defaultGenerator(at::kCPU).set_current_seed(chosen);
+  at::Generator generator = at::globalContext().defaultGenerator(at::kCPU);
+  generator.set_current_seed(chosen);
 }
 
 inline Tensor leaf(const Tensor& values) { return values.detach().clone().requires_grad_(); }

@@ -114,11 +114,16 @@ struct flat_tokens {
 template <storage S>
 constexpr at::ScalarType compute_type = torch_type<compute_t<S>>();
 
-/// Gradients that a second backward pass cannot go through, and says so. (What is handed out has
+/// Nothing of an input but its place in the graph: no element, and so no memory.
+inline Tensor place_of(const Tensor& input) {
+  return wants_gradient(input) && input.dim() > 0 ? input.narrow(0, 0, 0).clone() : Tensor{};
+}
+
+/// Gradients that a second backward pass cannot go through, and says so. What is handed out has
 /// been written by kernels that torch knows nothing of: without this a second derivative would be
-/// silently 0.)
+/// missing without a word. It stands between them and all that they depend on, `places`.
 struct no_second_gradient : ::torch::autograd::Function<no_second_gradient> {
-  static variable_list forward(AutogradContext* ctx, at::TensorList gradients,
+  static variable_list forward(AutogradContext* ctx, at::TensorList gradients, at::TensorList,
                                const std::string& of) {
     ctx->saved_data["of"] = of;
     variable_list same;
@@ -133,14 +138,23 @@ struct no_second_gradient : ::torch::autograd::Function<no_second_gradient> {
 };
 
 /// What a backward pass returns: with create_graph, gradients of which no others can be asked.
-inline variable_list once(variable_list gradients, const std::string& of) {
+/// @param d_results what it was given.
+/// @param places of the inputs, the last of what was saved.
+inline variable_list once(variable_list gradients, const variable_list& d_results,
+                          at::TensorList places, const std::string& of) {
   if (!at::GradMode::is_enabled()) return gradients;
-  variable_list given;
+  variable_list given, depend_on;
   for (const Tensor& gradient : gradients) {
-    if (gradient.defined()) given.push_back(gradient.detach().requires_grad_());
+    if (gradient.defined()) given.push_back(gradient.detach());
   }
-  if (given.empty()) return gradients;
-  given = no_second_gradient::apply(at::TensorList{given}, of);
+  for (const Tensor& place : places) {
+    if (place.defined()) depend_on.push_back(place);
+  }
+  for (const Tensor& d : d_results) {
+    if (d.defined() && d.requires_grad()) depend_on.push_back(d);
+  }
+  if (given.empty() || depend_on.empty()) return gradients;
+  given = no_second_gradient::apply(at::TensorList{given}, at::TensorList{depend_on}, of);
   auto next = given.begin();
   for (Tensor& gradient : gradients) {
     if (gradient.defined()) gradient = *next++;
@@ -148,23 +162,30 @@ inline variable_list once(variable_list gradients, const std::string& of) {
   return gradients;
 }
 
-/// A scalar and what it was computed with: inputs and, as its forward pass has left them, its
-/// gradients by them (undefined: none).
+/// What phase 2 has computed of n inputs: its gradients by them and their places in the graph.
+struct scalar_arguments {
+  variable_list gradients, places;
+  std::string of;
+};
+
+/// A scalar, and through it the gradients that its forward pass has left.
 struct scalar_node : ::torch::autograd::Function<scalar_node> {
   static Tensor forward(AutogradContext* ctx, at::TensorList inputs, const Tensor& total,
-                        const variable_list& gradients, const std::string& of) {
-    ctx->saved_data["of"] = of;
+                        const scalar_arguments& given) {
+    ctx->saved_data["of"] = given.of;
     ctx->saved_data["inputs"] = static_cast<std::int64_t>(inputs.size());
-    ctx->save_for_backward(gradients);
+    variable_list saved = given.gradients;
+    saved.insert(saved.end(), given.places.begin(), given.places.end());
+    ctx->save_for_backward(saved);
     return total.alias();
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& d_total) {
-    variable_list result(static_cast<std::size_t>(ctx->saved_data["inputs"].toInt()) + 3);
-    const variable_list gradients = ctx->get_saved_variables();
-    for (std::size_t i = 0; i < gradients.size(); ++i) {
-      if (gradients[i].defined()) result[i] = gradients[i] * d_total[0].detach();
-    }
-    return once(std::move(result), ctx->saved_data["of"].toStringRef());
+    const auto n = static_cast<std::size_t>(ctx->saved_data["inputs"].toInt());
+    const variable_list saved = ctx->get_saved_variables();
+    variable_list result(n + 2);
+    for (std::size_t i = 0; i < n; ++i) result[i] = saved[i] * d_total[0].detach();
+    return once(std::move(result), d_total, at::TensorList{saved}.slice(n),
+                ctx->saved_data["of"].toStringRef());
   }
 };
 
@@ -185,14 +206,16 @@ struct input_and_gradient {
 /// `total`, and through it the gradients by the inputs.
 inline Tensor scalar(const Tensor& total, std::initializer_list<input_and_gradient> inputs,
                      const std::string& of) {
-  variable_list wanted, gradients;
+  variable_list wanted;
+  scalar_arguments given{.gradients = {}, .places = {}, .of = of};
   for (const auto& [input, gradient] : inputs) {
     if (!gradient.defined()) continue;
     wanted.push_back(input);
-    gradients.push_back(gradient);
+    given.gradients.push_back(gradient);
+    given.places.push_back(place_of(input));
   }
   if (wanted.empty()) return total;
-  return scalar_node::apply(at::TensorList{wanted}, total, gradients, of);
+  return scalar_node::apply(at::TensorList{wanted}, total, given);
 }
 
 /// What a loss is called, for sentences.

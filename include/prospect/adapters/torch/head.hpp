@@ -12,7 +12,7 @@
 #pragma once
 
 #include <prospect/adapters/torch/cpu.hpp>
-#include <prospect/cpu/head.hpp>
+#include <prospect/head.hpp>
 
 #include <ATen/core/ivalue.h>
 
@@ -83,6 +83,7 @@ struct head_arguments {
   Tensor targets;
   torch_head_options options;
   wanted_gradients wanted;
+  variable_list places;  ///< of the inputs
 };
 
 /// What a node of the head path owns, on any back end.
@@ -95,44 +96,9 @@ struct head_state : ::torch::CustomClassHolder {
   explicit head_state(const head_arguments& given) : options{given.options}, wanted{given.wanted} {}
 };
 
-/// And on one of them: memory, and the ticket of its forward pass.
+/// And on one of them (cpu_head.hpp, torch.cuh): memory, and the ticket of its forward pass.
 template <class Where, storage S>
 struct head_memory;
-
-template <storage S>
-struct head_memory<torch_cpu, S> : head_state {
-  using R = compute_t<S>;
-
-  cpu::head_workspace<R> workspace;
-  cpu::head_ticket ticket{};
-
-  explicit head_memory(const head_arguments& given)
-      : head_state{given}, workspace{given.options.workspace_bytes} {}
-
-  void log_probs(const head_tensors& in, const token_outputs<R>& out, bool keep) {
-    torch_executor on;
-    ticket = cpu::head_log_probs<S>(in.hidden_rows<S>(), in.head<S>(), in.target_row(), out,
-                                    workspace, keep, in.options(options), cpu::eigen_gemm{}, on);
-  }
-  void log_probs_and_gradient(const head_tensors& in, const token_outputs<R>& out,
-                              matrix_view<S> d_hidden) {
-    torch_executor on;
-    cpu::head_log_probs_and_gradient<S>(in.hidden_rows<S>(), in.head<S>(), in.target_row(), out,
-                                        d_hidden, workspace, in.options(options), cpu::eigen_gemm{},
-                                        on);
-    release();
-  }
-  void gradient(const head_tensors& in, strided_span<const R> log_prob,
-                strided_span<const double> lse, strided_span<const R> d_token,
-                const head_gradients<S>& gradients) {
-    torch_executor on;
-    cpu::head_gradient<S>(in.hidden_rows<S>(), in.head<S>(), in.target_row(), log_prob, lse,
-                          d_token, gradients, ticket, workspace, in.options(options),
-                          cpu::eigen_gemm{}, on);
-    release();
-  }
-  void release() { workspace = cpu::head_workspace<R>{options.workspace_bytes}; }
-};
 
 template <class Where>
 struct head_node : ::torch::autograd::Function<head_node<Where>> {
@@ -163,18 +129,20 @@ struct head_node : ::torch::autograd::Function<head_node<Where>> {
       const auto same = [](const Tensor& copy, const Tensor& original) {
         return copy.defined() && copy.is_alias_of(original) ? original : copy;
       };
+      variable_list saved;
       if (wanted.head()) {
         memory->log_probs(in, out, true);
-        ctx->save_for_backward(
-            {same(in.hidden, hidden), same(in.weight, weight), bias, in.targets, log_prob, lse});
+        saved = {same(in.hidden, hidden), same(in.weight, weight), bias, in.targets, log_prob, lse};
       } else if (wanted.hidden) {
         const Tensor d_hidden =
             at::empty(in.hidden.sizes(), in.hidden.options().requires_grad(false));
         memory->log_probs_and_gradient(in, out, matrix<S>(d_hidden, "gradient", device));
-        ctx->save_for_backward({d_hidden});
+        saved = {d_hidden};
       } else {
         memory->log_probs(in, out, false);
       }
+      saved.insert(saved.end(), given.places.begin(), given.places.end());
+      ctx->save_for_backward(saved);
       ctx->saved_data["state"] = c10::IValue::make_capsule(memory);
       return log_prob.view(targets.sizes());
     });
@@ -186,7 +154,7 @@ struct head_node : ::torch::autograd::Function<head_node<Where>> {
     const auto owned = ctx->saved_data["state"].toCapsule();
     const auto& state = static_cast<const head_state&>(*owned);
     head_gradient_tensors gradients;
-    if (saved.size() == 1) {
+    if (!state.wanted.head()) {
       gradients.hidden = saved[0].clone();
       Where::with_logits(saved[0], "hidden", [&]<storage S>(std::type_identity<S>) {
         Where::template scale_rows<S>(
@@ -216,7 +184,8 @@ struct head_node : ::torch::autograd::Function<head_node<Where>> {
     variable_list results{gradients.hidden, gradients.weight, gradients.bias};
     results.resize(state.inputs);
     results.emplace_back();  // of the other arguments
-    return once(std::move(results), of);
+    return once(std::move(results), d_results,
+                at::TensorList{saved}.slice(saved.size() - state.inputs), of);
   }
 };
 
@@ -242,12 +211,10 @@ at::Tensor head_log_probs(const at::Tensor& hidden, const at::Tensor& weight,
   detail::must_be_defined({{"hidden", hidden}, {"weight", weight}, {"targets", targets}});
   detail::variable_list inputs{hidden, weight};
   if (bias.defined()) inputs.push_back(bias);
-  return detail::head_node<Where>::apply(
-      at::TensorList{inputs},
-      detail::head_arguments{
-          targets,
-          options,
-          {wants_gradient(hidden), wants_gradient(weight), wants_gradient(bias)}});
+  detail::head_arguments given{
+      targets, options, {wants_gradient(hidden), wants_gradient(weight), wants_gradient(bias)}, {}};
+  for (const at::Tensor& input : inputs) given.places.push_back(detail::place_of(input));
+  return detail::head_node<Where>::apply(at::TensorList{inputs}, given);
 }
 
 }  // namespace PROSPECT_CPU_ISA

@@ -35,6 +35,7 @@ inline namespace PROSPECT_CPU_ISA {
 struct log_prob_arguments {
   Tensor targets;
   torch_token_options options;
+  Tensor place;  ///< of the logits
 };
 
 template <class Where>
@@ -43,7 +44,8 @@ struct token_log_probs_node : ::torch::autograd::Function<token_log_probs_node<W
 
   static variable_list forward(AutogradContext* ctx, const Tensor& logits,
                                const log_prob_arguments& given) {
-    const auto& [targets, options] = given;
+    const Tensor& targets = given.targets;
+    const torch_token_options& options = given.options;
     const Tensor rows = as_matrix({"logits", logits});
     const Tensor row_targets =
         as_row({"targets", targets}, logits.sizes().slice(0, logits.dim() - 1), "logits");
@@ -65,8 +67,8 @@ struct token_log_probs_node : ::torch::autograd::Function<token_log_probs_node<W
       ctx->saved_data["temperature"] = options.temperature;
       ctx->saved_data["soft_cap"] = options.soft_cap;
       // A view of the logits is saved as the logits: whoever writes to them in between is told.
-      ctx->save_for_backward(
-          {rows.is_alias_of(logits) ? logits : rows, row_targets, log_prob, lse, entropy});
+      ctx->save_for_backward({rows.is_alias_of(logits) ? logits : rows, row_targets, log_prob, lse,
+                              entropy, given.place});
       ctx->saved_data["shape"] = logits.sizes().vec();
       const Tensor shaped = log_prob.view(targets.sizes());
       if (!options.entropy) return variable_list{shaped};
@@ -98,12 +100,14 @@ struct token_log_probs_node : ::torch::autograd::Function<token_log_probs_node<W
                                  .d_entropy = row<const R>(d_entropy, "d_entropy", device),
                                  .entropy = row<const R>(saved[4], "entropy", device)});
     });
-    return once({gradient.view(ctx->saved_data["shape"].toIntVector()), Tensor{}}, of);
+    return once({gradient.view(ctx->saved_data["shape"].toIntVector()), Tensor{}}, d_results,
+                saved.back(), of);
   }
 };
 
 struct sum_arguments {
   Tensor targets, offsets;
+  Tensor place;  ///< of the log-probs
 };
 
 template <class Where>
@@ -112,10 +116,10 @@ struct sequence_sums_node : ::torch::autograd::Function<sequence_sums_node<Where
 
   static variable_list forward(AutogradContext* ctx, const Tensor& log_prob,
                                const sum_arguments& given) {
-    const auto& [targets, offsets] = given;
+    const Tensor& targets = given.targets;
     const at::Device device = device_of({"log_prob", log_prob}, Where::kind);
     const typename Where::guard here{device};
-    const flat_tokens flat{log_prob.sizes(), offsets, device};
+    const flat_tokens flat{log_prob.sizes(), given.offsets, device};
     const Tensor row_log_prob = flat(log_prob, "log_prob");
     const Tensor row_targets = flat(targets, "targets");
     const sequence_layout layout = flat.layout();
@@ -129,7 +133,7 @@ struct sequence_sums_node : ::torch::autograd::Function<sequence_sums_node<Where
                                         .tokens = row<std::int32_t>(tokens, "tokens", device)});
     };
     log_prob.scalar_type() == at::kDouble ? sum(0.0) : sum(0.0F);
-    ctx->save_for_backward({row_targets, offsets});
+    ctx->save_for_backward({row_targets, given.offsets, given.place});
     ctx->saved_data["shape"] = log_prob.sizes().vec();
     ctx->saved_data["fp64"] = log_prob.scalar_type() == at::kDouble;
     ctx->mark_non_differentiable({tokens});
@@ -150,7 +154,7 @@ struct sequence_sums_node : ::torch::autograd::Function<sequence_sums_node<Where
           flat_tokens{shape, saved[1], device}.layout(), row<R>(d_token, "d_token", device));
     };
     fp64 ? spread(0.0) : spread(0.0F);
-    return once({d_token.view(shape), Tensor{}}, of);
+    return once({d_token.view(shape), Tensor{}}, d_results, saved.back(), of);
   }
 };
 
@@ -173,7 +177,7 @@ torch_token_results token_log_probs(const at::Tensor& logits, const at::Tensor& 
                                     const Where& = Where{}) {
   detail::must_be_defined({{"logits", logits}, {"targets", targets}});
   auto results = detail::token_log_probs_node<Where>::apply(
-      logits, detail::log_prob_arguments{targets, options});
+      logits, detail::log_prob_arguments{targets, options, detail::place_of(logits)});
   return {results[0], options.entropy ? results[1] : at::Tensor{}};
 }
 
@@ -184,8 +188,8 @@ template <class Where = torch_cpu>
 torch_sequence_sums sequence_sums(const at::Tensor& log_prob, const at::Tensor& targets,
                                   const at::Tensor& offsets = {}, const Where& = Where{}) {
   detail::must_be_defined({{"log_prob", log_prob}, {"targets", targets}});
-  auto results =
-      detail::sequence_sums_node<Where>::apply(log_prob, detail::sum_arguments{targets, offsets});
+  auto results = detail::sequence_sums_node<Where>::apply(
+      log_prob, detail::sum_arguments{targets, offsets, detail::place_of(log_prob)});
   return {results[0], results[1]};
 }
 
