@@ -74,12 +74,14 @@ inline Tensor as_matrix(const named_tensor& given) {
   return fits ? flat : flat.contiguous();
 }
 
-/// One element for each row of [..., n]: as a tensor of one dimension.
-inline Tensor as_row(const named_tensor& given, at::IntArrayRef shape, std::string_view of_whom) {
+/// One element for each row of `of` ([..., n], at least one dimension), as a tensor of one
+/// dimension.
+inline Tensor as_row(const named_tensor& given, const named_tensor& of) {
   const auto& [name, tensor] = given;
-  if (tensor.sizes() != shape) {
+  const auto rows = of.tensor.sizes().slice(0, static_cast<std::size_t>(of.tensor.dim() - 1));
+  if (tensor.sizes() != rows) {
     refuse_tensor(name,
-                  "has not the shape of " + std::string{of_whom} + " without its last dimension");
+                  "has not the shape of " + std::string{of.name} + " without its last dimension");
   }
   return tensor.reshape(-1);
 }

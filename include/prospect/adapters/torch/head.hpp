@@ -114,8 +114,7 @@ struct head_node : ::torch::autograd::Function<head_node<Where>> {
     const head_tensors in{.hidden = as_matrix({"hidden", hidden}),
                           .weight = as_matrix({"weight", weight}),
                           .bias = bias,
-                          .targets = as_row({"targets", targets},
-                                            hidden.sizes().slice(0, hidden.dim() - 1), "hidden")};
+                          .targets = as_row({"targets", targets}, {"hidden", hidden})};
     return Where::with_logits(hidden, "hidden", [&]<storage S>(std::type_identity<S>) {
       using R = compute_t<S>;
       const auto type = hidden.options().dtype(compute_type<S>).requires_grad(false);

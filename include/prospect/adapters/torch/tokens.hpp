@@ -47,8 +47,7 @@ struct token_log_probs_node : ::torch::autograd::Function<token_log_probs_node<W
     const Tensor& targets = given.targets;
     const torch_token_options& options = given.options;
     const Tensor rows = as_matrix({"logits", logits});
-    const Tensor row_targets =
-        as_row({"targets", targets}, logits.sizes().slice(0, logits.dim() - 1), "logits");
+    const Tensor row_targets = as_row({"targets", targets}, {"logits", logits});
     const at::Device device = device_of({"logits", logits}, Where::kind);
     const typename Where::guard here{device};
     return Where::with_logits(logits, "logits", [&]<storage S>(std::type_identity<S>) {
