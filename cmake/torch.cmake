@@ -23,12 +23,13 @@ if(NOT TARGET prospect_torch)
     PROSPECT_TORCH_c10)
   if(PROSPECT_TORCH_INCLUDE AND PROSPECT_TORCH_API_INCLUDE AND PROSPECT_TORCH_torch_cpu
       AND PROSPECT_TORCH_c10)
-    # One whose strings are of another ABI, as some wheels' are, does not link.
+    # One whose strings are of another ABI, as some wheels' are, does not link; and clang does not take
+    # 1.13's headers as C++20.
     include(CheckCXXSourceCompiles)
     set(CMAKE_REQUIRED_FLAGS -std=c++20)
     set(CMAKE_REQUIRED_INCLUDES ${PROSPECT_TORCH_INCLUDE})
     set(CMAKE_REQUIRED_LIBRARIES ${PROSPECT_TORCH_torch_cpu} ${PROSPECT_TORCH_c10})
-    check_cxx_source_compiles("#include <c10/core/Device.h>
+    check_cxx_source_compiles("#include <ATen/ATen.h>
       int main() { return static_cast<int>(c10::Device{\"cpu\"}.str().size()) - 3; }"
       PROSPECT_TORCH_LINKS)
     unset(CMAKE_REQUIRED_FLAGS)
