@@ -2,18 +2,21 @@
 // oracle.
 #pragma once
 
-#include "catch.hpp"
-#include "refusals.hpp"
-
 #include <prospect/adapters/torch/graph.hpp>
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <string>
 #include <vector>
+
+// torch has one of its own (or glog's), which ends the program.
+#undef CHECK
+#include "catch.hpp"
+#include "refusals.hpp"
 
 namespace testing::torch_tensors {
 
