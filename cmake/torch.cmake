@@ -1,11 +1,12 @@
 # prospect_torch: libtorch as a target, where it is found: Debian's (libtorch-dev), one that
-# CMAKE_PREFIX_PATH names, or a Python wheel's, whose folder is
+# CMAKE_PREFIX_PATH names (a variable, or of the environment), or a Python wheel's, whose folder is
 #   -DCMAKE_PREFIX_PATH="$(python -c 'import torch; print(torch.utils.cmake_prefix_path)')"
 # Its own package is not asked: it adds flags to every target, and wants CUDA where torch was built
 # with it. Threads of at::parallel_for are OpenMP's, torch's own runtime's.
 if(NOT TARGET prospect_torch)
   set(torch_roots)
-  foreach(prefix IN LISTS CMAKE_PREFIX_PATH)
+  string(REPLACE ":" ";" torch_prefixes "$ENV{CMAKE_PREFIX_PATH}")
+  foreach(prefix IN LISTS CMAKE_PREFIX_PATH torch_prefixes)
     if(prefix MATCHES "/share/cmake/?$")
       list(APPEND torch_roots ${prefix}/../..)
     endif()
