@@ -18,8 +18,8 @@ int main() {
   // here
   REQUIRE(frame::near(log_prob[0], -std::log(4.0)));
   REQUIRE(frame::near(lse[1], 1.5 + std::log(4.0)));
-  REQUIRE(std::abs(d_hidden[0]) < 1e-6F);                  // 0.5 (1 - 4 / 4)
-  REQUIRE(frame::near(d_weight[0], -0.25 * (1 - 0.5)));    // nobody's target
+  REQUIRE(std::abs(d_hidden[0]) < 1e-6F);                    // 0.5 (1 - 4 / 4)
+  REQUIRE(frame::near(d_weight[0], -0.25 * (1 - 0.5)));      // nobody's target
   REQUIRE(frame::near(d_weight[3], 0.75 * 1 + 0.25 * 0.5));  // the first token's
 }
 #else

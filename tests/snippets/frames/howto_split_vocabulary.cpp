@@ -15,8 +15,9 @@ int main() {
   const std::vector<std::int32_t> targets{5, 2};
   const auto all_gather = [&](const std::vector<prospect::vocabulary_partial>& mine,
                               std::vector<prospect::vocabulary_partial>& all) {
-    prospect::cpu::vocabulary_partials<float>(
-        columns, targets, prospect::strided_span{all.data(), 2}, {.first_token = 0, .vocabulary = 8});
+    prospect::cpu::vocabulary_partials<float>(columns, targets,
+                                              prospect::strided_span{all.data(), 2},
+                                              {.first_token = 0, .vocabulary = 8});
     std::copy(mine.begin(), mine.end(), all.begin() + 2);
   };
   std::vector<float> log_prob(2);
