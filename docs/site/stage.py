@@ -55,15 +55,18 @@ def anchors(text):
 def for_python_markdown(lines):
     """Lists as GitHub takes them: right after a line of prose, and with an item's further lines indented
     by three, where Python-Markdown wants an empty line and four."""
-    before, numbered = "", False
+    before, numbered, parted = "", False, False
     for line in lines:
         item = LIST_ITEM.match(line)
         if item:
             numbered = item.group(1)[-1] == "."
-            if before.strip() and not LIST_ITEM.match(before) and not before.startswith(" "):
+            further = before.startswith(" ") and not parted  # the same paragraph of the item before
+            if before.strip() and not LIST_ITEM.match(before) and not further:
                 yield ""
+            parted = False
         elif line and not line.startswith(" "):
             numbered = False
+        parted |= not line.strip()
         yield " " + line if numbered and line.startswith("   ") else line
         before = line
 
