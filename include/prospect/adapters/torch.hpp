@@ -13,9 +13,9 @@
 // ```
 //
 // Each level may be entered and left: sums or log-probs of the host's own (sequences.hpp), logits
-// (tokens.hpp), hidden states without logits (head.hpp; on the CPU it needs Eigen). Tensors of one call lie
-// on one device; what does not fit is refused by its name with std::invalid_argument. Gradients are
-// handed out once: a backward pass through a backward pass is refused by name.
+// (tokens.hpp), hidden states without logits (head.hpp; on the CPU it needs Eigen). Tensors of one
+// call lie on one device; what does not fit is refused by its name with std::invalid_argument.
+// Gradients are handed out once: a backward pass through a backward pass is refused by name.
 #pragma once
 
 #include <prospect/adapters/torch/cpu_head.hpp>
