@@ -4,6 +4,8 @@
 
 #include <prospect/adapters/torch/cpu_head.hpp>
 
+#include <limits>
+
 using namespace testing::torch_tensors;
 using testing::refusal;
 using testing::refuses;
@@ -146,6 +148,31 @@ TEST_CASE("tokens that are not scored take no part, whatever their hidden states
   const auto got = gradients(log_prob, {p.hidden, p.weight, p.bias}, p.d);
   for (const Tensor& g : got) CHECK(at::isfinite(g).all().item<bool>());
   CHECK(got[0][1][3].abs().max().item<double>() == 0);
+
+  // Nor does what comes back to them.
+  Tensor infinite = p.d.clone();
+  infinite[1][3].fill_(std::numeric_limits<double>::infinity());
+  CHECK(at::equal(gradients(p.ours(), {p.hidden, p.weight, p.bias}, infinite)[0], got[0]));
+  p.weight = p.weight.detach();
+  p.bias = p.bias.detach();
+  const Tensor frozen = gradients(p.ours(), {p.hidden}, infinite)[0];
+  CHECK(at::isfinite(frozen).all().item<bool>());
+  CHECK(frozen[1][3].abs().max().item<double>() == 0);
+}
+
+TEST_CASE("a host writes to what it was given: micro-batches, auxiliary losses") {
+  seed(49);
+  for (const bool trained : {true, false}) {
+    problem p = random_problem(at::kDouble);
+    if (!trained) {
+      p.weight = p.weight.detach();
+      p.bias = p.bias.detach();
+    }
+    const Tensor expected = gradients(p.ours(), {p.hidden}, p.d)[0];
+    Tensor log_prob = p.ours();
+    log_prob.div_(4).add_(1);
+    CHECK(distance(gradients(log_prob, {p.hidden}, p.d)[0], expected / 4) < 1e-13);
+  }
 }
 
 TEST_CASE("a head is differentiated once, and refuses by name what does not fit") {

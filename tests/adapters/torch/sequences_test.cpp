@@ -237,6 +237,13 @@ TEST_CASE("gradients go where they are wanted, as often as the graph is retained
     CHECK(at::equal(none.total, half.total.detach()));
   }
 
+  p.chosen.mutable_grad() = Tensor{};
+  auto written = on_torch::evaluate(prospect::dpo{}, p.tensors());
+  written.total.div_(4);  // micro-batches
+  written.total += at::ones({}, f64);
+  written.total.backward();
+  CHECK(at::equal(p.chosen.grad(), first / 4));
+
   const auto deep = on_torch::evaluate(prospect::dpo{}, p.tensors());
   const Tensor g = gradients(deep.total, {p.chosen}, {}, true, true)[0];
   CHECK(at::equal(g.detach(), first));

@@ -159,6 +159,23 @@ TEST_CASE("a graph of tokens: retained, without gradients, written to in between
   CHECK(!on_torch::token_log_probs(logits.detach(), targets).log_prob.requires_grad());
 }
 
+TEST_CASE("log-probs and entropies may be written to") {
+  seed(39);
+  const Tensor logits = leaf(at::randn({6, 13}, f64));
+  const Tensor targets = random_targets({6}, 13);
+  const auto total = [&](bool written) {
+    auto out = on_torch::token_log_probs(logits, targets, {.entropy = true});
+    if (written) {
+      out.log_prob.mul_(3);
+      out.entropy.add_(1);
+      return out.log_prob.sum() / 3 + out.entropy.sum();
+    }
+    return out.log_prob.sum() + out.entropy.sum();
+  };
+  CHECK(distance(gradients(total(true), {logits})[0], gradients(total(false), {logits})[0]) <
+        1e-13);
+}
+
 TEST_CASE("gradients of logits agree with finite differences") {
   seed(37);
   const Tensor logits = leaf(at::randn({2, 6}, f64));

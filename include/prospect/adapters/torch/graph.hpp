@@ -179,7 +179,7 @@ struct scalar_node : ::torch::autograd::Function<scalar_node> {
     variable_list saved = given.gradients;
     saved.insert(saved.end(), given.places.begin(), given.places.end());
     ctx->save_for_backward(saved);
-    return total.alias();
+    return total.clone();  // torch lets nobody write to a view that a node hands out
   }
   static variable_list backward(AutogradContext* ctx, const variable_list& d_total) {
     const auto n = static_cast<std::size_t>(ctx->saved_data["inputs"].toInt());

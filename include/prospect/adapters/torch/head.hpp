@@ -136,14 +136,14 @@ struct head_node : ::torch::autograd::Function<head_node<Where>> {
         const Tensor d_hidden =
             at::empty(in.hidden.sizes(), in.hidden.options().requires_grad(false));
         memory->log_probs_and_gradient(in, out, matrix<S>(d_hidden, "gradient", device));
-        saved = {d_hidden};
+        saved = {d_hidden, in.targets};
       } else {
         memory->log_probs(in, out, false);
       }
       saved.insert(saved.end(), given.places.begin(), given.places.end());
       ctx->save_for_backward(saved);
       ctx->saved_data["state"] = c10::IValue::make_capsule(memory);
-      return log_prob.view(targets.sizes());
+      return log_prob.view(targets.sizes()).clone();  // which may be written to
     });
   }
 
@@ -155,10 +155,12 @@ struct head_node : ::torch::autograd::Function<head_node<Where>> {
     head_gradient_tensors gradients;
     if (!state.wanted.head()) {
       gradients.hidden = saved[0].clone();
+      // The rows of tokens that are not scored are 0, and stay so whatever comes back to them.
+      const Tensor d_scored = d_token.masked_fill(saved[1] == ignored_target, 0);
       Where::with_logits(saved[0], "hidden", [&]<storage S>(std::type_identity<S>) {
         Where::template scale_rows<S>(
             matrix<S>(gradients.hidden, "gradient", d_token.device()),
-            row<const compute_t<S>>(d_token, "d_log_prob", d_token.device()));
+            row<const compute_t<S>>(d_scored, "d_log_prob", d_token.device()));
       });
     } else {
       const head_tensors in{.hidden = as_matrix({"hidden", saved[0].detach()}),

@@ -69,9 +69,10 @@ struct token_log_probs_node : ::torch::autograd::Function<token_log_probs_node<W
       ctx->save_for_backward({rows.is_alias_of(logits) ? logits : rows, row_targets, log_prob, lse,
                               entropy, given.place});
       ctx->saved_data["shape"] = logits.sizes().vec();
-      const Tensor shaped = log_prob.view(targets.sizes());
+      // What is handed out may be written to; what was saved, and views of it, may not.
+      const Tensor shaped = log_prob.view(targets.sizes()).clone();
       if (!options.entropy) return variable_list{shaped};
-      return variable_list{shaped, entropy.view(targets.sizes())};
+      return variable_list{shaped, entropy.view(targets.sizes()).clone()};
     });
   }
 
