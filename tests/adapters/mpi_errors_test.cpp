@@ -7,13 +7,16 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <exception>
+#include <cstdlib>
+#include <limits>
 #include <memory>
 #include <new>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "adapters/mpi_ranks.hpp"
+#include "adapters/mpi_refusals.hpp"
 #include "catch.hpp"
 #include "refusals.hpp"
 
@@ -21,8 +24,17 @@ namespace {
 
 /// What these calls answer instead of doing anything, on every rank.
 int allgather_answers = MPI_SUCCESS, allgatherv_answers = MPI_SUCCESS;
+/// There is no memory for so many bytes, on this rank.
+std::size_t too_much = std::numeric_limits<std::size_t>::max();
 
 }  // namespace
+
+void* operator new(std::size_t bytes) {
+  void* const memory = bytes >= too_much ? nullptr : std::malloc(bytes == 0 ? 1 : bytes);
+  return memory == nullptr ? throw std::bad_alloc{} : memory;
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 // The names that MPI leaves to whoever watches it.
 extern "C" {
@@ -43,47 +55,9 @@ namespace {
 namespace adapters = prospect::adapters;
 using prospect::sequence_layout;
 using prospect::strided_span;
-using testing::refusal;
-
-bool last() { return testing::rank() == testing::ranks() - 1; }
-
-/// What `call` throws: its message, or that of another rank's refusal as "rank R".
-template <class Call>
-std::string said(const Call& call) {
-  try {
-    call();
-  } catch (const adapters::another_rank_refused& other) {
-    return "rank " + std::to_string(other.rank);
-  } catch (const std::exception& error) {
-    return error.what();
-  } catch (int number) {
-    return "int " + std::to_string(number);
-  }
-  return "accepted";
-}
-
-/// Whether a call that the last rank alone has reason to refuse is refused by all: there with a
-/// message that holds `what`; and whether the ranks are together afterwards.
-template <class Call>
-bool all_refuse(const std::string& what, const Call& call) {
-  const std::string message = said(call);
-  CAPTURE(message, what, testing::rank());
-  const bool right = last() ? message.find(what) != std::string::npos
-                            : message == "rank " + std::to_string(testing::ranks() - 1);
-  CHECK(right);
-  CHECK(adapters::sum_over_ranks(1.0, MPI_COMM_WORLD) == testing::ranks());
-  return right;
-}
-/// The same of what only all ranks together show: everybody says it.
-template <class Call>
-bool all_say(const std::string& what, const Call& call) {
-  const std::string message = refusal(call);
-  CAPTURE(message, what, testing::rank());
-  const bool right = message.find(what) != std::string::npos;
-  CHECK(right);
-  CHECK(adapters::sum_over_ranks(1.0, MPI_COMM_WORLD) == testing::ranks());
-  return right;
-}
+using testing::all_refuse;
+using testing::last;
+using testing::said;
 
 }  // namespace
 
@@ -173,82 +147,92 @@ TEST_CASE("whatever work throws on one rank comes out there, and ends it on all"
   CHECK(calls == 2);
 }
 
-TEST_CASE("what ranks do not agree on, all of them refuse", "[mpi][errors]") {
-  const std::vector<double> row(3, 1.0);
-  std::vector<double> sums(3);
-  CHECK(all_say("parts are none", [] {
-    adapters::sum_over_ranks([] { return std::vector<double>{}; }, MPI_COMM_WORLD);
-  }));
-  CHECK(all_say("parts are none", [&] {
-    adapters::sum_over_ranks<double>({row.data(), 0, 3}, sums, MPI_COMM_WORLD);
-  }));
-  CHECK(all_say("parts are none", [] {
-    adapters::mismatched_kl(strided_span<const float>{}, strided_span<const float>{}, {},
-                            MPI_COMM_WORLD);
-  }));
-  const std::int64_t n = testing::ranks(), r = testing::rank();
-  const std::vector<float> x{0.5F, 1};
-  const std::vector<std::int32_t> targets{0};
-  std::vector<float> log_prob(1), entropy(1);
-  const auto scores = [&](std::int64_t first, std::int64_t of, bool statistics = false) {
-    adapters::token_log_probs<float>(
-        {x.data(), 1, 1}, targets,
-        {.log_prob = log_prob,
-         .entropy = statistics ? strided_span<float>{entropy} : strided_span<float>{}},
-        {.first_token = first, .vocabulary = of}, MPI_COMM_WORLD);
+TEST_CASE("work that holds a collective ends, whichever rank fails before it", "[mpi][errors]") {
+  if (testing::ranks() == 1) {  // nobody waits
+    CHECK(adapters::sum_over_ranks([] { return adapters::sum_over_ranks(2.0, MPI_COMM_WORLD); },
+                                   MPI_COMM_WORLD) == 2);
+    return;
+  }
+  const auto nested = [](MPI_Comm inner, bool fails) {
+    return said([&] {
+      adapters::sum_over_ranks(
+          [&] {
+            if (fails && last()) throw std::runtime_error{"no batch"};
+            return adapters::sum_over_ranks(1.0, inner);
+          },
+          MPI_COMM_WORLD);
+    });
   };
-  scores(r, n);
-  CHECK(all_say("vocabulary", [&] { scores(r, n + 1); }));       // one token is nobody's
-  CHECK(all_say("first_token", [&] { scores(r + 1, n + 1); }));  // the first one
-  if (n == 1) return;
-  CHECK(all_say("first_token", [&] { scores(n - 1 - r, n); }));  // in another order
-  CHECK(all_say("first_token", [&] { scores(last() ? r - 1 : r, n); }));
-  CHECK(all_say("vocabulary", [&] { scores(r, last() ? n : n + 1); }));
-  CHECK(all_say("statistics", [&] { scores(r, n, last()); }));
-  CHECK(all_say("columns", [&] {
-    adapters::sum_over_ranks<double>({row.data(), 1, last() ? 2 : 3}, {sums.data(), last() ? 2 : 3},
-                                     MPI_COMM_WORLD);
-  }));
-  CHECK(all_say("targets", [&] {
-    const std::vector<std::int32_t> some(last() ? 2 : 1);
-    std::vector<float> out(some.size());
-    adapters::token_log_probs<float>({x.data(), last() ? 2 : 1, 1}, some, {.log_prob = out},
-                                     {.first_token = r, .vocabulary = n}, MPI_COMM_WORLD);
-  }));
-  CHECK(all_say("columns", [&] {
-    adapters::sequence_sums<float>({}, prospect::index_row{},
-                                   sequence_layout::padded(last() ? 2 : 1, 0), {}, {},
-                                   MPI_COMM_WORLD);
-  }));
-  // Calls that are not the same, though their sizes are.
-  CHECK(all_say("different calls: rank " + std::to_string(n - 1), [&] {
-    if (last()) {
-      adapters::sum_over_ranks(prospect::paired_metrics{}, MPI_COMM_WORLD);
-    } else {
-      adapters::sum_over_ranks(prospect::unpaired_metrics{}, MPI_COMM_WORLD);
-    }
-  }));
-  CHECK(all_say("different calls", [&] {
-    if (last()) {
-      adapters::together([] {}, MPI_COMM_WORLD);
-    } else {
-      adapters::sum_over_ranks(1.0, MPI_COMM_WORLD);
-    }
-  }));
+  const auto is = [](const std::string& message, const std::string& what) {
+    CAPTURE(message, what, testing::rank());
+    CHECK(message.find(what) != std::string::npos);
+    CHECK(adapters::sum_over_ranks(1.0, MPI_COMM_WORLD) == testing::ranks());
+  };
+  MPI_Comm own = MPI_COMM_NULL;
+  MPI_Comm_dup(MPI_COMM_WORLD, &own);
+  for (const MPI_Comm inner : {MPI_COMM_WORLD, own}) {
+    is(nested(inner, true), last() ? "no batch" : "inside of the work");
+    is(nested(inner, false), "inside of the work");
+  }
+  is(nested(MPI_COMM_SELF, true), last() ? "no batch" : "rank ");
+  is(nested(MPI_COMM_SELF, false), "accepted");
+  is(said([&] { adapters::together([&] { adapters::together([] {}, own); }, MPI_COMM_WORLD); }),
+     "inside of the work");
+  MPI_Comm_free(&own);
 }
 
-TEST_CASE("a sequence of more tokens than are counted is refused by all", "[mpi][errors]") {
-  if (testing::ranks() == 1) return;
-  // One element, repeated: half of what may be counted, and one more on the last rank.
-  const std::int64_t half = std::int64_t{1} << 24;
-  const std::int64_t rows = half + (last() ? 1 : 0);
+TEST_CASE("where one rank finds no memory, no rank waits for it", "[mpi][errors]") {
+  const std::int64_t n = std::int64_t{1} << 17, r = testing::rank();
+  const std::vector<double> row(static_cast<std::size_t>(n), 1.0);
+  std::vector<double> sums(row.size());
+  const auto without_memory = [&](std::int64_t bytes, const auto& call) {
+    return [&call, bytes] {
+      if (last()) too_much = static_cast<std::size_t>(bytes);
+      struct again {
+        ~again() { too_much = std::numeric_limits<std::size_t>::max(); }
+      } const scope;
+      call();
+    };
+  };
+  const auto sum = [&] {
+    adapters::sum_over_ranks<double>({row.data(), 1, n}, sums, MPI_COMM_WORLD);
+  };
+  CHECK(all_refuse("bad_alloc", without_memory(8 * n, sum)));
+  const auto one_part = [&] {
+    adapters::sum_over_ranks([&] { return std::vector<double>(last() ? 1 : 1000, 0.5); },
+                             MPI_COMM_WORLD);
+  };
+  if (testing::ranks() > 1) CHECK(all_refuse("bad_alloc", without_memory(8000, one_part)));
+  const std::vector<float> x(1000, 0.5F);
+  const std::vector<std::int32_t> targets(1000, 0);
+  std::vector<float> log_prob(1000);
+  const auto scores = [&] {
+    adapters::token_log_probs<float>({x.data(), 1000, 1}, targets, {.log_prob = log_prob},
+                                     {.first_token = r, .vocabulary = testing::ranks()},
+                                     MPI_COMM_WORLD);
+  };
+  CHECK(all_refuse("bad_alloc", without_memory(80'000 * testing::ranks(), scores)));
+  scores();
+  sum();
+  CHECK(sums.back() == testing::ranks());
+}
+
+TEST_CASE("tokens of whole sequences are counted in 31 bits, and no more", "[mpi][errors]") {
+  using prospect::sum_count;
+  const double most = std::numeric_limits<std::int32_t>::max();
+  adapters::detail::require_countable({{.sum = -1, .count = most}, {.sum = 0, .count = 0}});
+  CHECK(testing::refuses("sequence 1", [&] {
+    adapters::detail::require_countable({{.sum = -1, .count = 3}, {.sum = -1, .count = most + 1}});
+  }));
+  // Of one element, repeated: more than fp32 would count.
+  const std::int64_t many = (std::int64_t{1} << 24) + (last() ? 17 : 0);
   const float x = -1;
   const std::int32_t target = 0;
   std::vector<std::int32_t> tokens(1);
-  adapters::sequence_sums<float>({&x, rows, 0}, {&target, rows, 0},
-                                 sequence_layout::padded(1, rows), {.tokens = tokens}, {},
+  adapters::sequence_sums<float>({&x, many, 0}, {&target, many, 0},
+                                 sequence_layout::padded(1, many), {.tokens = tokens}, {},
                                  MPI_COMM_WORLD);
-  CHECK(tokens[0] == half * testing::ranks() + 1);
+  CHECK(tokens[0] == (std::int64_t{1} << 24) * testing::ranks() + 17);
 }
 
 TEST_CASE("a communicator that is none is refused", "[mpi][errors]") {
@@ -292,6 +276,15 @@ TEST_CASE("a communicator's error handler is put back", "[mpi][errors]") {
   for (const MPI_Errhandler handler : {MPI_ERRORS_ARE_FATAL, MPI_ERRORS_RETURN}) {
     MPI_Comm_set_errhandler(own, handler);
     adapters::sum_over_ranks(1.0, own);
+    // It is the host's own as long as its work is done.
+    adapters::together(
+        [&] {
+          MPI_Errhandler inside{};
+          MPI_Comm_get_errhandler(own, &inside);
+          CHECK(inside == handler);
+          MPI_Errhandler_free(&inside);
+        },
+        own);
     CHECK(said([&] { adapters::together([] { throw 1; }, own); }) == "int 1");
     MPI_Errhandler now{};
     MPI_Comm_get_errhandler(own, &now);

@@ -11,15 +11,19 @@
 // is not used. docs/reduction_order.md says which bits that keeps, and which not.
 //
 // Every rank of the communicator makes the same calls in the same order. What one rank refuses, all
-// refuse: before numbers move, each says in a collective of 64 bytes whether it goes on, and where
+// refuse: before numbers move, each says in a collective of 72 bytes whether it goes on, and where
 // one does not, it throws its own exception and the others `another_rank_refused`, so that nobody
-// waits for who has left. Three things are beyond that: a communicator that is none is refused
-// where it is given, who finds no memory for what is gathered throws alone, and without exceptions
-// a refusal ends its process, and with it, as MPI has it, the job.
+// waits for who has left. Memory for what is gathered is made in the same way. Four things are
+// beyond that: a communicator that is none is refused where it is given; who finds no memory for a
+// few words of each rank throws alone; without exceptions a refusal ends its process, and with it,
+// as MPI has it, the job; and work that a call is given must hold no collective, since a rank that
+// fails before it would not be there. One of this header is refused in there, unless its
+// communicator is of one rank; the host's own nobody sees.
 //
-// MPI's own errors become `mpi_error`, whatever the communicator's error handler; on which ranks is
-// MPI's affair. Only the calling thread makes calls: MPI_THREAD_FUNNELED is enough. A call returns
-// when this rank has its result. Ranks are of one byte order: numbers move as bytes.
+// MPI's own errors become `mpi_error`, whatever the communicator's error handler, which is in place
+// while work is done; on which ranks is MPI's affair. Only the calling thread makes calls:
+// MPI_THREAD_FUNNELED is enough. A call returns when this rank has its result. Ranks are of one
+// byte order: numbers move as bytes.
 #pragma once
 
 #include <prospect/adapters/detail/mpi_ranks.hpp>
@@ -28,9 +32,7 @@
 
 #include <concepts>
 #include <cstdint>
-#include <limits>
 #include <optional>
-#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -42,7 +44,7 @@ inline namespace PROSPECT_CPU_ISA {
 
 /// Does `work` on every rank, and returns what it gives here; or throws on every rank, if it threw
 /// on any: here its exception, on the others `another_rank_refused`. For work that may be refused
-/// on one rank, a batch that is read, say, before collectives of the host's own.
+/// on one rank, a batch that is read, say, before collectives: they come behind it, never in it.
 template <class Work>
   requires std::invocable<const Work&>
 std::invoke_result_t<const Work&> together(const Work& work, MPI_Comm communicator) {
@@ -62,7 +64,7 @@ std::invoke_result_t<const Work&> together(const Work& work, MPI_Comm communicat
 
 /// What `work()` gives on every rank, added up from the first rank to the last by
 /// `cpu::sum_over_ranks`: metrics, observations, sums or counts. `work` is called once on each
-/// rank, and may be refused there: then this throws on all of them.
+/// rank, and may be refused there: then this throws on all of them. It holds no collectives.
 ///
 /// ```cpp
 /// const auto metrics = prospect::adapters::sum_over_ranks(
@@ -77,22 +79,7 @@ std::invoke_result_t<const Work&> together(const Work& work, MPI_Comm communicat
 template <class Work>
   requires std::invocable<const Work&>
 auto sum_over_ranks(const Work& work, MPI_Comm communicator) {
-  using parts = decltype(detail::parts_of(work()));
-  using T = typename parts::value_type;
-  static_assert(cpu::rank_part<T>,
-                "prospect: ranks add up numbers, sum_count, observations and metrics");
-  const detail::ranks in{communicator};
-  parts mine;
-  const auto announced = detail::announce(in, detail::sums_parts, [&] {
-    mine = detail::parts_of(work());
-    return detail::announcement{.call = detail::kind_of<T>(),
-                                .parts = static_cast<std::int64_t>(mine.size()),
-                                .columns = 1};
-  });
-  const detail::part_counts counts = detail::count_parts<T>(announced);
-  parts all(static_cast<std::size_t>(counts.all));
-  in.gather(mine.data(), static_cast<std::int64_t>(mine.size()), all.data(), counts.of_rank);
-  return cpu::sum_over_ranks<T>(strided_span<const T>{all});
+  return detail::sum_parts(detail::ranks{communicator}, detail::sums_parts, work);
 }
 /// The same of a value that is at hand.
 template <cpu::rank_part T>
@@ -130,15 +117,13 @@ template <executor E = thread_pool>
 observation mismatched_kl(const const_any_row& policy, const const_any_row& reference,
                           strided_span<const std::int32_t> tokens, MPI_Comm communicator,
                           E& on = thread_pool::shared()) {
-  return sum_over_ranks(
-      [&] {
-        std::vector<observation> mine;
-        if (!policy.empty() || !reference.empty() || !tokens.empty()) {
-          mine.push_back(cpu::mismatched_kl(policy, reference, tokens, on));
-        }
-        return mine;
-      },
-      communicator);
+  return detail::sum_parts(detail::ranks{communicator}, detail::observes, [&] {
+    std::vector<observation> mine;
+    if (!policy.empty() || !reference.empty() || !tokens.empty()) {
+      mine.push_back(cpu::mismatched_kl(policy, reference, tokens, on));
+    }
+    return mine;
+  });
 }
 
 /// cpu::token_log_probs where the vocabulary is split: rank r has its r-th part. The same bits on
@@ -146,11 +131,14 @@ observation mismatched_kl(const const_any_row& policy, const const_any_row& refe
 ///
 /// `cpu::logits_gradient` of each part then takes this `log_prob` and `lse`, and the same options.
 /// @param logits [tokens, this rank's columns of the vocabulary], of which there may be none.
-/// @param targets [tokens], the same on every rank: tokens of the whole vocabulary.
-/// @param options say with `first_token` and `vocabulary` which columns these are.
+/// @param targets [tokens], the same on every rank where they are scored: tokens of the whole
+///        vocabulary.
+/// @param options say with `first_token` and `vocabulary` which columns these are. Temperatures,
+///        soft cap and mask are the same on every rank.
 /// @throws std::invalid_argument as cpu::vocabulary_partials does; also if the parts are not the
-///         whole vocabulary in the order of the ranks, if one asks for statistics and another does
-///         not, or for more than 2^31 / 80 tokens. Memory: 80 bytes for each token and rank.
+///         whole vocabulary in the order of the ranks, if ranks differ in S, in what is scored, in
+///         temperatures or soft cap, if one asks for statistics and another does not, or for more
+///         than 2^31 / 80 tokens. Memory: 80 bytes for each token and rank.
 template <storage S, executor E = thread_pool>
 void token_log_probs(matrix_view<const std::type_identity_t<S>> logits, index_row targets,
                      const token_outputs<compute_t<S>>& out, const token_options& options,
@@ -158,26 +146,32 @@ void token_log_probs(matrix_view<const std::type_identity_t<S>> logits, index_ro
   const detail::ranks in{communicator};
   const std::int64_t tokens = targets.size();
   std::vector<vocabulary_partial> mine;
+  std::vector<vocabulary_partial> all;
   const auto announced = detail::announce(in, detail::scores_tokens, [&] {
     constexpr auto bytes = static_cast<std::int64_t>(sizeof(vocabulary_partial));
     cpu::detail::check_outputs(out, tokens);
     if (tokens > detail::most_bytes / bytes) detail::reject("targets", "are more than 2^31 / 80");
     mine.resize(static_cast<std::size_t>(tokens));
     cpu::vocabulary_partials<S>(logits, targets, mine, options, out.statistics(), on);
+    all.resize(mine.size() * static_cast<std::size_t>(in.size()));
     return detail::announcement{
+        .call = static_cast<std::int64_t>(dtype_of<S>),
         .parts = 1,
         .columns = tokens,
         .statistics = out.statistics() ? 1 : 0,
         .vocabulary = options.vocabulary == 0 ? logits.columns : options.vocabulary,
         .first_token = options.first_token,
-        .tokens = logits.columns};
+        .tokens = logits.columns,
+        .scored = detail::fingerprint_of(targets, options.mask),
+        .options = detail::fingerprint_of(options)};
   });
   detail::require_same(announced, &detail::announcement::columns, "the number of targets");
   detail::require_same(announced, &detail::announcement::statistics,
                        "whether statistics are asked for");
+  detail::require_alike(announced, &detail::announcement::scored, "targets (or mask)");
+  detail::require_alike(announced, &detail::announcement::options, "temperatures (or soft_cap)");
   detail::require_tiles(announced);
-  const auto parts = static_cast<std::int64_t>(announced.size());
-  std::vector<vocabulary_partial> all(static_cast<std::size_t>(parts * tokens));
+  const std::int64_t parts = in.size();
   in.gather(mine.data(), tokens, all.data());
   cpu::token_log_probs<compute_t<S>>({all.data(), parts, tokens}, targets, out, options.mask, on);
 }
@@ -187,8 +181,8 @@ void token_log_probs(matrix_view<const std::type_identity_t<S>> logits, index_ro
 /// first rank to the last: the same bits on every rank. `cpu::spread` needs no collective.
 /// @param layout of this rank's rows; the same number of sequences on every rank.
 /// @param out sums and counts of the whole sequences.
-/// @throws std::invalid_argument as cpu::sequence_sums does; also if ranks differ in the number of
-///         sequences, or the tokens of one are more than 2^31 - 1.
+/// @throws std::invalid_argument as cpu::sequence_sums does; also if ranks differ in R or in the
+///         number of sequences, or the tokens of one are more than 2^31 - 1.
 template <std::floating_point R, executor E = thread_pool>
 void sequence_sums(strided_span<const std::type_identity_t<R>> log_prob, index_row targets,
                    const sequence_layout& layout, const sequence_outputs& out, mask_row mask,
@@ -196,7 +190,7 @@ void sequence_sums(strided_span<const std::type_identity_t<R>> log_prob, index_r
   const detail::ranks in{communicator};
   const std::int64_t n = layout.sequences();
   std::vector<sum_count> sums;
-  const auto announced = detail::announce(in, detail::sums_rows, [&] {
+  const auto announced = detail::announce(in, detail::sums_sequences, [&] {
     static_cast<void>(cpu::detail::check_sequences(targets, mask, layout));
     cpu::detail::output_row("log_prob (sums)", out.log_prob, n);
     cpu::detail::output_row("tokens", out.tokens, n);
@@ -206,16 +200,10 @@ void sequence_sums(strided_span<const std::type_identity_t<R>> log_prob, index_r
     for (std::size_t i = 0; i < sum.size(); ++i) {
       sums.push_back({.sum = sum[i], .count = static_cast<double>(tokens[i])});
     }
-    return detail::announcement{.call = detail::kind_of<sum_count>(), .parts = 1, .columns = n};
+    return detail::announcement{.call = detail::kind_of<R>(), .parts = 1, .columns = n};
   });
   detail::sum_columns<sum_count>(in, announced, {sums.data(), 1, n}, sums);
-  for (std::int64_t i = 0; i < n; ++i) {
-    const sum_count& whole = sums[static_cast<std::size_t>(i)];
-    if (whole.count > (std::numeric_limits<std::int32_t>::max)()) {
-      detail::reject("tokens", "cannot count more than 2^31 - 1 of them: sequence " +
-                                   std::to_string(i) + " is longer");
-    }
-  }
+  detail::require_countable(sums);
   for (std::int64_t i = 0; i < n; ++i) {
     const sum_count& whole = sums[static_cast<std::size_t>(i)];
     if (!out.log_prob.empty()) out.log_prob[i] = whole.sum;
