@@ -206,11 +206,14 @@ class Tools:
 
     def cpp(self, source, _):
         flags = re.search(r"^// flags: (.*)", source.read_text(), re.M)
-        mpi = self.options.mpi if "<prospect/adapters/mpi.hpp>" in source.read_text() else []
-        if mpi is None:
-            return self.skip("MPI: none is given")
+        adapted = []
+        for name, given in (("mpi", self.options.mpi), ("torch", self.options.torch)):
+            if f"<prospect/adapters/{name}.hpp>" in source.read_text():
+                if given is None:
+                    return self.skip(f"{name}: none is given")
+                adapted += given
         return self.program(self.options.cxx, "-std=c++20", "-Wall", "-Wextra", *self.include,
-                            *(flags.group(1).split() if flags else []), source, "-pthread", *mpi)
+                            *(flags.group(1).split() if flags else []), source, "-pthread", *adapted)
 
     def c(self, source, _):
         if not self.options.archive:
@@ -308,6 +311,8 @@ def arguments():
     parser.add_argument("--mpi", action="append", metavar="FLAG",
                         help="to compile and link with MPI, or its snippets are skipped; they are "
                              "run by one rank")
+    parser.add_argument("--torch", action="append", metavar="FLAG",
+                        help="to compile and link with libtorch and Eigen, or its snippets are skipped")
     parser.add_argument("--nvcc", help="without it CUDA is skipped")
     parser.add_argument("--emulator", type=path, help="under which CUDA snippets are run")
     parser.add_argument("--prefix", type=path, help="the installed package, or CMake is skipped")

@@ -3,12 +3,12 @@
 // and nothing is waited for: metrics stay on the device until they are read.
 //
 // ```cpp
-// const prospect::adapters::torch_cuda device;
-// const auto log_probs = prospect::adapters::head_log_probs(hidden, weight, {}, targets, {},
-// device); const auto sums = prospect::adapters::sequence_sums(log_probs, targets, {}, device);
-// const auto loss = prospect::adapters::evaluate(prospect::dpo{}, batch,
-// prospect::normaliser::mean(),
-//                                                device);
+// namespace on_torch = prospect::adapters;
+// const on_torch::torch_cuda device;
+// const auto log_probs = on_torch::head_log_probs(hidden, weight, {}, targets, {}, device);
+// const auto sums = on_torch::sequence_sums(log_probs, targets, {}, device);
+// const auto mean = prospect::normaliser::mean();
+// const auto loss = on_torch::evaluate(prospect::dpo{}, batch, mean, device);
 // loss.total.backward();
 // const prospect::paired_metrics seen = loss.metrics.read();  // waits
 // ```
