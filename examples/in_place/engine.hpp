@@ -1,7 +1,7 @@
-// What an engine in the manner of llm.c has before it knows of preferences: one arena of plain
-// pointers, a vocabulary padded to a round number, and a classifier that is given logits, leaves
-// their gradient in their place and says -log p of every target. And the textbook in double, which
-// the classifier is held against.
+// What an engine in the manner of llm.c has before it has a loss of preferences: plain pointers, a
+// vocabulary padded to a round number, thumbs for its sequences, and a classifier that is given
+// logits, leaves their gradient in their place and says -log p of every target. And the textbook in
+// double, which the classifier is held against.
 #pragma once
 
 #include <cmath>
@@ -31,16 +31,14 @@ struct shape {
   int cells() const { return rows() * Vp; }
 };
 
-/// Memory of the host or of a device.
+/// A micro-batch, in memory of the host or of a device.
 struct buffers {
+  shape s;
+  int first;                  // sequences of the batch before these
   float* logits;              // [B, T, Vp]: becomes its own gradient
   float* losses;              // [B, T]: becomes -log p of the target, 0 where there is none
   const int* targets;         // [B, T]: -100 where nothing is learned
   const std::uint8_t* liked;  // [B]: thumbs
-  float* d_token;             // [B, T]
-  double* policy;             // [B]: log p of each sequence
-  double* reference;          // [B]: the same by the weights that training started from
-  double* d_policy;           // [B]
 };
 
 /// Liked sequences count upwards, the others downwards; what comes first is their prompt.

@@ -10,7 +10,7 @@ namespace {
 
 // glue begin
 /// Logits become the gradient of the loss over `sequences`, which are those of all micro-batches.
-double classify(const views& v, const prospect::kto_zero& loss, double sequences) {
+double classify(const views<engine::array>& v, const preference& loss, double sequences) {
   namespace cpu = prospect::cpu;
   cpu::token_log_probs_and_gradient<float>(v.logits, v.targets, {.log_prob = v.log_prob},
                                            {.zero_padding = true});
@@ -28,29 +28,27 @@ double classify(const views& v, const prospect::kto_zero& loss, double sequences
 /// The arena, and a model of one table: logits[i] = table[ids[i]], over the whole pitch.
 struct trainer {
   engine::data batch;
-  engine::array<float> logits, losses, d_token, table;
-  engine::array<double> policy, reference, d_policy;
+  engine::array<float> logits, losses, table;
+  // glue begin
+  room<engine::array> more{batch.s};
+  // glue end
 
   explicit trainer(const engine::shape& s)
-      : batch{s},
-        logits(s.cells()),
-        losses(s.rows()),
-        d_token(s.rows()),
-        table(s.V * s.Vp),
-        policy(s.B),
-        reference(s.B),
-        d_policy(s.B) {}
+      : batch{s}, logits(s.cells()), losses(s.rows()), table(s.V * s.Vp) {}
 
   /// Of `count` sequences from `first` on: a micro-batch.
-  views at(int first, int count) {
+  views<engine::array> at(int first, int count) {
     const auto& [B, T, V, Vp] = batch.s;
     const int row = first * T;
-    return {{count, T, V, Vp},
-            {logits.data() + row * Vp, losses.data() + row, batch.targets.data() + row,
-             batch.liked.data() + first, d_token.data() + row, policy.data() + first,
-             reference.data() + first, d_policy.data() + first}};
+    return {{{count, T, V, Vp},
+             first,
+             logits.data() + row * Vp,
+             losses.data() + row,
+             batch.targets.data() + row,
+             batch.liked.data() + first},
+            more};
   }
-  views all() { return at(0, batch.s.B); }
+  views<engine::array> all() { return at(0, batch.s.B); }
 
   void forward() {
     const int Vp = batch.s.Vp;
@@ -65,11 +63,11 @@ struct trainer {
 };
 
 bool is_right() {
-  const prospect::kto_zero loss{.beta = 0.3};
+  const preference loss{.beta = 0.3};
   trainer t{{.B = 5, .T = 6, .V = 21, .Vp = 32}};
   const engine::array<float> logits = engine::hostile_logits(t.batch);
-  for (int b = 0; b < t.batch.s.B; ++b) t.reference[b] = -7 - b;
-  const auto exact = engine::textbook(t.batch, logits, t.reference, loss.beta, t.batch.s.B);
+  for (int b = 0; b < t.batch.s.B; ++b) t.more.reference[b] = -7 - b;
+  const auto exact = engine::textbook(t.batch, logits, t.more.reference, loss.beta, t.batch.s.B);
   t.logits = logits;
   const double whole = classify(t.all(), loss, t.batch.s.B);
   bool right = engine::agrees(t.batch.s, exact, t.logits, t.losses);
@@ -88,7 +86,7 @@ bool learns() {
   for (int i = 0; i < t.table.size(); ++i) t.table[i] = is_padding(i) ? 1 : 0;
   t.forward();
   classify(t.all(), {}, t.batch.s.B);
-  t.reference = t.policy;  // once, by the weights that training starts from
+  t.more.reference = t.more.policy;  // once, by the weights that training starts from
   double first = 0, last = 0;
   for (int step = 0; step <= 40; ++step) {
     t.forward();

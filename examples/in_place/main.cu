@@ -18,19 +18,41 @@ void check(cudaError_t status) {
   std::exit(1);
 }
 
-__global__ void negate_kernel(float* x, std::int64_t n) {
-  const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i < n) x[i] = -x[i];
-}
+/// An array of the device, by the engine's one way to have memory.
+template <class T>
+struct device_array {
+  explicit device_array(int n) : size_{n} {
+    check(cudaMalloc(reinterpret_cast<void**>(&data_), bytes()));
+    check(cudaMemset(data_, 0xff, bytes()));
+  }
+  explicit device_array(const engine::array<T>& host) : device_array(host.size()) { set(host); }
+  device_array(const device_array&) = delete;
+  device_array& operator=(const device_array&) = delete;
+  ~device_array() { cudaFree(data_); }
+  T* data() const { return data_; }
+  void set(const engine::array<T>& host) {
+    check(cudaMemcpy(data_, host.data(), bytes(), cudaMemcpyHostToDevice));
+  }
+  engine::array<T> get() const {
+    engine::array<T> host(size_);
+    check(cudaMemcpy(host.data(), data_, bytes(), cudaMemcpyDeviceToHost));
+    return host;
+  }
 
-void negate(float* x, std::int64_t n, cudaStream_t stream) {
-  negate_kernel<<<static_cast<unsigned>((n + 255) / 256), 256, 0, stream>>>(x, n);
-  check(cudaGetLastError());
-}
+ private:
+  std::size_t bytes() const { return static_cast<std::size_t>(size_) * sizeof(T); }
+
+  T* data_ = nullptr;
+  int size_;
+};
 
 // glue begin
+__global__ void negate(float* x, int n) {
+  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (i < n) x[i] = -x[i];
+}
 /// As on the CPU. `metrics` are on the device; up to 2048 sequences take no scratch memory.
-void classify(const views& v, const prospect::kto_zero& loss, double sequences,
+void classify(const views<device_array>& v, const preference& loss, double sequences,
               prospect::unpaired_metrics* metrics, cudaStream_t stream) {
   namespace gpu = prospect::cuda;
   check(gpu::token_log_probs_and_gradient<float>(v.logits, v.targets, {.log_prob = v.log_prob},
@@ -40,53 +62,32 @@ void classify(const views& v, const prospect::kto_zero& loss, double sequences,
                               prospect::normaliser::over(sequences), metrics, {}, stream));
   check(gpu::spread<float>(v.d_policy, v.targets, v.layout, v.d_token, stream));
   check(gpu::scale_rows<float>(v.logits, v.d_token, stream));
-  negate(v.log_prob.data(), v.log_prob.size(), stream);
+  negate<<<(v.b.s.rows() + 255) / 256, 256, 0, stream>>>(v.b.losses, v.b.s.rows());
+  check(cudaGetLastError());
 }
 // glue end
-
-/// An device_array of the device, by the engine's one way to have memory.
-template <class T>
-struct device_array {
-  T* data = nullptr;
-  int size;
-
-  explicit device_array(int n) : size{n} {
-    check(cudaMalloc(reinterpret_cast<void**>(&data), bytes()));
-    check(cudaMemset(data, 0xff, bytes()));
-  }
-  explicit device_array(const engine::array<T>& host) : device_array(host.size()) {
-    check(cudaMemcpy(data, host.data(), bytes(), cudaMemcpyHostToDevice));
-  }
-  device_array(const device_array&) = delete;
-  device_array& operator=(const device_array&) = delete;
-  ~device_array() { cudaFree(data); }
-  std::size_t bytes() const { return static_cast<std::size_t>(size) * sizeof(T); }
-  engine::array<T> get() const {
-    engine::array<T> host(size);
-    check(cudaMemcpy(host.data(), data, bytes(), cudaMemcpyDeviceToHost));
-    return host;
-  }
-};
 
 bool is_right(const engine::shape& s) {
   const engine::data batch{s};
   const engine::array<float> logits = engine::hostile_logits(batch);
   engine::array<double> reference(s.B);
   for (int b = 0; b < s.B; ++b) reference[b] = -7 - b;
-  const prospect::kto_zero loss{.beta = 0.3};
+  const preference loss{.beta = 0.3};
   const engine::results exact = engine::textbook(batch, logits, reference, loss.beta, s.B);
 
-  const device_array<float> d_logits{logits}, losses(s.rows()), d_token(s.rows());
+  const device_array<float> d_logits{logits}, losses(s.rows());
   const device_array<int> targets{batch.targets};
   const device_array<std::uint8_t> liked{batch.liked};
-  const device_array<double> policy(s.B), started{reference}, d_policy(s.B);
+  // glue begin
+  room<device_array> more{s};
   const device_array<prospect::unpaired_metrics> metrics(1);
+  // glue end
+  more.reference.set(reference);
   cudaStream_t stream = nullptr;
   check(cudaStreamCreate(&stream));
-  const views v{s,
-                {d_logits.data, losses.data, targets.data, liked.data, d_token.data, policy.data,
-                 started.data, d_policy.data}};
-  classify(v, loss, s.B, metrics.data, stream);
+  const views<device_array> v{{s, 0, d_logits.data(), losses.data(), targets.data(), liked.data()},
+                              more};
+  classify(v, loss, s.B, metrics.data(), stream);
   check(cudaStreamSynchronize(stream));
   check(cudaStreamDestroy(stream));
 

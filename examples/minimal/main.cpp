@@ -102,7 +102,7 @@ int run() {
   for (int step = 0;; ++step) {
     for (std::size_t i = 0; i < rows * vocabulary; ++i) logits[i] = table[cell(batch.ids, i)];
     if (step == 0) reference = dpo.log_probs(logits, batch.targets);  // once, of the frozen model
-    const prospect::paired_metrics metrics = dpo(logits, batch.targets, reference);
+    const auto metrics = dpo(logits, batch.targets, reference);
     std::vector<float> d_table(table.size());
     for (std::size_t i = 0; i < rows * vocabulary; ++i) d_table[cell(batch.ids, i)] += logits[i];
 

@@ -1,5 +1,5 @@
-// The trainer, as it was before it knew of preferences: a bigram language model, which is a table
-// of logits, and thumbs for what the table in the beginning has written. Nothing of Prospect here.
+// What there is without a loss: a bigram language model, which is a table of logits, and data as
+// KTO wants it, thumbs for what the table in the beginning has written. Nothing of Prospect here.
 #pragma once
 
 #include <algorithm>
@@ -81,7 +81,6 @@ struct completions {
   std::vector<std::int32_t> previous, targets;
 
   std::int64_t tokens() const { return static_cast<std::int64_t>(targets.size()); }
-  std::int64_t count() const { return tokens() / length; }
 };
 
 /// A share of a batch: completions with thumbs, and each prompt with another one's completion,
@@ -115,26 +114,16 @@ inline shard write_shard(const table& writer, std::int64_t n, random_source& ran
   return s;
 }
 
-/// A forward pass, and room for what is made of its logits.
-struct pass {
-  std::vector<float> logits;  ///< [tokens, vocabulary]
-  std::vector<float> log_prob, d_log_prob;
-  std::vector<double> lse;
-  std::vector<double> sums, d_sums;  ///< of completions
-
-  pass(const table& model, const completions& c)
-      : log_prob(c.targets.size()),
-        d_log_prob(log_prob.size()),
-        lse(log_prob.size()),
-        sums(static_cast<std::size_t>(c.count())),
-        d_sums(sums.size()) {
-    for (const std::int32_t u : c.previous) {
-      for (std::int64_t v = 0; v < vocabulary; ++v) {
-        logits.push_back(static_cast<float>(model[entry(u, v)]));
-      }
+/// Logits [tokens, vocabulary].
+inline std::vector<float> forward(const table& model, const completions& c) {
+  std::vector<float> logits;
+  for (const std::int32_t u : c.previous) {
+    for (std::int64_t v = 0; v < vocabulary; ++v) {
+      logits.push_back(static_cast<float>(model[entry(u, v)]));
     }
   }
-};
+  return logits;
+}
 
 /// Adds the gradient of the logits to that of the table.
 inline void backward(const std::vector<float>& d_logits, const completions& c, double* gradient) {

@@ -7,6 +7,7 @@
 
 #include <mpi.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -14,6 +15,7 @@
 #include <cstdlib>
 #include <exception>
 #include <iterator>
+#include <ranges>
 #include <vector>
 
 #include "bigram.hpp"
@@ -26,24 +28,22 @@ using bigram::table;
 
 constexpr std::int64_t shards = 4;
 constexpr std::int64_t shard_size = 48;  // completions
+constexpr std::int64_t shard_tokens = shard_size * bigram::length;
 constexpr double learning_rate = 30;
-
-/// What `work` gives for each of the shards, with the number of the shard.
-template <class Work>
-auto each(const std::vector<shard>& of, const Work& work) {
-  std::vector<decltype(work(of[0], std::int64_t{}))> all;
-  for (const shard& s : of) all.push_back(work(s, static_cast<std::int64_t>(all.size())));
-  return all;
-}
 
 // glue begin
 namespace cpu = prospect::cpu;
 using prospect::adapters::sum_over_ranks;
 const auto layout = prospect::sequence_layout::padded(shard_size, bigram::length);
 
-bigram::pass score(const table& model, const completions& c) {
-  bigram::pass p{model, c};
-  cpu::token_log_probs<float>({p.logits.data(), c.tokens(), bigram::vocabulary}, c.targets,
+struct pass {
+  std::vector<float> logits, log_prob = std::vector<float>(shard_tokens), d_token = log_prob;
+  std::vector<double> lse = std::vector<double>(shard_tokens);
+  std::vector<double> sums = std::vector<double>(shard_size), d_sums = sums;
+};
+pass score(const table& model, const completions& c) {
+  pass p{bigram::forward(model, c)};
+  cpu::token_log_probs<float>({p.logits.data(), shard_tokens, bigram::vocabulary}, c.targets,
                               {.log_prob = p.log_prob, .lse = p.lse});
   cpu::sequence_sums<float>(p.log_prob, c.targets, layout, {.log_prob = p.sums});
   return p;
@@ -51,28 +51,28 @@ bigram::pass score(const table& model, const completions& c) {
 /// KTO on the shards of all ranks, of which these are mine: metrics, and the table's gradient.
 prospect::unpaired_metrics kto_step(const std::vector<shard>& mine, const table& model,
                                     const table& reference, table& gradient, MPI_Comm ranks) {
-  const auto observe = [&](const shard& s, std::int64_t) {
+  const auto observe = [&](const shard& s) {
     return cpu::mismatched_kl(score(model, s.mismatched).sums, score(reference, s.mismatched).sums);
   };
-  const auto z =
-      prospect::reference_point::from(sum_over_ranks([&] { return each(mine, observe); }, ranks));
+  const auto z = prospect::reference_point::from(
+      sum_over_ranks([&] { return mine | std::views::transform(observe); }, ranks));
   const double n = sum_over_ranks(static_cast<double>(mine.size() * shard_size), ranks);
   const std::int64_t size = std::ssize(gradient);
   std::vector<double> parts(mine.size() * gradient.size());
-  const auto learn = [&](const shard& s, std::int64_t i) {
-    bigram::pass p = score(model, s.own);
+  const auto learn = [&](const shard& s) {
+    pass p = score(model, s.own);
     const auto metrics =
         cpu::evaluate<double>(prospect::kto{}, {p.sums, score(reference, s.own).sums, s.desirable},
                               z, {.d_policy = p.d_sums}, prospect::normaliser::over(n));
-    cpu::spread<float>(p.d_sums, s.own.targets, layout, p.d_log_prob);
-    cpu::logits_gradient<float>({p.logits.data(), s.own.tokens(), bigram::vocabulary},
-                                s.own.targets, p.log_prob, p.lse, p.d_log_prob);
-    bigram::backward(p.logits, s.own, parts.data() + i * size);
+    cpu::spread<float>(p.d_sums, s.own.targets, layout, p.d_token);
+    cpu::logits_gradient<float>({p.logits.data(), shard_tokens, bigram::vocabulary}, s.own.targets,
+                                p.log_prob, p.lse, p.d_token);
+    bigram::backward(p.logits, s.own, parts.data() + (&s - mine.data()) * size);
     return metrics;
   };
-  const auto metrics = sum_over_ranks([&] { return each(mine, learn); }, ranks);
+  const auto all = sum_over_ranks([&] { return mine | std::views::transform(learn); }, ranks);
   sum_over_ranks<double>({parts.data(), std::ssize(mine), size}, gradient, ranks);
-  return metrics;
+  return all;
 }
 // glue end
 
@@ -89,7 +89,7 @@ std::uint64_t digest(const table& model) {
   return hash;
 }
 
-/// Whether the model is liked better than before.
+/// Whether the model is liked better than before, and is the same on every rank.
 bool train(int steps, MPI_Comm ranks) {
   int rank = 0;
   int size = 0;
@@ -117,7 +117,12 @@ bool train(int steps, MPI_Comm ranks) {
     std::printf("a liked token: %.4f before, %.4f after; digest of the model %016llx\n", before,
                 after, static_cast<unsigned long long>(digest(model)));
   }
-  return after > before + 0.01;
+  std::vector<std::uint64_t> of_rank(static_cast<std::size_t>(size));
+  const std::uint64_t mine = digest(model);
+  MPI_Allgather(&mine, 1, MPI_UINT64_T, of_rank.data(), 1, MPI_UINT64_T, ranks);
+  const bool same = std::ranges::count(of_rank, mine) == size;
+  if (!same) std::printf("WRONG: rank %d has another model than others\n", rank);
+  return same && after > before + 0.01;
 }
 
 }  // namespace
@@ -129,6 +134,7 @@ int main(int argc, char* argv[]) {
     status = train(argc > 1 ? std::atoi(argv[1]) : 100, MPI_COMM_WORLD) ? 0 : 1;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
+    MPI_Abort(MPI_COMM_WORLD, 2);  // the others may wait for this rank in a collective
   }
   MPI_Finalize();
   return status;

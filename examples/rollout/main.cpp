@@ -43,8 +43,12 @@ array<float> advantages_of(const surrogate& loss, const rollouts& r) {
       advantages.values, loss.is<prospect::dr_grpo>() ? scaling::unscaled() : scaling{});
   return advantages;
 }
-/// dL/dlogp of sequences [first, first + n). `count`: of a whole step, what the loss is averaged
-/// over.
+/// What the loss of a whole step is averaged over.
+double count_of(const surrogate& loss, const rollouts& r) {
+  if (loss.average != prospect::averaging::tokens) return shape::sequences;
+  return static_cast<double>(std::count(r.mask.values.begin(), r.mask.values.end(), 1));
+}
+/// dL/dlogp of sequences [first, first + n).
 prospect::token_metrics dL_dlogp(const surrogate& loss, const rollouts& r,
                                  const array<float>& log_prob, const array<float>& advantages,
                                  array<float>& d, int first, int n, double count) {
@@ -87,9 +91,7 @@ bool learns(const std::string& name) {
   for (int step = 0; step <= 60; ++step) {
     const rollouts r = policy.sample();
     const array<float> advantages = advantages_of(loss, r);
-    const double tokens =
-        static_cast<double>(std::count(r.mask.values.begin(), r.mask.values.end(), 1));
-    const double count = loss.average == prospect::averaging::tokens ? tokens : shape::sequences;
+    const double count = count_of(loss, r);
     last = 0;
     for (const float reward : r.reward.values) last += double{reward} / shape::sequences;
     if (step == 0) first = last;
