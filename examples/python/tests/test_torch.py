@@ -234,10 +234,10 @@ def test_opcheck(operator):
     policy = [normal(4, grad=i < 2) for i in range(4)]
     targets = torch.tensor([1, -100, 2, 3])
     given = {
-        "pairs": (policy[0], policy[1], None, policy[2], policy[3], *[None] * 5, "dpo", [0.1, 0.0], "", 0.0, "mean",
-                  0.0, 0.0),
+        "pairs": (policy[0], policy[1], None, policy[2], policy[3], *[None] * 5, "dpo", [0.1, 0.0], "", 0.0, "",
+                  "mean", 0.0, 0.0),
         "completions": (policy[0], policy[2], torch.tensor([True, False, True, False]), *[None] * 6, "kto",
-                        list(prospect.parameters("kto").values()), "given", 1.0, "mean", 0.0),
+                        list(prospect.parameters("kto").values()), "", 0.0, "", "given", 1.0, "mean", 0.0),
         "log_probs": (torch.randn(4, 9).double().requires_grad_(), targets, None, None, 1.0, 0.0, "entropy"),
         "head_log_probs": (torch.randn(4, 5).double().requires_grad_(), torch.randn(9, 5).double().requires_grad_(),
                            None, None, None, targets, None, 0.0, 1.0, 0.0, "", False, 1 << 20),

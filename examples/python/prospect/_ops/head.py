@@ -96,7 +96,9 @@ def _head_backward(ctx, d_token, _lse, d_entropy, *_):
     if d_token is None:
         return (None,) * 13
     if ctx.frozen and d_entropy is None:
-        return (scaled_rows(d_hidden, d_token, hidden), *[None] * 12)
+        # A token that is not scored has a gradient of 0, whatever comes from above: 0 times infinity is none.
+        unscored = targets == -100 if mask is None else (targets == -100) | (mask == 0)
+        return (scaled_rows(d_hidden, d_token.masked_fill(unscored, 0), hidden), *[None] * 12)
     wanted = list(ctx.needs_input_grad[:5])
     outs = head_gradient(hidden, weight, bias, lora_a, lora_b, targets, mask, log_prob, lse, d_token, d_entropy,
                          entropy if d_entropy is not None else None, wanted, ctx.lora_scale, ctx.temperature,
