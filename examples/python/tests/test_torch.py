@@ -1,5 +1,6 @@
 """The operators beside PyTorch's own autograd: values, gradcheck, torch.compile, and what is refused."""
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -49,7 +50,6 @@ HELD_CONSTANT = ("dft", "vespo", "dppo")
 
 @pytest.mark.parametrize("name", [name for name in prospect.losses() if name not in HELD_CONSTANT])
 def test_gradcheck_of_every_loss(name):
-    torch.manual_seed(hash(name) % 1000)
     given = batch(name)
     carry = [key for key, row in given.items() if isinstance(row, torch.Tensor) and row.requires_grad]
 
@@ -61,12 +61,31 @@ def test_gradcheck_of_every_loss(name):
     assert torch.autograd.gradcheck(total, [given[key] for key in carry], eps=1e-6, atol=1e-8, rtol=1e-5)
 
 
-def test_a_weight_that_is_held_constant():
-    given = batch("dft")
+def held_weight(name, policy, old_policy, advantage, mask):
+    """The weight of -log pi in their formulas, written out: arXiv:2508.05629, 2602.10693 and 2602.04879."""
+    if name == "dft":
+        return policy.exp()
+    log_ratio, a = policy - old_policy, advantage.unsqueeze(1)
+    if name == "vespo":
+        log_w = (log_ratio * mask).sum(1, keepdim=True)
+        k, l = torch.where(a < 0, 3.0, 2.0), torch.where(a < 0, 2.0, 3.0)
+        return (l + k * log_w - l * log_w.exp()).exp() * a
+    moved = policy.exp() - old_policy.exp()
+    outside = torch.where(a > 0, moved > 0.2, moved < -0.2)
+    return torch.where(outside, 0.0, log_ratio.exp().clamp(max=20) * a)
+
+
+@pytest.mark.parametrize("name", HELD_CONSTANT)
+def test_a_weight_that_is_held_constant(name):
+    given = {key: row for key, row in batch(name, 40).items() if key != "reference"}
     policy, mask = given["policy"], given["mask"]
-    pt.loss("dft", policy=policy, mask=mask).backward()
+    if name != "dft":  # far enough for dppo's bounds to hold some of them
+        given["old_policy"] = (policy.detach() + 0.3 * torch.randn_like(policy)).clamp(max=-0.05)
+    pt.loss(name, **given).backward()
     got, policy.grad = policy.grad, None
-    (-(policy.detach().exp() * policy)[mask].mean()).backward()
+    weight = held_weight(name, policy.detach(), given.get("old_policy"), given.get("advantage"), mask)
+    (-(weight * policy)[mask].mean()).backward()
+    assert got.norm() > 0
     torch.testing.assert_close(got, policy.grad)
 
 
@@ -245,16 +264,22 @@ def test_opcheck(operator):
     torch.library.opcheck(getattr(prospect._ops, operator), given)
 
 
-@pytest.mark.parametrize("what", ["loss", "log_probs", "head_log_probs"])
+@pytest.mark.parametrize("what", ["a loss", "log_probs", "head_log_probs", "a trained head_log_probs", "a loss of thumbs",
+                                  "a loss of tokens"])
 def test_a_second_derivative_is_refused_by_name(what):
     x = normal(4, 4, mean=0.0, grad=True)
     targets = torch.tensor([0, 1, 2, 3])
-    y = {"loss": lambda: pt.loss("dpo", policy_chosen=x[0], policy_rejected=x[1], reference_chosen=x[2].detach(),
+    said = {"a trained head_log_probs": "head_log_probs"}.get(what, what.split(" of ")[0])
+    y = {"a loss": lambda: pt.loss("dpo", policy_chosen=x[0], policy_rejected=x[1], reference_chosen=x[2].detach(),
                                  reference_rejected=x[3].detach()),
          "log_probs": lambda: pt.log_probs(x, targets).sum(),
-         "head_log_probs": lambda: pt.head_log_probs(x, x.detach(), targets).sum()}[what]()
+         "head_log_probs": lambda: pt.head_log_probs(x, x.detach(), targets).sum(),
+         "a trained head_log_probs": lambda: pt.head_log_probs(x, x, targets).sum(),
+         "a loss of thumbs": lambda: pt.loss("kto", policy=x[0], reference=x[1].detach(), z=0.0,
+                                             desirable=torch.ones(4, dtype=torch.bool)),
+         "a loss of tokens": lambda: pt.loss("sft", policy=x)}[what]()
     (first,) = torch.autograd.grad(y, x, create_graph=True)
-    with pytest.raises(RuntimeError, match=f"prospect: .*{what} is differentiated once"):
+    with pytest.raises(RuntimeError, match=f"^prospect: {said} is differentiated once"):
         first.sum().backward()
 
 
@@ -265,6 +290,13 @@ def test_a_second_derivative_is_refused_by_name(what):
     (dict(beta=0.0), "beta"),
     (dict(gamma=0.0), "gamma"),
     (dict(policy_chosen=[1.0]), "policy_chosen must be a tensor"),
+    (dict(policy_chosen=torch.tensor(1.0)), "policy_chosen must have 1 dimension"),
+    (dict(beta=np.array([0.1, 0.2])), "beta must be a number"),
+    (dict(normaliser=None), "normaliser must be a number"),
+    (dict(chosen_tokens=torch.tensor([2**32 + 3, 1, 1, 1])), "chosen_tokens has a count that is no int32"),
+    (dict(beta=torch.tensor(0.1, requires_grad=True)), "beta requires a gradient"),
+    (dict(weight=torch.ones(4, requires_grad=True)), "weight requires a gradient"),
+    (dict(reference_chosen=torch.ones(4, requires_grad=True)), "reference_chosen requires a gradient"),
     (dict(mask=torch.ones(4)), "mask is a row of token losses"),
 ])
 def test_refused_by_name(change, message):
@@ -282,6 +314,167 @@ def test_targets_are_checked():
         pt.log_probs(torch.zeros(2, 5), torch.tensor([1.0, 2.0]))
     with pytest.raises(ValueError, match="statistics"):
         pt.log_probs(torch.zeros(2, 5), torch.tensor([1, 2]), statistics=("mean",))
+
+
+def test_tokens_are_of_the_policy_s_shape():
+    policy, other = normal(2, 3, mean=-2.0), normal(2, 3, mean=-2.0)
+    given = dict(policy=policy, old_policy=policy, reference=other, advantage=torch.ones(2).double(), beta=0.5)
+    log_ratio = other - policy
+    right = -1 + 0.5 * (log_ratio.exp() - log_ratio - 1).mean()
+    assert pt.loss("grpo", **given).item() == pytest.approx(right.item(), rel=1e-12)
+    for row in (other.t().contiguous(), other.t(), other.reshape(-1)):
+        with pytest.raises(ValueError, match=r"reference is \[.*\], and policy is \[2, 3\]"):
+            pt.loss("grpo", **{**given, "reference": row})
+    with pytest.raises(ValueError, match=r"mask is \[3, 2\], and policy is \[2, 3\]"):
+        pt.loss("grpo", **given, mask=torch.ones(3, 2))
+    with pytest.raises(ValueError, match="offsets must be a tensor"):
+        pt.loss("grpo", **{**given, "policy": policy.reshape(-1)}, offsets=[0, 3, 6])
+    with pytest.raises(ValueError, match=r"inverse_temperatures is \[3, 2\]"):
+        pt.log_probs(torch.randn(2, 3, 7), torch.ones(2, 3).long(), inverse_temperatures=torch.ones(3, 2))
+
+
+def test_a_point_that_is_not_clamped_is_a_number():
+    policy, tokens, good = torch.tensor([-9.0, -14.0]).double(), torch.tensor([4, 8]), torch.tensor([True, False])
+    given = dict(policy=policy, tokens=tokens, desirable=good)
+    x = 0.1 * (policy / tokens + 1.97)
+    right = (torch.sigmoid(-x[0]) + torch.sigmoid(x[1])) / 2
+    assert pt.loss("kto_surprisal", **given, z=-1.97).item() == pytest.approx(right.item(), rel=1e-12)
+    points = [dict(z=torch.tensor(-1.97)), dict(z="cross_class"),
+              dict(mismatched_policy=policy, mismatched_reference=policy, mismatched_tokens=tokens)]
+    for name, more in (("kto_surprisal", {}), ("bco", dict(reference=policy - 1))):
+        for point in points:
+            with pytest.raises(ValueError, match=f"clamped at 0, and {name}'s is not: give z as a number"):
+                pt.loss(name, **given, **more, **point)
+            if not isinstance(point.get("z"), torch.Tensor):
+                arrays = {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in {**given, **more, **point}.items()}
+                with pytest.raises(ValueError, match=f"clamped at 0, and {name}'s is not: give z as a number"):
+                    prospect.evaluate(name, **arrays)
+    for more in (dict(z=1.0), {}):
+        with pytest.raises(ValueError, match="mismatched_reference"):
+            pt.loss("kto", **given, reference=policy, mismatched_reference=policy, **more)
+    with pytest.raises(ValueError, match="kto_zero reads no reference point"):
+        pt.loss("kto_zero", **given, reference=policy, z=torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("name, chosen", [
+    ("kto", dict(score="forward_kl")), ("kto", dict(averaging="tokens")), ("grpo", dict(score="forward_kl")),
+    ("dpo", dict(averaging="tokens")), ("dpo", dict(score_alpha=0.3))])
+def test_what_a_loss_has_no_use_for_is_refused(name, chosen):
+    given = batch(name)
+    for evaluate in (pt.loss, prospect.evaluate):
+        rows = {k: v.detach() if isinstance(v, torch.Tensor) else v for k, v in given.items()}
+        with pytest.raises(ValueError, match="score|averag"):
+            evaluate(prospect.Loss.of(name, **chosen), **rows)
+    with pytest.raises(ValueError, match="values must be those of beta, label_smoothing"):
+        pt.loss(prospect.Loss("dpo", (0.5, 0.0, 9.9)), **batch("dpo"))
+
+
+def test_a_gradient_that_goes_nowhere_is_refused():
+    given = {name: row.detach() for name, row in batch("grpo").items()}
+    with pytest.raises(ValueError, match="entropy requires a gradient"):
+        pt.loss("grpo", **given, entropy=torch.rand(7, 5).requires_grad_())
+    entropy = torch.rand(7, 5).double().requires_grad_()
+    pt.loss("bnpo", **given, entropy=entropy, entropy_coef=0.5).backward()
+    torch.testing.assert_close(entropy.grad, -0.5 * given["mask"].double() / given["mask"].sum())
+    for name in ("old_policy", "reference", "advantage"):
+        with pytest.raises(ValueError, match=f"{name} requires a gradient"):
+            pt.loss("grpo", **{**given, name: given[name].clone().requires_grad_()})
+    with pytest.raises(ValueError, match="inverse_temperatures requires a gradient"):
+        pt.log_probs(torch.randn(3, 7), torch.ones(3).long(), inverse_temperatures=torch.ones(3, requires_grad=True))
+    with pytest.raises(ValueError, match="z requires a gradient"):
+        pt.loss("kto", **{**batch("kto"), "z": torch.tensor(1.0, requires_grad=True)})
+    with torch.no_grad():  # where nobody waits for one
+        pt.loss("grpo", **{**given, "reference": given["reference"].clone().requires_grad_()})
+
+
+def test_a_negative_view_keeps_its_sign():
+    view = torch.tensor([1 + 2j, 1 + 3j], dtype=torch.complex64).conj().imag
+    assert view.is_neg() and view.tolist() == [-2.0, -3.0]
+    zero = np.zeros(2, np.float32)
+    rewards = prospect.evaluate("dpo", policy_chosen=view, policy_rejected=zero, reference_chosen=zero,
+                                reference_rejected=zero, beta=0.1).rewards["chosen"]
+    np.testing.assert_allclose(rewards, [-0.2, -0.3], rtol=1e-6)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_no_rows(trained):
+    hidden, weight = torch.zeros(0, 5, requires_grad=True), torch.randn(7, 5).requires_grad_(trained)
+    pt.head_log_probs(hidden, weight, torch.zeros(0).long()).sum().backward()
+    assert hidden.grad.shape == (0, 5) and (not trained or (weight.grad == 0).all())
+    logits = torch.zeros(0, 3, 5, requires_grad=True)
+    pt.log_probs(logits, torch.zeros(0, 3).long()).sum().backward()
+    assert logits.grad.shape == (0, 3, 5)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("above", [float("inf"), float("nan")])
+def test_whatever_comes_from_above_an_unscored_token(trained, above):
+    hidden, weight = torch.randn(4, 5, requires_grad=True), torch.randn(7, 5).requires_grad_(trained)
+    targets, mask = torch.tensor([1, 2, -100, 4]), torch.tensor([1, 0, 1, 1])
+    pt.head_log_probs(hidden, weight, targets, mask=mask).backward(torch.tensor([1.0, above, above, 1.0]))
+    assert (hidden.grad[1:3] == 0).all() and torch.isfinite(hidden.grad).all() and hidden.grad.norm() > 0
+    assert not trained or torch.isfinite(weight.grad).all()
+
+
+def test_rows_that_overlap_are_copied():
+    targets = torch.tensor([1, 2, 3, 4])
+    logits = torch.randn(1, 7).double().requires_grad_()
+    pt.log_probs(logits.expand(4, 7), targets).sum().backward()
+    got, logits.grad = logits.grad, None
+    plain_log_probs(logits.expand(4, 7), targets)[0].sum().backward()
+    torch.testing.assert_close(got, logits.grad)
+    sliding = torch.randn(13).double().unfold(0, 7, 2)
+    torch.testing.assert_close(pt.log_probs(sliding, targets), plain_log_probs(sliding, targets)[0])
+    hidden, weight = torch.randn(1, 5).double().expand(4, 5), torch.randn(5, 7).double().t()
+    a, b = torch.randn(5, 2).double().t(), torch.randn(2, 7).double().t()
+    torch.testing.assert_close(pt.head_log_probs(hidden, weight, targets, lora_a=a, lora_b=b, lora_scale=0.5),
+                               plain_log_probs(hidden @ (weight + 0.5 * b @ a).t(), targets)[0])
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda h, t: pt.head_log_probs(h, torch.randn(5), t), "weight must have 2 dimensions"),
+    (lambda h, t: pt.head_log_probs(h, torch.randn(2, 3, 5), t), "weight must have 2 dimensions"),
+    (lambda h, t: pt.head_log_probs(h, h, t, temperature=0), "temperature must be above 0"),
+    (lambda h, t: pt.log_probs(h, t, temperature=0.0), "temperature must be above 0"),
+    (lambda h, t: pt.log_probs(h, t.tolist()), "targets must be a tensor"),
+    (lambda h, t: pt.log_probs(h, t, mask=np.ones(4)), "mask must be a tensor"),
+])
+def test_refused_beside_logits_and_hidden_states(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(torch.randn(4, 5), torch.tensor([1, 2, 3, 4]))
+
+
+def test_autocast_casts_as_a_linear_does():
+    linear, weight = torch.nn.Linear(5, 5), torch.randn(7, 5, requires_grad=True)
+    x, targets = torch.randn(4, 5), torch.tensor([1, 2, -100, 4])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = linear(x)
+        ours = pt.head_log_probs(hidden, weight, targets)
+    assert hidden.dtype == torch.bfloat16
+    expected, _ = plain_log_probs(hidden.detach().double() @ weight.bfloat16().double().t(), targets)
+    torch.testing.assert_close(ours.double(), expected, rtol=2e-5, atol=2e-5)
+    ours.sum().backward()
+    got, weight.grad = weight.grad, None
+    expected.sum().backward()
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, weight.grad, rtol=1e-2, atol=1e-2)
+    wide = torch.randn(4, 5).double()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert pt.head_log_probs(wide, weight.detach().double(), targets).dtype == torch.float64
+
+
+def test_what_happens_to_rows_after_a_loss():
+    leaf = [normal(4, grad=True) for _ in range(2)]
+    rows = [leaf[0] * 1, leaf[1] * 1, normal(4), normal(4)]
+    done = pt.evaluate("dpo", **dict(zip(PAIRED, rows)), beta=0.2)
+    x = 0.2 * ((leaf[0] - rows[2]) - (leaf[1] - rows[3]))
+    right = torch.autograd.grad(-F.logsigmoid(x).mean(), leaf)
+    rows[0].mul_(2)
+    total = done.total
+    total += 1
+    total.backward()
+    torch.testing.assert_close(leaf[0].grad, right[0])
+    torch.testing.assert_close(leaf[1].grad, right[1])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
