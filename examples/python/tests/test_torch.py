@@ -248,7 +248,8 @@ def test_compiled_without_a_graph_break(backend):
         torch.testing.assert_close(x.grad, expected)
 
 
-@pytest.mark.parametrize("operator", ["pairs", "completions", "log_probs", "head_log_probs"])
+@pytest.mark.parametrize("operator", ["pairs", "completions", "token_losses", "log_probs", "head_log_probs",
+                                      "frozen head_log_probs"])
 def test_opcheck(operator):
     policy = [normal(4, grad=i < 2) for i in range(4)]
     targets = torch.tensor([1, -100, 2, 3])
@@ -257,15 +258,20 @@ def test_opcheck(operator):
                   "mean", 0.0, 0.0),
         "completions": (policy[0], policy[2], torch.tensor([True, False, True, False]), *[None] * 6, "kto",
                         list(prospect.parameters("kto").values()), "", 0.0, "", "given", 1.0, "mean", 0.0),
+        "token_losses": (policy[0], torch.rand(4).double().requires_grad_(), policy[2], policy[3], torch.ones(2).double(),
+                         *[None] * 5, 2, 2, "grpo", list(prospect.parameters("grpo").values()), "", 0.0, "", 0.5,
+                         "mean", 0.0),
         "log_probs": (torch.randn(4, 9).double().requires_grad_(), targets, None, None, 1.0, 0.0, "entropy"),
         "head_log_probs": (torch.randn(4, 5).double().requires_grad_(), torch.randn(9, 5).double().requires_grad_(),
                            None, None, None, targets, None, 0.0, 1.0, 0.0, "", False, 1 << 20),
+        "frozen head_log_probs": (torch.randn(4, 5).double().requires_grad_(), torch.randn(9, 5).double(), None, None,
+                                  None, targets, None, 0.0, 1.0, 0.0, "", True, 1 << 20),
     }[operator]
-    torch.library.opcheck(getattr(prospect._ops, operator), given)
+    torch.library.opcheck(getattr(prospect._ops, operator.split()[-1]), given)
 
 
-@pytest.mark.parametrize("what", ["a loss", "log_probs", "head_log_probs", "a trained head_log_probs", "a loss of thumbs",
-                                  "a loss of tokens"])
+@pytest.mark.parametrize("what", ["a loss", "log_probs", "head_log_probs", "a trained head_log_probs",
+                                  "a loss of thumbs", "a loss of tokens"])
 def test_a_second_derivative_is_refused_by_name(what):
     x = normal(4, 4, mean=0.0, grad=True)
     targets = torch.tensor([0, 1, 2, 3])
@@ -346,7 +352,8 @@ def test_a_point_that_is_not_clamped_is_a_number():
             with pytest.raises(ValueError, match=f"clamped at 0, and {name}'s is not: give z as a number"):
                 pt.loss(name, **given, **more, **point)
             if not isinstance(point.get("z"), torch.Tensor):
-                arrays = {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in {**given, **more, **point}.items()}
+                all_rows = {**given, **more, **point}
+                arrays = {k: v.numpy() if isinstance(v, torch.Tensor) else v for k, v in all_rows.items()}
                 with pytest.raises(ValueError, match=f"clamped at 0, and {name}'s is not: give z as a number"):
                     prospect.evaluate(name, **arrays)
     for more in (dict(z=1.0), {}):
@@ -475,6 +482,17 @@ def test_what_happens_to_rows_after_a_loss():
     total.backward()
     torch.testing.assert_close(leaf[0].grad, right[0])
     torch.testing.assert_close(leaf[1].grad, right[1])
+
+
+def test_a_frozen_head_keeps_no_input():
+    leaf, weight, targets = torch.randn(4, 5).double().requires_grad_(), torch.randn(7, 5).double(), torch.arange(4)
+    hidden = leaf * 1
+    (right,) = torch.autograd.grad(plain_log_probs(hidden @ weight.t(), targets)[0].sum(), leaf, retain_graph=True)
+    done = pt.head_log_probs(hidden, weight, targets)
+    hidden.mul_(2)
+    weight.mul_(3)
+    done.sum().backward()
+    torch.testing.assert_close(leaf.grad, right)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

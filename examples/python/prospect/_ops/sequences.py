@@ -49,7 +49,7 @@ def pairs(
     loss: str, values: Sequence[float], score: str, alpha: float, averaging: str,
     normaliser: str, count: float, token_count: float,
 ) -> Tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """(total, loss, d_policy_chosen, _rejected, _third, reward_chosen, _rejected, metrics, tether) of a paired loss."""
+    """(total, loss, d_policy_chosen, _rejected, _third, reward_chosen, _rejected, metrics, tether) of pairs."""
     rows = given(policy_chosen=policy_chosen, policy_rejected=policy_rejected, policy_third=policy_third,
                   reference_chosen=reference_chosen, reference_rejected=reference_rejected,
                   chosen_tokens=chosen_tokens, rejected_tokens=rejected_tokens, third_tokens=third_tokens,
