@@ -69,7 +69,8 @@ def pairs(
 
 @pairs.register_fake
 def _(policy_chosen, policy_rejected, policy_third, reference_chosen, reference_rejected, chosen_tokens,
-      rejected_tokens, third_tokens, weight, margin, loss, values, score, alpha, averaging, normaliser, count, token_count):
+      rejected_tokens, third_tokens, weight, margin, loss, values, score, alpha, averaging, normaliser, count,
+      token_count):
     dtype = wide(policy_chosen, policy_rejected, policy_third, reference_chosen, reference_rejected)
     row = [policy_chosen.new_empty(policy_chosen.shape, dtype=dtype) for _ in range(6)]
     if policy_third is None:
