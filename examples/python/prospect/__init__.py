@@ -28,7 +28,6 @@ __all__ = [
     "losses",
     "parameters",
     "shutdown",
-    "torch",
 ]
 
 

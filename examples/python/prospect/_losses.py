@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from prospect import _core
 
@@ -63,8 +63,8 @@ class Loss:
             if parameter not in values:
                 there = ", ".join(values) if values else "none"
                 raise ValueError(f"prospect: {name} has no parameter {parameter!r}; it has {there}")
-            values[parameter] = value
-        return Loss(name, tuple(values.values()), score, score_alpha, averaging)
+            values[parameter] = number(parameter, value)
+        return Loss(name, tuple(values.values()), score, number("score_alpha", score_alpha), averaging)
 
     @property
     def kind(self) -> str:
@@ -79,8 +79,13 @@ class Loss:
 
 @lru_cache(maxsize=256)
 def native(name: str, values: Tuple[float, ...], score: str, alpha: float, averaging: str):
-    """The library's loss; values outside their domain are refused here."""
-    return _core.Loss(_known(name), dict(zip(_DEFAULTS[name], values)), score, alpha, averaging)
+    """The library's loss; what it has no use for, and values outside their domain, are refused here."""
+    if len(values) != len(_DEFAULTS[_known(name)]):
+        raise ValueError(f"prospect: values must be those of {', '.join(_DEFAULTS[name]) or 'no parameter'}, in this "
+                         f"order, and are {len(values)}")
+    if alpha and score != "alpha_divergence":
+        raise ValueError(f'prospect: score_alpha is of score="alpha_divergence", and score is {score!r}')
+    return _core.Loss(name, dict(zip(_DEFAULTS[name], values)), score, alpha, averaging)
 
 
 def chosen_loss(loss: Union[str, Loss], parameters: Dict[str, float]) -> Loss:
@@ -99,10 +104,22 @@ def kind_of(loss: Union[str, Loss]) -> str:
     return loss.kind if isinstance(loss, Loss) else kind(loss)
 
 
+def number(name: str, value: Any) -> float:
+    """A number that a caller gave, NumPy's and PyTorch's of one element too. No gradient goes to it."""
+    if isinstance(value, (int, float)):
+        return float(value)
+    if getattr(value, "requires_grad", False):
+        raise ValueError(f"prospect: {name} requires a gradient, and none passes through it: detach() it")
+    try:
+        return float(value.item())
+    except (AttributeError, TypeError, ValueError, RuntimeError):  # RuntimeError: PyTorch's, of several elements
+        raise ValueError(f"prospect: {name} must be a number, and is a {type(value).__name__}") from None
+
+
 def normaliser_of(normaliser: Union[str, float]) -> Tuple[str, float]:
     """("mean" | "sum" | "over", count) of what a caller gave."""
     if isinstance(normaliser, str):
         if normaliser not in ("mean", "sum"):
             raise ValueError(f'prospect: normaliser must be "mean", "sum" or a count, and is {normaliser!r}')
         return normaliser, 0.0
-    return "over", float(normaliser)
+    return "over", number("normaliser", normaliser)

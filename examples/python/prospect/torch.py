@@ -1,8 +1,9 @@
 """Losses of preferences for PyTorch, at three levels: sums of sequences and token log-probabilities (`loss`,
 `evaluate`), logits (`log_probs`), hidden states and the last layer's weight (`head_log_probs`).
 
-    logp = prospect.torch.log_probs(logits, prospect.torch.shift(labels)).sum(-1)
-    prospect.torch.loss("kto", policy=logp, reference=ref, desirable=good, z=z, beta=0.1).backward()
+    logp = prospect.torch.log_probs(logits, prospect.torch.shift(labels))
+    prospect.torch.loss("kto", policy=logp.sum(-1, dtype=torch.float64), reference=ref, desirable=good, z=z,
+                        beta=0.1).backward()
 
 All are torch.library operators with autograd and fake kernels: torch.compile goes through them. They are
 differentiated once; a second derivative is an error that says so. Tensors on the host take the library's
@@ -13,7 +14,7 @@ tensor's current stream, without waiting for it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Union
 
 try:
     import torch
@@ -25,15 +26,16 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 from prospect import _core, _metrics, _ops
-from prospect._evaluate import reference_point
-from prospect._losses import Loss, chosen_loss, kind_of, normaliser_of
+from prospect._evaluate import check_tokens, must_observe, reference_point
+from prospect._losses import Loss, chosen_loss, kind_of, normaliser_of, number
 
 __all__ = ["Evaluation", "TokenResults", "evaluate", "head_log_probs", "log_probs", "loss", "shift"]
 
 _ROWS = {"paired": tuple(name for name in _core.PAIRED_ROWS
                          if name not in ("policy", "reference", "tokens", "chosen", "rejected", "third")),
          "unpaired": _core.UNPAIRED_ROWS, "token": _core.TOKEN_ROWS}
-_COUNTS = ("tokens", "chosen_tokens", "rejected_tokens", "third_tokens", "mismatched_tokens")
+_DIFFERENTIATED = {"paired": ("policy_chosen", "policy_rejected", "policy_third"), "unpaired": ("policy",),
+                   "token": ("policy",)}
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,9 @@ def evaluate(
     """A loss by name, with losses of examples, rewards and metrics beside the scalar.
 
     Names, rows, `normaliser` and parameters are those of `prospect.evaluate`, but that pairs are rows of their
-    own (index a row of sequences with PyTorch), and that token counts may be int64. Gradients go to policy rows,
-    and to `entropy` where `entropy_coef` is not 0; every other row is a constant. `z` may be a tensor of one
-    element, nats; it is then clamped at 0, and nothing waits for it.
+    own (index a row of sequences with PyTorch). Gradients go to policy rows, and to `entropy` where `entropy_coef`
+    is not 0; whatever else requires one is refused: detach() it. `z` may be a tensor of one element, nats; it is
+    then clamped at 0, and nothing waits for it.
 
     ValueError names an argument that is missing, unknown or of the wrong size, type, device or value.
     """
@@ -86,11 +88,10 @@ def evaluate(
             if name in names:
                 raise ValueError(f"prospect: {name} is a row of {other} losses, and this is one of {what} ones")
     chosen = chosen_loss(loss, rows_and_parameters)
-    for name, row in rows.items():
-        if row is not None and not isinstance(row, Tensor):
-            raise ValueError(f"prospect: {name} must be a tensor, and is a {type(row).__name__}")
-        if row is not None and name in _COUNTS and row.dtype == torch.int64:
-            rows[name] = row.to(torch.int32)
+    _tensors(**rows, offsets=offsets)
+    entropy_coef, tokens_over = number("entropy_coef", entropy_coef), number("tokens_over", tokens_over)
+    carry = _DIFFERENTIATED[what] + (("entropy",) if entropy_coef else ())
+    _constants(**{name: row for name, row in rows.items() if name not in carry}, z=z)
     how, count = normaliser_of(normaliser)
     if what != "paired" and tokens_over:
         raise ValueError("prospect: tokens_over is for paired losses with a next-token term")
@@ -98,15 +99,15 @@ def evaluate(
         raise ValueError("prospect: z is for losses of thumbs, and this is none")
     if what != "token" and (offsets is not None or entropy_coef):
         raise ValueError("prospect: offsets and entropy_coef are for losses of tokens, and this is none")
-    values = list(chosen.values)
+    # With the loss goes whatever was chosen of it: what it has no use for is refused by the library.
+    of = (chosen.name, list(chosen.values), chosen.score, chosen.score_alpha, chosen.averaging)
 
     if what == "paired":
         _require(rows, "policy_chosen", "policy_rejected")
-        total, each, _, _, _, reward_chosen, reward_rejected, counted = _ops.pairs(
+        total, each, _, _, _, reward_chosen, reward_rejected, counted, _ = _ops.pairs(
             rows["policy_chosen"], rows["policy_rejected"], rows["policy_third"], rows["reference_chosen"],
             rows["reference_rejected"], rows["chosen_tokens"], rows["rejected_tokens"], rows["third_tokens"],
-            rows["weight"], rows["margin"], chosen.name, values, chosen.score, chosen.score_alpha, how, count,
-            float(tokens_over))
+            rows["weight"], rows["margin"], *of, how, count, tokens_over)
         rewards = {"chosen": reward_chosen, "rejected": reward_rejected}
         return Evaluation(total, each, rewards, chosen, counted)
     _require(rows, "policy")
@@ -115,28 +116,41 @@ def evaluate(
         _require(rows, "desirable")
         if isinstance(z, Tensor):
             z = _observed(chosen, z, rows)
-        point, at = reference_point(chosen, z, rows["mismatched_policy"] is not None)
-        total, each, _, reward, counted = _ops.completions(
+        point, at = reference_point(chosen, z, [name for name, row in rows.items() if row is not None])
+        total, each, _, reward, counted, _ = _ops.completions(
             policy, rows["reference"], rows["desirable"], rows["tokens"], rows["weight"], rows["target"],
-            rows["mismatched_policy"], rows["mismatched_reference"], rows["mismatched_tokens"], chosen.name, values,
-            point, at, how, count)
+            rows["mismatched_policy"], rows["mismatched_reference"], rows["mismatched_tokens"], *of, point, at, how,
+            count)
         return Evaluation(total, each, {"reward": reward}, chosen, counted)
-    if policy.dim() not in (1, 2) or (policy.dim() == 1) != (offsets is not None):
-        raise ValueError("prospect: policy must be [batch, length], or [tokens] with offsets")
+    check_tokens(rows, offsets is not None)
     sequences, length = policy.shape if policy.dim() == 2 else (0, 0)
     flat = {name: row if row is None or name == "advantage" else row.reshape(-1) for name, row in rows.items()}
     if flat["mask"] is not None and flat["mask"].dtype not in (torch.bool, torch.uint8, torch.int32, torch.float32):
         flat["mask"] = flat["mask"] != 0
-    total, each, _, _, counted = _ops.token_losses(
+    total, each, _, _, counted, _ = _ops.token_losses(
         flat["policy"], flat["entropy"], flat["old_policy"], flat["reference"], flat["advantage"],
         flat["token_advantage"], flat["weight"], flat["targets"], flat["mask"], offsets, sequences, length,
-        chosen.name, values, chosen.averaging, float(entropy_coef), how, count)
+        *of, entropy_coef, how, count)
     return Evaluation(total, each.view(policy.shape), {}, chosen, counted)
 
 
 def loss(loss: Union[str, Loss], **arguments: Union[Tensor, float, str, None]) -> Tensor:
     """The scalar alone of `evaluate`, which takes the same arguments: prospect.torch.loss("dpo", ...)."""
     return evaluate(loss, **arguments).total
+
+
+def _tensors(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None and not isinstance(value, Tensor):
+            raise ValueError(f"prospect: {name} must be a tensor, and is a {type(value).__name__}")
+
+
+def _constants(**given: Any) -> None:
+    """What no gradient passes through must not look as if one did."""
+    if torch.is_grad_enabled():
+        for name, value in given.items():
+            if isinstance(value, Tensor) and value.requires_grad:
+                raise ValueError(f"prospect: {name} requires a gradient, and none passes through it: detach() it")
 
 
 def _require(rows: Dict[str, Optional[Tensor]], *names: str) -> None:
@@ -147,10 +161,10 @@ def _require(rows: Dict[str, Optional[Tensor]], *names: str) -> None:
 
 def _observed(chosen: Loss, z: Tensor, rows: Dict[str, Optional[Tensor]]) -> None:
     """A reference point in a tensor, as the one mismatched row that shows it."""
-    if rows["mismatched_policy"] is not None:
-        raise ValueError("prospect: z and mismatched_policy are two reference points: give one")
-    if chosen.name == "bco":
-        raise ValueError("prospect: bco's z is not clamped, as one in a tensor is: give a number")
+    for name in ("mismatched_policy", "mismatched_reference", "mismatched_tokens"):
+        if rows[name] is not None:
+            raise ValueError(f"prospect: z and {name} are two reference points: give one")
+    must_observe(chosen, "z in a tensor")
     if z.numel() != 1:
         raise ValueError("prospect: z must have one element")
     rows["mismatched_policy"] = z.detach().reshape(1)
@@ -196,7 +210,8 @@ def log_probs(
 
     targets:     int32 or int64; -100 is not scored, and whatever lies there, NaN too, changes nothing.
     mask:        0 is not scored either.
-    temperature: the logits are divided by it; inverse_temperatures, float32 [...], multiply each token's.
+    temperature: the logits are divided by it, > 0; inverse_temperatures, of the shape of targets, multiply each
+                 token's.
     soft_cap:    c of c tanh(x / c); 0 is none.
     statistics:  of "entropy", "sum_squares", "mean_logit", "target_is_argmax".
 
@@ -204,10 +219,13 @@ def log_probs(
     tensor of the size of the logits is made, their gradient, and nothing else. Errors as in `evaluate`; a
     target outside the vocabulary is one on the host, and makes its row NaN on a device.
     """
+    _tensors(logits=logits, targets=targets, mask=mask, inverse_temperatures=inverse_temperatures)
+    _constants(mask=mask, inverse_temperatures=inverse_temperatures)
     _check_targets(logits, "logits", targets)
+    _like_targets("inverse_temperatures", inverse_temperatures, targets)
     outs = _ops.log_probs(_matrix(logits), targets.reshape(-1), _mask(mask, targets),
                           None if inverse_temperatures is None else inverse_temperatures.reshape(-1),
-                          float(temperature), float(soft_cap), _statistics(statistics))
+                          _temperature(temperature), number("soft_cap", soft_cap), _statistics(statistics))
     return _named(outs, targets.shape, statistics)
 
 
@@ -233,33 +251,61 @@ def head_log_probs(
     lora_a, lora_b:  an adapter [rank, width], [vocabulary, rank]: the weight is weight + lora_scale b a.
     workspace_bytes: memory beside inputs, results and gradients; log-probabilities are the same bits in any.
 
-    hidden, weight, bias and adapter are of one dtype, on the host. Gradients go to those of them that require
-    one. Products with the head: 1 forward, and 1 more where it is frozen (hidden alone requires a gradient), else
-    3 backward. Device tensors are refused: give their logits to `log_probs`, in chunks.
+    hidden, weight, bias and adapter are of one dtype, on the host; under autocast they are cast to its own, as a
+    Linear's are. Gradients go to those of them that require one. Products with the head: 1 forward, and 1 more where
+    it is frozen (hidden alone requires a gradient), else 3 backward. A frozen head's gradient is made in the forward
+    pass and scaled in the backward one, in the dtype of hidden: bfloat16 and float16 are rounded twice. Device
+    tensors are refused: give their logits to `log_probs`, in chunks.
     """
+    _tensors(hidden=hidden, weight=weight, targets=targets, bias=bias, lora_a=lora_a, lora_b=lora_b, mask=mask)
+    _constants(mask=mask)
     _check_targets(hidden, "hidden", targets)
+    for name, matrix in (("weight", weight), ("lora_a", lora_a), ("lora_b", lora_b)):
+        if matrix is not None and matrix.dim() != 2:
+            raise ValueError(f"prospect: {name} must have 2 dimensions, and has {matrix.dim()}")
     if hidden.is_cuda:
         raise ValueError("prospect: hidden lies on a device, where head_log_probs is not: give logits to log_probs")
     trained = any(x is not None and x.requires_grad for x in (weight, bias, lora_a, lora_b))
     frozen = torch.is_grad_enabled() and hidden.requires_grad and not trained and "entropy" not in statistics
-    outs = _ops.head_log_probs(_matrix(hidden), _matrix(weight), bias, lora_a, lora_b, targets.reshape(-1),
-                               _mask(mask, targets), float(lora_scale), float(temperature), float(soft_cap),
-                               _statistics(statistics), frozen, int(workspace_bytes))
+    hidden, weight, bias, lora_a, lora_b = (_autocast(x) for x in (hidden, weight, bias, lora_a, lora_b))
+    outs = _ops.head_log_probs(_matrix(hidden), _matrix(weight), bias, None if lora_a is None else _matrix(lora_a),
+                               None if lora_b is None else _matrix(lora_b), targets.reshape(-1), _mask(mask, targets),
+                               number("lora_scale", lora_scale), _temperature(temperature),
+                               number("soft_cap", soft_cap), _statistics(statistics), frozen, int(workspace_bytes))
     return _named(outs, targets.shape, statistics)
 
 
 def _matrix(tensor: Tensor) -> Tensor:
-    """[..., columns] as [rows, columns]; copied only where rows are not evenly apart or not contiguous."""
-    flat = tensor.reshape(-1, tensor.shape[-1])
-    return flat if flat.stride(-1) == 1 or flat.shape[-1] == 1 else flat.contiguous()
+    """[..., columns] as [rows, columns]; copied only where rows are not evenly apart, overlap (those of an expanded
+    tensor do), or are not contiguous."""
+    flat = tensor.flatten(0, -2)
+    if flat.shape[1] > 1 and flat.stride(1) != 1 or flat.shape[0] > 1 and flat.stride(0) < flat.shape[1]:
+        return flat.contiguous()
+    return flat
+
+
+def _autocast(tensor: Optional[Tensor]) -> Optional[Tensor]:
+    """In autocast's dtype where that is on, but float64, which it leaves alone."""
+    if tensor is None or tensor.dtype == torch.float64 or not torch.is_autocast_enabled(tensor.device.type):
+        return tensor
+    return tensor.to(torch.get_autocast_dtype(tensor.device.type))
+
+
+def _temperature(temperature: float) -> float:
+    temperature = number("temperature", temperature)
+    if not temperature > 0:  # the library's 0 is "not given"
+        raise ValueError(f"prospect: temperature must be above 0, and is {temperature}")
+    return temperature
+
+
+def _like_targets(name: str, row: Optional[Tensor], targets: Tensor) -> None:
+    if row is not None and row.shape != targets.shape:
+        raise ValueError(f"prospect: {name} is {list(row.shape)}, and targets are {list(targets.shape)}")
 
 
 def _mask(mask: Optional[Tensor], targets: Tensor) -> Optional[Tensor]:
-    if mask is None:
-        return None
-    if mask.shape != targets.shape:
-        raise ValueError(f"prospect: mask is {list(mask.shape)}, and targets are {list(targets.shape)}")
-    return (mask != 0).reshape(-1)
+    _like_targets("mask", mask, targets)
+    return None if mask is None else (mask != 0).reshape(-1)
 
 
 def _check_targets(of: Tensor, name: str, targets: Tensor) -> None:

@@ -47,20 +47,10 @@ std::int32_t checked_dtype(const char* name, const nb::dlpack::dtype& type, made
   refuse(name, "must be of bool, uint8, int32 or float32");
 }
 
-// An empty array often has no memory, where the C API tells "of no elements" from "not given" by
-// it.
-double nowhere;
-
 template <class Array>
-void* data_of(const Array& array) {
-  const void* const data = array.data();
-  return data == nullptr ? &nowhere : const_cast<void*>(data);
-}
-
-template <class Array>
-prospect_row row_of(const char* name, const Array& array, made_of what) {
+prospect_row row_of(const char* name, const Array& array, void* data, made_of what) {
   prospect_row row{};
-  row.data = data_of(array);
+  row.data = data;
   row.size = static_cast<std::int64_t>(array.shape(0));
   row.stride = row.size > 1 ? array.stride(0) : 1;
   row.dtype = checked_dtype(name, array.dtype(), what);
@@ -68,9 +58,9 @@ prospect_row row_of(const char* name, const Array& array, made_of what) {
 }
 
 template <class Array>
-prospect_matrix matrix_of(const char* name, const Array& array) {
+prospect_matrix matrix_of(const char* name, const Array& array, void* data) {
   prospect_matrix matrix{};
-  matrix.data = data_of(array);
+  matrix.data = data;
   matrix.rows = static_cast<std::int64_t>(array.shape(0));
   matrix.columns = static_cast<std::int64_t>(array.shape(1));
   if (matrix.rows > 0 && matrix.columns > 1 && array.stride(1) != 1) {
@@ -104,6 +94,10 @@ const Array& arrays::keep(const char* name, nb::handle array, int rank, std::vec
   return kept.emplace_back(std::move(view));
 }
 
+void* arrays::memory_of(const void* data) {
+  return data == nullptr ? &nowhere_.emplace_back() : const_cast<void*>(data);
+}
+
 void arrays::place(const char* name, int type, int id) {
   // Pinned memory is the host's; managed memory is a device's, as far as a call is concerned.
   constexpr int pinned = 3;
@@ -126,22 +120,26 @@ void arrays::place(const char* name, int type, int id) {
 
 prospect_row arrays::read(const char* name, nb::handle array, made_of what) {
   if (array.is_none()) return {};
-  return row_of(name, keep(name, array, 1, read_), what);
+  const auto& kept = keep(name, array, 1, read_);
+  return row_of(name, kept, memory_of(kept.data()), what);
 }
 
 prospect_row arrays::write(const char* name, nb::handle array, made_of what) {
   if (array.is_none()) return {};
-  return row_of(name, keep(name, array, 1, written_), what);
+  const auto& kept = keep(name, array, 1, written_);
+  return row_of(name, kept, memory_of(kept.data()), what);
 }
 
 prospect_matrix arrays::read_matrix(const char* name, nb::handle array) {
   if (array.is_none()) return {};
-  return matrix_of(name, keep(name, array, 2, read_));
+  const auto& kept = keep(name, array, 2, read_);
+  return matrix_of(name, kept, memory_of(kept.data()));
 }
 
 prospect_matrix arrays::write_matrix(const char* name, nb::handle array) {
   if (array.is_none()) return {};
-  return matrix_of(name, keep(name, array, 2, written_));
+  const auto& kept = keep(name, array, 2, written_);
+  return matrix_of(name, kept, memory_of(kept.data()));
 }
 
 }  // namespace prospect::python

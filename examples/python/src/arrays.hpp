@@ -10,6 +10,7 @@
 #include <prospect/c/prospect.h>
 
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -46,9 +47,13 @@ class arrays {
   template <class Array>
   const Array& keep(const char* name, nb::handle array, int rank, std::vector<Array>& kept);
   void place(const char* name, int type, int id);
+  /// An empty array often has no memory, where the C API tells "of no elements" from "not given" by
+  /// it, and one array from another: each is given an address of its own.
+  void* memory_of(const void* data);
 
   std::vector<nb::ndarray<nb::ro>> read_;
   std::vector<nb::ndarray<>> written_;
+  std::deque<double> nowhere_;  // whose elements stay where they are
   std::string first_;
   int device_type_ = 0;  // of none yet
   int device_id_ = 0;

@@ -174,11 +174,36 @@ def test_scores_and_averaging_belong_to_a_loss():
     (dict(desirable=np.ones(4, bool)), "desirable is a row of unpaired"),
     (dict(normaliser="median"), "normaliser"),
     (dict(z=1.0), "z is for losses of thumbs"),
+    (dict(policy_chosen=np.float64(1)), "policy_chosen must have 1 dimension, and has 0"),
+    (dict(policy_chosen=np.ma.array([1.0, 2, 3, 4], mask=[0, 1, 0, 0])), "policy_chosen has masked entries"),
+    (dict(chosen_tokens=np.array([2**32 + 3, 1, 1, 1])), "chosen_tokens has a count that is no int32"),
+    (dict(beta=np.array([0.1, 0.2])), "beta must be a number"),
+    (dict(normaliser=None), "normaliser must be a number"),
 ])
 def test_refused_by_name(change, message):
     given = {name: np.full(4, -1.0) for name in PAIRED}
     with pytest.raises(ValueError, match=message):
         prospect.evaluate("dpo", **{**given, **change})
+
+
+def test_tokens_are_of_the_policy_s_shape():
+    rng = np.random.default_rng()
+    policy, reference = rng.normal(-2, 1, (2, 3)), rng.normal(-2, 1, (2, 3))
+    given = dict(policy=policy, old_policy=policy, reference=reference, advantage=np.ones(2), beta=0.5)
+    x = reference - policy
+    right = -1 + 0.5 * (np.exp(x) - x - 1).mean()
+    np.testing.assert_allclose(prospect.evaluate("grpo", **given).total, right, rtol=1e-12)
+    for row in (reference.T, reference.T.copy(), reference.reshape(-1)):
+        with pytest.raises(ValueError, match=r"reference is \[.*\], and policy is \[2, 3\]"):
+            prospect.evaluate("grpo", **{**given, "reference": row})
+
+
+def test_masks_of_anything():
+    rng = np.random.default_rng()
+    policy, kept = rng.normal(-2, 1, (2, 3)), np.array([[1, 1, 0], [1, 0, 0]], bool)
+    right = -policy[kept].mean()
+    for mask in (kept, kept.tolist(), kept.astype(int).tolist(), kept.astype(np.int64), kept.astype(float) * 2):
+        np.testing.assert_allclose(prospect.evaluate("sft", policy=policy, mask=mask).total, right, rtol=1e-12)
 
 
 def test_an_unknown_loss_is_refused_with_the_list():
@@ -196,11 +221,14 @@ def test_where_it_is_installed():
 
 
 def test_without_torch(tmp_path):
+    import os
     import subprocess
     import sys
+    from pathlib import Path
 
+    where = [Path(prospect.__file__).parent.parent]
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
-    code = "import prospect\ntry:\n  prospect.torch\nexcept ModuleNotFoundError as e:\n  print(e)"
-    out = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True,
-                         text=True, check=True).stdout
+    code = "from prospect import *\nimport prospect\ntry:\n  prospect.torch\nexcept ModuleNotFoundError as e:\n  print(e)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                         env={"PYTHONPATH": os.pathsep.join([str(tmp_path), *map(str, where)])}, check=True).stdout
     assert "needs PyTorch, which is not installed" in out

@@ -39,9 +39,9 @@ def written_out(model) -> None:
     model.forward = types.MethodType(forward, model)
 
 
-def both(kind, dtype, exact, exchanged=False, **more):
-    """TRL's trainer and ours on one batch: loss, gradients and metrics of each."""
-    seed = int(os.environ.get("PROSPECT_SEED", time.time_ns() % 1000))
+def both(kind, dtype, exact, exchanged=False, seed=None, **more):
+    """TRL's trainer and ours on one batch: loss, gradients, metrics, batch and seed of each."""
+    seed = int(os.environ.get("PROSPECT_SEED", time.time_ns() % 1000)) if seed is None else seed
     print("PROSPECT_SEED", seed)
     policy, reference = setting.language_models(WORDS, 32, 2, dtype, seed)
     if exchanged:
@@ -59,12 +59,12 @@ def both(kind, dtype, exact, exchanged=False, **more):
         loss = made._compute_loss(made.model, batch, False)
         loss.backward()
         gradient = torch.cat([p.grad.flatten() for p in made.model.parameters()])
-        told.append((loss.detach(), gradient, dict(made._metrics["train"]), batch))
+        told.append((loss.detach(), gradient, dict(made._metrics["train"]), batch, seed))
     return told
 
 
 def compare(told, error):
-    (loss, gradient, metrics, _), (our_loss, our_gradient, our_metrics, _) = told
+    (loss, gradient, metrics, *_), (our_loss, our_gradient, our_metrics, *_) = told
     assert our_loss.item() == pytest.approx(loss.item(), rel=error)
     assert gradient.norm() > 0
     assert (our_gradient - gradient).norm() <= error * gradient.norm()
@@ -105,9 +105,29 @@ def test_wpo_weights():
     compare(both("dpo", torch.float64, True, loss_type=["sigmoid"], use_weighting=True), 1e-6)
 
 
+def test_the_weight_of_a_loss():
+    told = both("dpo", torch.float64, True, loss_type=["sigmoid"], loss_weights=[0.25])
+    compare(told, 1e-6)
+    whole = both("dpo", torch.float64, True, loss_type=["sigmoid"], seed=told[0][4])
+    assert told[1][0].item() == pytest.approx(0.25 * whole[1][0].item(), rel=1e-12)
+
+
 @pytest.mark.parametrize("kind", ["kto", "dpo"])
 def test_beside_trl_as_it_is_in_fp32(kind):
     compare(both(kind, torch.float32, False), 2e-5)
+
+
+@pytest.mark.parametrize("kind, of", [("kto", trainers.ProspectKTOTrainer), ("dpo", trainers.ProspectDPOTrainer)])
+def test_what_is_left_to_trl_is_refused(kind, of, monkeypatch):
+    policy, reference = setting.language_models(WORDS, 32, 1)
+    data = setting.texts(kind, 4, WORDS, 5, 9)
+    with monkeypatch.context() as patched:
+        patched.setattr(trainers, "is_peft_model", lambda model: True)
+        with pytest.raises(ValueError, match="prospect: PEFT is not for this example"):
+            setting.trainer(of, kind, policy, reference, WORDS, data, 4)
+    policy.config.output_router_logits = False  # what a mixture of experts has: TRL then adds its own loss
+    with pytest.raises(ValueError, match="prospect: aux_loss_enabled"):
+        setting.trainer(of, kind, policy, reference, WORDS, data, 4, router_aux_loss_coef=0.01)
 
 
 def test_a_few_steps_of_training():

@@ -9,8 +9,8 @@ hands sums of log-probabilities to one call of `prospect.torch.evaluate`, whose 
 logs. KTO's z comes from the mismatched rows of TRL's own data set, which pairs prompt i with completion i - 1
 (prospect::mismatched_row would take i + 1): a mean over all rows of a batch, it does not care which.
 
-Left to TRL (its trainers are the ones to take): PEFT, vision, mixture-of-experts and sharded models, several
-processes, ld_alpha, and losses of DPOTrainer without a name below.
+Sums of sequences are made in float64. Left to TRL, and refused by name: PEFT, vision, mixture-of-experts and
+sharded models, several processes, ld_alpha, and losses of DPOTrainer without a name below.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import functools
 import types
 
 import torch
+from accelerate.utils import is_peft_model
 from trl import DPOTrainer, KTOTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
@@ -62,12 +63,26 @@ def give_head(model, statistics=()) -> None:
     model.forward = types.MethodType(forward, model)
 
 
+def _sums(outputs) -> torch.Tensor:
+    """Log-probabilities of whole completions: thousands of terms, which float32 would round."""
+    return outputs.log_probs.sum(-1, dtype=torch.float64)
+
+
 class _Measured:
     """What both trainers do around the loss: policy, reference, metrics."""
 
     def _give_heads(self, statistics) -> None:
-        if self.accelerator.num_processes > 1:
-            raise ValueError("prospect: this example is for one process")
+        left_to_trl = {
+            "several processes": self.accelerator.num_processes > 1,
+            "FSDP": getattr(self, "is_fsdp_enabled", False),
+            "DeepSpeed": getattr(self, "is_deepspeed_enabled", False),
+            "PEFT": is_peft_model(self.model) or (self.ref_model is not None and is_peft_model(self.ref_model)),
+            "vision": getattr(self, "_is_vision_dataset", False),
+            "aux_loss_enabled (router_aux_loss_coef, a mixture of experts)": getattr(self, "aux_loss_enabled", False),
+        }
+        for name, asked in left_to_trl.items():
+            if asked:
+                raise ValueError(f"prospect: {name} is not for this example: take TRL's own trainer")
         # The model's own forward is below TRL's, which was set on the instance.
         for model, asked in ((self.model, statistics), (self.ref_model, ())):
             if model is not None:
@@ -106,13 +121,13 @@ class ProspectKTOTrainer(_Measured, KTOTrainer):
         drop = {"completion_mask", "label", "ref_logps", "ref_KL_logps", "KL_input_ids", "KL_attention_mask",
                 "KL_completion_mask"}
         outputs = self._outputs(model, inputs, drop)
-        sums = outputs.log_probs.sum(-1)
+        sums = _sums(outputs)
         mismatched = self._compute_kl_logps(model, inputs)
         if self.precompute_ref_logps:
             reference, mismatched_reference = inputs["ref_logps"], inputs.get("ref_KL_logps")
         else:
             with torch.no_grad():
-                reference = self._outputs(self.ref_model, inputs, drop).log_probs.sum(-1)
+                reference = _sums(self._outputs(self.ref_model, inputs, drop))
                 mismatched_reference = self._compute_kl_logps(self.ref_model, inputs)
         point = {} if mismatched is None else dict(mismatched_policy=mismatched,
                                                    mismatched_reference=mismatched_reference)
@@ -138,18 +153,20 @@ class ProspectDPOTrainer(_Measured, DPOTrainer):
         if kind == "discopop":
             parameters["tau"] = self.args.discopop_tau
         score = {} if self.f_divergence_type == "reverse_kl" else dict(
-            score=self.f_divergence_type, score_alpha=self.f_alpha_divergence_coef)
+            score=self.f_divergence_type)
+        if self.f_divergence_type == "alpha_divergence":
+            score["score_alpha"] = self.f_alpha_divergence_coef
         self._prospect_loss = prospect.Loss.of(DPO_LOSSES[kind], **parameters, **score)
 
     def _compute_loss(self, model, inputs, return_outputs):
         drop = {"completion_mask", "ref_chosen_logps", "ref_rejected_logps"}
         outputs = self._outputs(model, inputs, drop)
-        chosen, rejected = outputs.log_probs.sum(-1).chunk(2)
+        chosen, rejected = _sums(outputs).chunk(2)
         if self.precompute_ref_logps:
             references = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
         else:
             with torch.no_grad():
-                references = self._outputs(self.ref_model, inputs, drop).log_probs.sum(-1).chunk(2)
+                references = _sums(self._outputs(self.ref_model, inputs, drop)).chunk(2)
         weight = None
         if self.use_weighting:
             mask = inputs["completion_mask"][:, 1:]
@@ -163,4 +180,5 @@ class ProspectDPOTrainer(_Measured, DPOTrainer):
         self._log_means(mode, evaluated, outputs, inputs)
         correct, mask = (x[: len(chosen)] for x in (outputs.is_top1, inputs["completion_mask"][:, 1:].bool()))
         self._metrics[mode]["mean_token_accuracy"].append(correct[mask].float().mean().item())
-        return (evaluated.total, outputs) if return_outputs else evaluated.total
+        total = self.loss_weights[0] * evaluated.total
+        return (total, outputs) if return_outputs else total

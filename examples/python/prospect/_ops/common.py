@@ -6,6 +6,8 @@ from typing import Dict, Optional
 import torch
 from torch import Tensor
 
+from prospect._evaluate import COUNTS
+
 
 def wide(*rows: Optional[Tensor]) -> torch.dtype:
     """What is computed in: float64 if one of the rows is, else float32."""
@@ -13,7 +15,17 @@ def wide(*rows: Optional[Tensor]) -> torch.dtype:
 
 
 def given(**rows: Optional[Tensor]) -> Dict[str, Tensor]:
-    return {name: row.detach() for name, row in rows.items() if row is not None}
+    """Those that there are, by name, for the library, whose counts are int32."""
+    return {name: _narrow(name, row) if name in COUNTS and row.dtype == torch.int64 else row.detach()
+            for name, row in rows.items() if row is not None}
+
+
+def _narrow(name: str, counts: Tensor) -> Tensor:
+    narrow = counts.clamp(-(2**31), 2**31 - 1).to(torch.int32)
+    # On a device nothing waits for an answer: a count that is too large is the largest there.
+    if not counts.is_cuda and not torch.equal(narrow.long(), counts):
+        raise ValueError(f"prospect: {name} has a count that is no int32")
+    return narrow
 
 
 def bare(row: Optional[Tensor]) -> Optional[Tensor]:

@@ -15,22 +15,23 @@ def head_log_probs(
     hidden: Tensor, weight: Tensor, bias: Optional[Tensor], lora_a: Optional[Tensor], lora_b: Optional[Tensor],
     targets: Tensor, mask: Optional[Tensor],
     lora_scale: float, temperature: float, soft_cap: float, statistics: str, frozen: bool, workspace: int,
-) -> Tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """As log_probs, of hidden states [tokens, width] and weight [vocabulary, width], and last, where the head is
-    frozen, the gradient of each log-probability by its hidden state."""
+) -> Tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """As log_probs, of hidden states [tokens, width] and weight [vocabulary, width]; then, where the head is frozen,
+    the gradient of each log-probability by its hidden state; and a tether, as a loss has one."""
     wanted = statistics.split()
     outs = token_results(hidden, wanted)
     d_hidden = torch.empty(hidden.shape if frozen else (0, 0), dtype=hidden.dtype, device=hidden.device)
     _core.head_log_probs(hidden.detach(), weight.detach(), targets, named_results(outs, wanted),
                          _core.HeadWorkspace(workspace), bare(bias), bare(lora_a), bare(lora_b), lora_scale, mask,
                          temperature, soft_cap, False, d_hidden if frozen else None)
-    return (*outs, d_hidden)
+    return (*outs, d_hidden, outs[0].new_empty(0))
 
 
 @head_log_probs.register_fake
 def _(hidden, weight, bias, lora_a, lora_b, targets, mask, lora_scale, temperature, soft_cap, statistics, frozen,
       workspace):
-    return (*token_results(hidden, statistics.split()), hidden.new_empty(hidden.shape if frozen else (0, 0)))
+    outs = token_results(hidden, statistics.split())
+    return (*outs, hidden.new_empty(hidden.shape if frozen else (0, 0)), outs[0].new_empty(0))
 
 
 @torch.library.custom_op("prospect::head_gradient", mutates_args=())
@@ -68,15 +69,15 @@ differentiated_once(head_gradient, "head_log_probs")
 
 
 @torch.library.custom_op("prospect::scaled_rows", mutates_args=())
-def scaled_rows(d_hidden: Tensor, factors: Tensor, hidden: Tensor) -> Tensor:
-    """The frozen head's backward pass; `hidden` is there for the same reason as in `scaled`."""
+def scaled_rows(d_hidden: Tensor, factors: Tensor, tether: Tensor) -> Tensor:
+    """The frozen head's backward pass; the tether is there for the same reason as in `scaled`."""
     out = d_hidden.clone()
     _core.scale_rows(out, factors.to(wide(d_hidden)).contiguous())
     return out
 
 
 @scaled_rows.register_fake
-def _(d_hidden, factors, hidden):
+def _(d_hidden, factors, tether):
     return torch.empty_like(d_hidden)
 
 
@@ -86,17 +87,24 @@ differentiated_once(scaled_rows, "head_log_probs")
 def _head_context(ctx, inputs, output):
     (hidden, weight, bias, lora_a, lora_b, targets, mask, ctx.lora_scale, ctx.temperature, ctx.soft_cap, _,
      ctx.frozen, ctx.workspace) = inputs
-    differentiable_results(ctx, output)
-    ctx.save_for_backward(hidden, weight, bias, lora_a, lora_b, targets, mask, *output[:3], output[6])
+    differentiable_results(ctx, output[:-1])
+    # A frozen head's backward pass reads neither hidden states nor weight: they are not kept.
+    ctx.save_for_backward(*((targets, mask, *output[6:]) if ctx.frozen else
+                            (hidden, weight, bias, lora_a, lora_b, targets, mask, *output[:3])))
 
 
 def _head_backward(ctx, d_token, _lse, d_entropy, *_):
-    hidden, weight, bias, lora_a, lora_b, targets, mask, log_prob, lse, entropy, d_hidden = ctx.saved_tensors
+    if ctx.frozen:  # and no entropy was asked for
+        if d_token is None:
+            return (None,) * 13
+        targets, mask, d_hidden, tether = ctx.saved_tensors
+        # A token that is not scored has a gradient of 0, whatever comes from above: 0 times infinity is none.
+        unscored = targets == -100 if mask is None else (targets == -100) | (mask == 0)
+        return (scaled_rows(d_hidden, d_token.masked_fill(unscored, 0), tether), *[None] * 12)
+    hidden, weight, bias, lora_a, lora_b, targets, mask, log_prob, lse, entropy = ctx.saved_tensors
     d_token, d_entropy = given_gradients(d_token, d_entropy, log_prob)
     if d_token is None:
         return (None,) * 13
-    if ctx.frozen and d_entropy is None:
-        return (scaled_rows(d_hidden, d_token, hidden), *[None] * 12)
     wanted = list(ctx.needs_input_grad[:5])
     outs = head_gradient(hidden, weight, bias, lora_a, lora_b, targets, mask, log_prob, lse, d_token, d_entropy,
                          entropy if d_entropy is not None else None, wanted, ctx.lora_scale, ctx.temperature,
