@@ -29,12 +29,13 @@ std::size_t too_much = std::numeric_limits<std::size_t>::max();
 
 }  // namespace
 
-void* operator new(std::size_t bytes) {
+// Not inlined: gcc would see memory of `new` go to `free`, and warn.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
   void* const memory = bytes >= too_much ? nullptr : std::malloc(bytes == 0 ? 1 : bytes);
   return memory == nullptr ? throw std::bad_alloc{} : memory;
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 // The names that MPI leaves to whoever watches it.
 extern "C" {
