@@ -34,6 +34,9 @@ std::size_t too_much = std::numeric_limits<std::size_t>::max();
   void* const memory = bytes >= too_much ? nullptr : std::malloc(bytes == 0 ? 1 : bytes);
   return memory == nullptr ? throw std::bad_alloc{} : memory;
 }
+[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+  return bytes >= too_much ? nullptr : std::malloc(bytes == 0 ? 1 : bytes);
+}
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
