@@ -109,11 +109,17 @@ std::string parameter_of(const loss_description& loss, const std::string& wanted
 
 // Of "kto:beta=0.3:desirable_weight=auto".
 swept_loss loss_called(const std::string& text, const std::string& parameter) {
-  swept_loss out{underscored(text), {}, false};
-  std::istringstream words(out.name);
+  std::istringstream words(text);
   std::string name, all;
   std::getline(words, name, ':');
-  for (std::string set; std::getline(words, set, ':');) out.set.push_back(set);
+  name = underscored(name);
+  swept_loss out{name, {}, false};
+  for (std::string set; std::getline(words, set, ':');) {
+    const std::size_t end = std::min(set.find('='), set.size());
+    set = underscored(set.substr(0, end)) + set.substr(end);  // a value may be 1e-3
+    out.set.push_back(set);
+    out.name += ":" + set;
+  }
   for (const loss_description& loss : known_losses()) {
     if (loss.name == name) {
       out.parameter = parameter_of(loss, parameter);

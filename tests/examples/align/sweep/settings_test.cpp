@@ -95,6 +95,8 @@ TEST_CASE("a loss stands beside itself with another parameter") {
   CHECK(runs[1].folder == "o/dpo-label-smoothing-0.2-beta-0.3-flip-0.1/seed-1");
   CHECK(runs[1].command ==
         "examples/run --loss dpo --set label_smoothing=0.2 --set beta=0.3 --flip 0.1 --seed 1");
+  CHECK(parsed({"--losses", "dpo:label-smoothing=1e-3"}).losses[0].set ==
+        std::vector<std::string>{"label_smoothing=1e-3"});
   CHECK(contains(refusal({"--losses", "dpo:label_smoothing=2"}), "label_smoothing"));
   CHECK(contains(refusal({"--losses", "dpo:smoothing=0.2"}), "smoothing"));
   CHECK(contains(refusal({"--losses", "dpo:beta=0.2"}), "beta is what is swept"));
