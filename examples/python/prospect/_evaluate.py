@@ -8,7 +8,7 @@ from typing import Any, Collection, Dict, Tuple, Union
 import numpy as np
 
 from prospect import _core, _metrics
-from prospect._losses import Loss, chosen_loss, kind_of, native, normaliser_of, number
+from prospect._losses import Loss, chosen_loss, kind_of, native, normaliser_of, number, require_of_kind
 
 _ROWS = {"paired": _core.PAIRED_ROWS, "unpaired": _core.UNPAIRED_ROWS, "token": _core.TOKEN_ROWS}
 COUNTS = ("tokens", "chosen_tokens", "rejected_tokens", "third_tokens", "mismatched_tokens")
@@ -138,12 +138,7 @@ def evaluate(
     def empty(size: int) -> np.ndarray:
         return np.empty(size, kind_of_number)
 
-    if what != "paired" and tokens_over:
-        raise ValueError("prospect: tokens_over is for paired losses with a next-token term")
-    if what != "unpaired" and z is not None:
-        raise ValueError("prospect: z is for losses of thumbs, and this is none")
-    if what != "token" and (offsets is not None or entropy_coef):
-        raise ValueError("prospect: offsets and entropy_coef are for losses of tokens, and this is none")
+    require_of_kind(what, tokens_over, z, offsets, entropy_coef)
 
     if what == "paired":
         n = shape[0] if first == "policy_chosen" else int(np.prod(rows["chosen"].shape)) if "chosen" in rows else 0

@@ -123,3 +123,13 @@ def normaliser_of(normaliser: Union[str, float]) -> Tuple[str, float]:
             raise ValueError(f'prospect: normaliser must be "mean", "sum" or a count, and is {normaliser!r}')
         return normaliser, 0.0
     return "over", number("normaliser", normaliser)
+
+
+def require_of_kind(what: str, tokens_over: float, z: object, offsets: object, entropy_coef: float) -> None:
+    """Refuses arguments that losses of this kind do not read."""
+    if what != "paired" and tokens_over:
+        raise ValueError("prospect: tokens_over is for paired losses with a next-token term")
+    if what != "unpaired" and z is not None:
+        raise ValueError("prospect: z is for losses of thumbs, and this is none")
+    if what != "token" and (offsets is not None or entropy_coef):
+        raise ValueError("prospect: offsets and entropy_coef are for losses of tokens, and this is none")

@@ -27,7 +27,7 @@ except ModuleNotFoundError as missing:
 
 from prospect import _core, _metrics, _ops
 from prospect._evaluate import check_tokens, must_observe, reference_point
-from prospect._losses import Loss, chosen_loss, kind_of, normaliser_of, number
+from prospect._losses import Loss, chosen_loss, kind_of, normaliser_of, number, require_of_kind
 
 __all__ = ["Evaluation", "TokenResults", "evaluate", "head_log_probs", "log_probs", "loss", "shift"]
 
@@ -93,12 +93,7 @@ def evaluate(
     carry = _DIFFERENTIATED[what] + (("entropy",) if entropy_coef else ())
     _constants(**{name: row for name, row in rows.items() if name not in carry}, z=z)
     how, count = normaliser_of(normaliser)
-    if what != "paired" and tokens_over:
-        raise ValueError("prospect: tokens_over is for paired losses with a next-token term")
-    if what != "unpaired" and z is not None:
-        raise ValueError("prospect: z is for losses of thumbs, and this is none")
-    if what != "token" and (offsets is not None or entropy_coef):
-        raise ValueError("prospect: offsets and entropy_coef are for losses of tokens, and this is none")
+    require_of_kind(what, tokens_over, z, offsets, entropy_coef)
     # With the loss goes whatever was chosen of it: what it has no use for is refused by the library.
     of = (chosen.name, list(chosen.values), chosen.score, chosen.score_alpha, chosen.averaging)
 
