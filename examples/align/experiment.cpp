@@ -89,8 +89,8 @@ void list_settings(const options& given, const job& from, const language_model& 
   add("weight decay", rounded(plan.weight_decay));
   add("clip", rounded(given.clip));
   if (model.lora().rank > 0) {
-    add("LoRA",
-        "rank " + std::to_string(model.lora().rank) + ", alpha " + rounded(model.lora().alpha));
+    add("LoRA", "rank " + std::to_string(model.lora().rank) + ", alpha " +
+                    rounded(model.lora().alpha) + (model.lora().head ? ", and of the head" : ""));
   }
   if (given.flip > 0) add("turned round", rounded(given.flip));
   if (given.model.empty()) {
@@ -206,6 +206,7 @@ void require_meaningful(const options& given) {
   require(!given.data.empty() || (given.max_prompt == 0 && given.max_completion == 0),
           "--max-prompt and --max-completion cut the texts of --data");
   require(given.lora > 0 || given.lora_alpha == 0, "--lora-alpha needs --lora");
+  require(given.lora > 0 || !given.lora_head, "--lora-head needs --lora");
   require(!given.save.empty() || given.save_type.empty(), "--save-type needs --save");
   std::error_code absent;
   require(given.save.empty() || tiny || !fs::equivalent(given.save, given.model, absent),

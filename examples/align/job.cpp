@@ -158,6 +158,7 @@ job prepare(const options& given, const given_model* model, std::uint64_t seed) 
   made.choice = choose_loss(given, n_desirable, made.train.rows.size() - n_desirable, &made.advice);
   made.goal = preference_objective(made.choice);
   made.shape = model ? model->file.shape : tiny_shape(made);
+  if (given.lora_head) made.shape.tied_head = false;  // the table of words stays as it is
   return made;
 }
 
@@ -195,7 +196,7 @@ storage_type storage_of(const options& given) {
 }
 
 lora_settings lora_of(const options& given) {
-  return {given.lora, given.lora_alpha > 0 ? given.lora_alpha : 2.0 * given.lora};
+  return {given.lora, given.lora_alpha > 0 ? given.lora_alpha : 2.0 * given.lora, given.lora_head};
 }
 
 std::string settings_of(const feedback& data, const schedule& plan) {
@@ -218,7 +219,8 @@ std::string settings_of(const feedback& data, const schedule& plan) {
 std::string settings_of(const language_model& start) {
   return "start " + start.fingerprint() + "\nstorage " +
          (start.storage() == storage_type::f32 ? "f32" : "bf16") + "\nlora " +
-         std::to_string(start.lora().rank) + " " + written(start.lora().alpha) + "\n";
+         std::to_string(start.lora().rank) + " " + written(start.lora().alpha) +
+         (start.lora().head ? " head" : "") + "\n";
 }
 
 std::string settings_of(const loss_choice& choice) {

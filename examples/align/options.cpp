@@ -114,6 +114,8 @@ class table {
            1, 65536);
     number("--lora-alpha", "X", "scale of the adapters (twice the rank)", &options::lora_alpha,
            1e-6, 1e6);
+    toggle("--lora-head", "an adapter of the head as well, which is then not tied",
+           &options::lora_head);
     toggle("--recompute", "keep less of the forward pass: less memory, more time",
            &options::recompute);
   }

@@ -26,6 +26,7 @@ struct options {
   std::string type = "f32";   // or bf16
   int lora = 0;               // rank; 0: every weight is trained
   double lora_alpha = 0;      // 0: twice the rank
+  bool lora_head = false;     // an adapter of the head as well
   bool recompute = false;
 
   // What it is told.

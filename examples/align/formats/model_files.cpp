@@ -170,7 +170,8 @@ void save_folder(const fs::path& path, const model_shape& shape, const weight_so
 }  // namespace
 
 void loaded_model::read(const weight_place& place, std::span<float> out) const {
-  const stored_tensor& from = stored.at(place.name);
+  const bool tied = shape.tied_head && place.name == "output.weight";
+  const stored_tensor& from = stored.at(tied ? "token_embd.weight" : place.name);
   if (out.size() != place.size()) throw std::invalid_argument(place.name + " has another size");
   if (!halves_apart || !has_turned_rows(place.name)) return decode(from.type, from.bytes, out);
   const auto head = static_cast<std::size_t>(shape.head_width);

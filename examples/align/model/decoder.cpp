@@ -116,13 +116,24 @@ class decoder {
 
   matrix<const T> logits() {
     const matrix<const W> hidden = a_.hidden.view();
-    const matrix<T> out = logits_.reshape(hidden.rows, weights_.head.rows);
+    const head_weights<const W>& head = weights_.head;
+    const matrix<T> out = logits_.reshape(hidden.rows, head.weight.rows);
+    const matrix<W> low = low_.reshape(hidden.rows, head.down.rows);
+    if (head.down.data != nullptr) {
+      const matrix<T> wide = wide_low_.reshape(hidden.rows, head.down.rows);
+      multiply<W>(plain<W>(hidden), transposed<W>(head.down), wide);
+      array_of(wide.data, wide.rows * wide.columns) *= static_cast<T>(head.scale);
+      store_rows<W>(wide, low);
+    }
     constexpr std::int64_t columns = 2048;
     on_(static_cast<std::size_t>((out.columns + columns - 1) / columns), [&](std::size_t i) {
       const std::int64_t first = static_cast<std::int64_t>(i) * columns;
       const std::int64_t count = std::min(columns, out.columns - first);
-      multiply<W>(plain<W>(hidden), transposed<W>(rows_of(weights_.head, first, count)),
-                  columns_of(out, first, count));
+      const matrix<T> to = columns_of(out, first, count);
+      multiply<W>(plain<W>(hidden), transposed<W>(rows_of(head.weight, first, count)), to);
+      if (head.up.data == nullptr) return;
+      multiply<W>(plain<W>(low), transposed<W>(rows_of(head.up, first, count)), to,
+                  onto::what_is_there);
     });
     return logits_.view();
   }
@@ -135,7 +146,8 @@ class decoder {
   std::vector<std::int64_t> lengths_;
   std::vector<tensor<T>> keys_values_;
   activations<W> a_;
-  tensor<T> logits_;
+  tensor<W> low_;  // of the head's adapter
+  tensor<T> wide_low_, logits_;
 };
 
 template <class W>

@@ -20,7 +20,7 @@ double normal(random_source& random) {  // Box and Muller
 
 head_use head_for(const language_model& model, purpose why) {
   if (why == purpose::evaluation) return head_use::evaluation;
-  return model.lora().rank > 0 ? head_use::frozen : head_use::trained;
+  return model.lora().rank > 0 && !model.lora().head ? head_use::frozen : head_use::trained;
 }
 
 leave left_by(purpose why) {
@@ -64,6 +64,9 @@ language_model::language_model(const model_shape& shape, storage_type storage,
     : shape_(shape), storage_(storage), lora_(lora) {
   require_valid(shape);
   if (lora.rank < 0) throw std::invalid_argument("LoRA: the rank must be at least 0");
+  if (lora.head && (lora.rank == 0 || shape.tied_head)) {
+    throw std::invalid_argument("LoRA: an adapted head needs a rank, and a matrix of its own");
+  }
   const bool adapted = lora.rank > 0, narrow = storage == storage_type::bf16;
   trained_.resize(adapted ? adapter_count(shape, lora) : parameter_count(shape));
   if (narrow) narrow_trained_.resize(trained_.size());
@@ -163,8 +166,7 @@ std::span<const double> scoring_pass::score(const language_model& model, const p
         const matrix<W> d_hidden = use == head_use::evaluation
                                        ? matrix<W>{}
                                        : blocks.d_hidden.reshape(hidden.rows, hidden.columns);
-        align::score<W>(hidden, head_of(view.shape, view.parameters), batch, use, scores, d_hidden,
-                        on);
+        align::score<W>(hidden, head_of(view), batch, use, scores, d_hidden, on);
         return scores.sequence;
       },
       adapted);
@@ -180,15 +182,13 @@ void scoring_pass::add_gradient(const language_model& model, const packed_batch&
                                 workers& on) {
   model.visit([&]<class W>(const model_view<W>& view) {
     auto& [blocks, scores] = std::get<memory<W>>(memory_);
-    const bool adapters = model.lora().rank > 0;
-    const head_use use = head_for(model, purpose::training);
-    backpropagate<W>(std::as_const(blocks.hidden).view(), head_of(view.shape, view.parameters),
-                     batch, use, scores, coefficients, blocks.d_hidden.view(),
-                     adapters ? matrix<float>{} : head_of(view.shape, gradient), on);
-    backward<W>(view, batch, blocks,
-                adapters ? model_gradient<float>{.parameters = {}, .adapters = gradient}
-                         : model_gradient<float>{.parameters = gradient, .adapters = {}},
-                on);
+    const auto into = model.lora().rank > 0
+                          ? model_gradient<float>{.parameters = {}, .adapters = gradient}
+                          : model_gradient<float>{.parameters = gradient, .adapters = {}};
+    backpropagate<W>(std::as_const(blocks.hidden).view(), head_of(view), batch,
+                     head_for(model, purpose::training), scores, coefficients,
+                     blocks.d_hidden.view(), head_of(view, into), on);
+    backward<W>(view, batch, blocks, into, on);
   });
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "model/batch.hpp"
+#include "model/weights.hpp"
 #include "tensor.hpp"
 #include "threads.hpp"
 
@@ -32,22 +33,22 @@ struct token_scores {
   std::shared_ptr<head_memory<W>> memory;  // of the first `score`, reused from batch to batch
 };
 
-// What the head's backward pass will be asked for: nothing; gradients of hidden states and head; or
-// of hidden states alone.
+// What the head's backward pass will be asked for: nothing; gradients of hidden states and of the
+// head, its adapter's alone if one likes; or of hidden states alone.
 enum class head_use { evaluation, trained, frozen };
 
-// Log-probabilities of the targets from hidden states ([scored positions, width]) and the head
-// ([vocabulary, width]). A frozen head leaves their gradients in `d_hidden`, which the others do
-// not read.
+// Log-probabilities of the targets from hidden states ([scored positions, width]) and the head. A
+// frozen head leaves their gradients in `d_hidden`, which the others do not read.
 template <class W>
-void score(matrix<const W> hidden, matrix<const W> head, const packed_batch& batch, head_use use,
-           token_scores<W>& scores, matrix<W> d_hidden, workers& on);
+void score(matrix<const W> hidden, const head_weights<const W>& head, const packed_batch& batch,
+           head_use use, token_scores<W>& scores, matrix<W> d_hidden, workers& on);
 
-// The gradient, after `score` of the same: overwrites `d_hidden`, adds to `d_head`, which a frozen
-// head does not have.
+// The gradient, after `score` of the same: overwrites `d_hidden`, adds to the parts of `d_head`
+// that have data; a frozen head has none.
 template <class W>
-void backpropagate(matrix<const W> hidden, matrix<const W> head, const packed_batch& batch,
-                   head_use use, token_scores<W>& scores, std::span<const double> coefficients,
-                   matrix<W> d_hidden, matrix<float> d_head, workers& on);
+void backpropagate(matrix<const W> hidden, const head_weights<const W>& head,
+                   const packed_batch& batch, head_use use, token_scores<W>& scores,
+                   std::span<const double> coefficients, matrix<W> d_hidden,
+                   const head_weights<float>& d_head, workers& on);
 
 }  // namespace align

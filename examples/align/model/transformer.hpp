@@ -96,10 +96,15 @@ template <class W>
 void backward(const model_view<W>& model, const packed_batch& batch, activations<W>& a,
               const model_gradient<arithmetic<W>>& gradient, workers& on);
 
-// The head, [vocabulary, width], inside the parameters or their gradient.
-template <class P>
-matrix<P> head_of(const model_shape& shape, std::span<P> parameters) {
-  return carve(shape, parameters).head;
+// The head inside the parameters and adapters, or inside their gradients.
+template <class W>
+head_weights<const W> head_of(const model_view<W>& model) {
+  return carve(model.shape, model.parameters, model.lora, model.adapters).head;
+}
+template <class W>
+head_weights<arithmetic<W>> head_of(const model_view<W>& model,
+                                    const model_gradient<arithmetic<W>>& gradient) {
+  return carve(model.shape, gradient.parameters, model.lora, gradient.adapters).head;
 }
 
 }  // namespace align

@@ -29,6 +29,10 @@ std::vector<weight_place> adapters_of(const model_shape& s, const lora_settings&
     together({{"ffn_gate", s.feed_forward}, {"ffn_up", s.feed_forward}}, s.width);
     together({{"ffn_down", s.width}}, s.feed_forward);
   }
+  if (lora.head) {
+    add("output.lora_a", lora.rank, s.width);
+    add("output.lora_b", s.vocabulary, lora.rank);
+  }
   return places;
 }
 

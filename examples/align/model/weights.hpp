@@ -12,10 +12,12 @@
 
 namespace align {
 
-// W' = W + alpha / rank B A for every matrix inside the blocks. Rank 0: none.
+// W' = W + alpha / rank B A for every matrix inside the blocks, and for a head that is not tied if
+// it says so. Rank 0: none.
 struct lora_settings {
   int rank = 0;
   double alpha = 0;
+  bool head = false;
 
   double scale() const { return rank > 0 ? alpha / rank : 0; }
   friend bool operator==(const lora_settings&, const lora_settings&) = default;
@@ -45,11 +47,20 @@ struct block_weights {
   linear<P> query_key_value, mix, gate_up, down;
 };
 
+// logits = x (W + scale B A)^T, a row for each word.
+template <class P>
+struct head_weights {
+  matrix<P> weight;
+  matrix<P> down = {}, up = {};  // A and B, without data where there are none
+  double scale = 0;
+};
+
 template <class P>
 struct model_weights {
   matrix<P> words;
   std::vector<block_weights<P>> blocks;
-  matrix<P> output_gain, head;  // the head is `words` where it is tied
+  matrix<P> output_gain;
+  head_weights<P> head;  // its weight is `words` where it is tied
 };
 
 namespace detail {
@@ -116,7 +127,12 @@ model_weights<P> carve(const model_shape& s, std::span<P> parameters,
     w.blocks.push_back(std::move(b));
   }
   w.output_gain = take(1, s.width);
-  w.head = s.tied_head ? w.words : take(s.vocabulary, s.width);
+  w.head.weight = s.tied_head ? w.words : take(s.vocabulary, s.width);
+  if (lora.head && !adapters.empty()) {
+    w.head.down = adapter(lora.rank, s.width);
+    w.head.up = adapter(s.vocabulary, lora.rank);
+    w.head.scale = lora.scale();
+  }
   return w;
 }
 

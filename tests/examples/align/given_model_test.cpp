@@ -93,7 +93,9 @@ struct given_run {
 
 language_model model_in(const std::filesystem::path& path, const options& given) {
   const loaded_model file = open_model(path);
-  language_model model(file.shape, storage_of(given), lora_of(given));
+  model_shape shape = file.shape;
+  if (given.lora_head) shape.tied_head = false;
+  language_model model(shape, storage_of(given), lora_of(given));
   model.load([&](const weight_place& place, std::span<float> values) { file.read(place, values); });
   initialise_adapters(model, given.seed);
   return model;
@@ -134,7 +136,8 @@ std::vector<float> merged_weights(const language_model& model) {
 TEST_CASE("a run on a file's model saves what it made, its tokeniser with it") {
   given_run run;
   run.given.lora = GENERATE(0, 2);
-  CAPTURE(run.given.lora);
+  run.given.lora_head = run.given.lora > 0 && GENERATE(false, true);
+  CAPTURE(run.given.lora, run.given.lora_head);
   const stopped_run made = run_whole(run.given);
   REQUIRE(made.sentence.empty());
   CHECK(contains(made.log, "seed 1: needs "));
@@ -142,9 +145,20 @@ TEST_CASE("a run on a file's model saves what it made, its tokeniser with it") {
 
   const std::vector<float> saved = weights_in(run.given.save);
   CHECK(saved == merged_weights(trained_by(run.given)));
-  CHECK(saved != weights_in(run.given.model));
+  const std::vector<float> loaded = weights_in(run.given.model);
+  CHECK(saved != loaded);
   const loaded_model before = open_model(run.given.model), after = open_model(run.given.save);
-  CHECK(after.shape == before.shape);
+  model_shape shape = before.shape;
+  CHECK(shape.tied_head);
+  if (run.given.lora_head) {  // its head is its own, and the table of words what it was
+    shape.tied_head = false;
+    const std::size_t words = weights_of(shape)[0].size();
+    CHECK(std::equal(loaded.begin(), loaded.begin() + static_cast<std::ptrdiff_t>(words),
+                     saved.begin()));
+    CHECK_FALSE(std::equal(loaded.begin(), loaded.begin() + static_cast<std::ptrdiff_t>(words),
+                           saved.end() - static_cast<std::ptrdiff_t>(words)));
+  }
+  CHECK(after.shape == shape);
   const gguf_metadata& metadata = after.origin.metadata;
   const gguf_metadata tokeniser = chatml_tokeniser();
   for (const auto& [key, value] : tokeniser.entries()) {
@@ -316,6 +330,7 @@ TEST_CASE("options that would do nothing or harm are refused before any work") {
   };
   CHECK(contains(sentence([](options& o) { o.save = o.model; }), "--save would replace the model"));
   CHECK(contains(sentence([](options& o) { o.lora_alpha = 2; }), "--lora-alpha needs --lora"));
+  CHECK(contains(sentence([](options& o) { o.lora_head = true; }), "--lora-head needs --lora"));
   CHECK(contains(sentence([](options& o) {
                    o.save.clear();
                    o.save_type = "f16";

@@ -137,8 +137,10 @@ TEST_CASE("every option sets its own member and nothing else") {
   CHECK_FALSE(o.help);
   CHECK_FALSE(o.check);
   CHECK_FALSE(o.recompute);
+  CHECK_FALSE(o.lora_head);
   CHECK(parsed({"--check"}).check);
   CHECK(parsed({"--recompute"}).recompute);
+  CHECK(parsed({"--lora-head"}).lora_head);
   CHECK(parsed({"--help"}).help);
   CHECK_FALSE(parsed({"--help"}).resume);
   CHECK_FALSE(parsed({"--resume"}).help);

@@ -129,7 +129,7 @@ def logits(program, path, reference, folder):
     return worst <= 1e-3 and same == count and count >= 1000, ids
 
 
-def gradients(program, path, reference, ids, folder, lora=0, recompute=False):
+def gradients(program, path, reference, ids, folder, lora=0, recompute=False, head=False):
     rows = [{"prompt": one[:20 + 9 * i], "completion": one[20 + 9 * i:60 + 11 * i], "desirable": i % 2 == 0}
             for i, one in enumerate(ids[:4])]
     z = 0.25
@@ -138,7 +138,7 @@ def gradients(program, path, reference, ids, folder, lora=0, recompute=False):
     with torch.no_grad():
         for row, log_prob in zip(rows, reference.log_probs(rows)):
             row["reference"] = float(log_prob) + (0.7 if row["desirable"] else -1.3)
-    job = {"model": path, "rows": rows, "z": z, "lora": lora, "recompute": recompute}
+    job = {"model": path, "rows": rows, "z": z, "lora": lora, "lora_head": head, "recompute": recompute}
     said, gradient, out = ours(program, job, folder)
     adapters = {}
     if lora:
@@ -152,6 +152,13 @@ def gradients(program, path, reference, ids, folder, lora=0, recompute=False):
                         value = values[at:at + shape[0] * shape[1]].reshape(shape)
                         at += value.size
                         adapters[i, name, part] = torch.tensor(value.copy(), requires_grad=True)
+        if head:
+            vocabulary, width = model.lm_head.weight.shape
+            for part, shape in (("a", (lora, width)), ("b", (vocabulary, lora))):
+                value = values[at:at + shape[0] * shape[1]].reshape(shape)
+                at += value.size
+                adapters["output", part] = torch.tensor(value.copy(), requires_grad=True)
+        assert at == values.size
         hooks = []
         for i, layer in enumerate(model.model.layers):
             for name in ORDER:
@@ -168,6 +175,9 @@ def gradients(program, path, reference, ids, folder, lora=0, recompute=False):
 
                 self_heads = reference.heads_of
                 hooks.append(layer.get_submodule(BLOCK[name]).register_forward_hook(adapted))
+        if head:
+            hooks.append(model.lm_head.register_forward_hook(
+                lambda _, inputs, output: output + inputs[0] @ adapters["output", "a"].T @ adapters["output", "b"].T * 2))
     loss = kto(reference.log_probs(rows), rows, z)
     loss.backward()
     if lora:
@@ -175,6 +185,8 @@ def gradients(program, path, reference, ids, folder, lora=0, recompute=False):
             hook.remove()
         expected = [(f"blk.{i}.{name}.lora_{part}", adapters[i, name, part].grad.numpy())
                     for i in range(reference.layers) for group in LORA for part in "ab" for name in group]
+        if head:
+            expected += [("output.lora_" + part, adapters["output", part].grad.numpy()) for part in "ab"]
     else:
         expected = list(reference.gradient())
     worst, where, at = 0.0, "", 0
@@ -185,7 +197,7 @@ def gradients(program, path, reference, ids, folder, lora=0, recompute=False):
             worst, where = error, name
     assert at == gradient.size, (at, gradient.size)
     whole = relative(gradient, numpy.concatenate([v.ravel() for _, v in expected]))
-    kind = f"rank {lora} adapters" if lora else "all weights" + (", recomputed" if recompute else "")
+    kind = f"rank {lora} adapters" + (", the head's too" if head else "") if lora else "all weights" + (", recomputed" if recompute else "")
     print(f"gradient of KTO by {kind}: relative difference {whole:.1e}, of one matrix at most {worst:.1e} "
           f"({where}); loss {said['loss']:.9f} and {loss.item():.9f}")
     return worst <= 1e-4 and abs(said["loss"] - loss.item()) <= 1e-6
@@ -196,8 +208,8 @@ def main():
     reference = Reference(path)
     with tempfile.TemporaryDirectory() as folder:
         good, ids = logits(program, path, reference, folder)
-        for lora, recompute in ((0, False), (0, True), (8, False)):
-            good &= gradients(program, path, reference, ids, folder, lora, recompute)
+        for lora, recompute, head in ((0, False, False), (0, True, False), (8, False, False), (8, False, True)):
+            good &= gradients(program, path, reference, ids, folder, lora, recompute, head)
     print("all agree" if good else "THEY DIFFER")
     sys.exit(0 if good else 1)
 

@@ -16,6 +16,7 @@ using namespace align;
 namespace {
 
 const lora_settings rank_of_two{.rank = 2, .alpha = 2};
+const lora_settings two_and_head{.rank = 2, .alpha = 2, .head = true};
 const std::vector<std::vector<token>> some_prompts{
     {1, 4, 2}, {9}, {1, 8, 4, 5, 2}, {3, 3}, {10, 7}};
 constexpr token no_end = -1;  // of a completion: none is ever written
@@ -29,14 +30,23 @@ std::vector<double> next_logits(const language_model& model, const std::vector<t
   return model.visit([&]<class W>(const model_view<W>& view) {
     activations<W> memory;
     forward<W>(view, batch, leave::nothing, memory, on);
-    const matrix<const W> head = head_of(view.shape, view.parameters);
-    const W* const hidden = memory.hidden.view().row(0);
-    std::vector<double> logits(static_cast<std::size_t>(head.rows));
-    for (std::int64_t v = 0; v < head.rows; ++v) {
-      for (std::int64_t j = 0; j < head.columns; ++j) {
-        logits[static_cast<std::size_t>(v)] +=
-            double{static_cast<float>(hidden[j])} * double{static_cast<float>(head.row(v)[j])};
+    const head_weights<const W> head = head_of(view);
+    const auto product = [](const W* a, const W* b, std::int64_t n) {
+      double sum = 0;
+      for (std::int64_t j = 0; j < n; ++j) {
+        sum += double{static_cast<float>(a[j])} * double{static_cast<float>(b[j])};
       }
+      return sum;
+    };
+    const W* const hidden = memory.hidden.view().row(0);
+    std::vector<double> logits;
+    for (std::int64_t v = 0; v < head.weight.rows; ++v) {
+      double logit = product(hidden, head.weight.row(v), head.weight.columns);
+      for (std::int64_t r = 0; r < head.down.rows && head.down.data != nullptr; ++r) {
+        logit += head.scale * double{static_cast<float>(head.up.row(v)[r])} *
+                 product(hidden, head.down.row(r), head.down.columns);
+      }
+      logits.push_back(logit);
     }
     return logits;
   });
@@ -55,7 +65,7 @@ bool same_texts(std::span<const sample> a, std::span<const sample> b) {
 }  // namespace
 
 TEST_CASE("greedy texts are those of a loop that reads every prefix again") {
-  const lora_settings lora = GENERATE(lora_settings{}, rank_of_two);
+  const lora_settings lora = GENERATE(lora_settings{}, rank_of_two, two_and_head);
   const language_model model = rough_model(rough_shape(), storage_type::f32, lora);
   const auto texts = written(model, {.temperature = 0, .longest = 7, .end = no_end});
   REQUIRE(texts.size() == some_prompts.size());
@@ -71,7 +81,7 @@ TEST_CASE("greedy texts are those of a loop that reads every prefix again") {
 }
 
 TEST_CASE("greedy texts of a bf16 model are the most probable ones but for rounding") {
-  const lora_settings lora = GENERATE(lora_settings{}, rank_of_two);
+  const lora_settings lora = GENERATE(lora_settings{}, rank_of_two, two_and_head);
   const language_model model = rough_model(rough_shape(), storage_type::bf16, lora);
   const auto texts = written(model, {.temperature = 0, .longest = 7, .end = no_end});
   for (std::size_t i = 0; i < texts.size(); ++i) {

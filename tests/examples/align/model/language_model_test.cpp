@@ -15,6 +15,7 @@ using namespace align;
 namespace {
 
 const lora_settings rank_three{.rank = 3, .alpha = 4};
+const lora_settings three_and_head{.rank = 3, .alpha = 4, .head = true};
 
 std::span<const float> adapter_named(const language_model& model, const std::string& name) {
   for (const weight_place& place : adapters_of(model.shape(), model.lora())) {
@@ -57,7 +58,8 @@ TEST_CASE("bf16 is what products read; what the optimiser changes is kept in fp3
 
 TEST_CASE("rows of an adapted matrix are read with alpha / rank B A added") {
   const storage_type storage = GENERATE(storage_type::f32, storage_type::bf16);
-  const language_model model = rough_model(rough_shape(), storage, rank_three);
+  const lora_settings lora = GENERATE(rank_three, three_and_head);
+  const language_model model = rough_model(rough_shape(), storage, lora);
   std::vector<float> weights = rough_weights(parameter_count(rough_shape()), 7);
   if (storage == storage_type::bf16) weights = rounded_to_bf16(std::move(weights));
   std::size_t adapted_ones = 0;
@@ -68,7 +70,9 @@ TEST_CASE("rows of an adapted matrix are read with alpha / rank B A added") {
     std::vector<double> expected(
         weights.begin() + static_cast<std::ptrdiff_t>(place.offset),
         weights.begin() + static_cast<std::ptrdiff_t>(place.offset + place.size()));
-    if (place.name.starts_with("blk.") && place.name.find("norm") == std::string::npos) {
+    const bool of_block =
+        place.name.starts_with("blk.") && place.name.find("norm") == std::string::npos;
+    if (of_block || (lora.head && place.name == "output.weight")) {
       ++adapted_ones;
       const std::string stem = place.name.substr(0, place.name.size() - 7);  // ".weight"
       const auto a = adapter_named(model, stem + ".lora_a");
@@ -93,7 +97,7 @@ TEST_CASE("rows of an adapted matrix are read with alpha / rank B A added") {
       }
     }
   }
-  CHECK(adapted_ones == 2 * 7);
+  CHECK(adapted_ones == 2 * 7 + (lora.head ? 1 : 0));
 }
 
 TEST_CASE("a part that is renewed is read by products, and no other") {
@@ -130,6 +134,9 @@ TEST_CASE("another weight gives another fingerprint, and another adapter does no
 TEST_CASE("what is no model is refused") {
   model_shape shape = rough_shape();
   CHECK_THROWS_AS(language_model(shape, storage_type::f32, {.rank = -1}), std::invalid_argument);
+  CHECK_THROWS_AS(language_model(shape, storage_type::f32, {.head = true}), std::invalid_argument);
+  CHECK_THROWS_AS(language_model(rough_shape(true), storage_type::f32, three_and_head),
+                  std::invalid_argument);
   shape.heads = 3;
   CHECK_THROWS_AS(language_model(shape, storage_type::f32), std::invalid_argument);
 }

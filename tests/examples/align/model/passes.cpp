@@ -2,16 +2,15 @@
 // standard input, and writes what the trainer's passes make of it into files of floats beside the
 // model's name.
 //
-//   {"model": path, "texts": [...]}            tokens of each as JSON; logits of every position to
-//   out
+//   {"model": path, "texts": [...]}
+//       tokens of each as JSON; logits of every position to out
 //   {"model": path, "rows": [{"prompt": [...], "completion": [...], "desirable": bool,
-//    "reference": nats}], "z": nats, "lora": rank}    the loss as JSON; the gradient of KTO to out,
-//                                                    of all weights in the order of weights_of, or
-//                                                    of adapters, whose values go to out.adapters
-//   {"model": path, "questions": [...], "longest": tokens, "save": path}    what the model answers
-//   to
-//                                                    a user at temperature 0, as JSON; the model
-//                                                    goes to `save` in fp32
+//    "reference": nats}], "z": nats, "lora": rank, "lora_head": bool}
+//       the loss as JSON; the gradient of KTO to out, of all weights in the order of weights_of, or
+//       of adapters, whose values go to out.adapters
+//   {"model": path, "questions": [...], "longest": tokens, "save": path}
+//       what the model answers to a user at temperature 0, as JSON; the model goes to `save` in
+//       fp32
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -39,7 +38,9 @@ void write_floats(const std::string& path, std::span<const float> values, bool m
 }
 
 language_model loaded(const loaded_model& file, storage_type storage, const lora_settings& lora) {
-  language_model model(file.shape, storage, lora);
+  model_shape shape = file.shape;
+  if (lora.head) shape.tied_head = false;
+  language_model model(shape, storage, lora);
   model.load([&](const weight_place& place, std::span<float> values) { file.read(place, values); });
   return model;
 }
@@ -63,7 +64,7 @@ void logits_of(const json& job, const loaded_model& file, const std::string& out
       forward<W>(view, batch, leave::nothing, memory, on);
       const matrix<const W> hidden = std::as_const(memory.hidden).view();
       tensor<float> logits;
-      const auto head = head_of(view.shape, view.parameters);
+      const auto head = head_of(view).weight;
       multiply<W>(plain<W>(hidden), transposed<W>(head), logits.reshape(hidden.rows, head.rows));
       write_floats(out, {logits.view().data, static_cast<std::size_t>(hidden.rows * head.rows)},
                    more);
@@ -76,7 +77,8 @@ void logits_of(const json& job, const loaded_model& file, const std::string& out
 
 void gradient_of(const json& job, const loaded_model& file, const std::string& out) {
   const int rank = job.value("lora", 0);
-  language_model model = loaded(file, storage_of(job), {rank, 2.0 * rank});
+  const bool head = job.value("lora_head", false);
+  language_model model = loaded(file, storage_of(job), {rank, 2.0 * rank, head});
   if (rank > 0) {
     initialise_adapters(model, 1);
     random_source random{2};  // B as well, or A would have no gradient

@@ -88,11 +88,12 @@ head_slopes slopes_from_one(head_problem p, head_use use, int threads = 2) {
   d_hidden.reshape(p.hidden.view().rows, p.hidden.view().columns);
   d_head.reshape(p.head.view().rows, p.head.view().columns);
   for (tensor<float>* d : {&d_hidden, &d_head}) std::ranges::fill(numbers_of(*d), 1.0F);
-  const matrix<const float> hidden = p.hidden.view(), head = p.head.view();
+  const matrix<const float> hidden = p.hidden.view();
+  const head_weights<const float> head{.weight = p.head.view()};
   const bool frozen = use == head_use::frozen;
   score<float>(hidden, head, p.batch, use, scores, frozen ? d_hidden.view() : matrix<float>{}, on);
   backpropagate<float>(hidden, head, p.batch, use, scores, p.coefficients, d_hidden.view(),
-                       frozen ? matrix<float>{} : d_head.view(), on);
+                       {.weight = frozen ? matrix<float>{} : d_head.view()}, on);
   const auto copied = [](std::span<const float> x) { return std::vector(x.begin(), x.end()); };
   return {copied(numbers_of(d_hidden)), copied(numbers_of(d_head))};
 }
@@ -124,7 +125,7 @@ TEST_CASE("log-probabilities are those of the softmax, summed by sequence") {
   token_scores<float> scores;
   for (const head_use use : {head_use::evaluation, head_use::trained, head_use::frozen}) {
     tensor<float> d_hidden;
-    score<float>(p.hidden.view(), p.head.view(), p.batch, use, scores,
+    score<float>(p.hidden.view(), {.weight = p.head.view()}, p.batch, use, scores,
                  d_hidden.reshape(p.hidden.view().rows, p.hidden.view().columns), on);
     REQUIRE(scores.log_prob.size() == expected.size());
     REQUIRE(scores.sequence.size() == 5);
@@ -187,4 +188,51 @@ TEST_CASE("the number of threads changes no bit of the head's gradients") {
     CHECK(one.hidden == three.hidden);
     CHECK(one.head == three.head);
   }
+}
+
+TEST_CASE("an adapted head is the head that it would be merged into, and has its chain of slopes") {
+  using dense = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const auto map = [](tensor<float>& t) {
+    return Eigen::Map<dense>{t.view().data, t.view().rows, t.view().columns};
+  };
+  head_problem merged = make_problem(300, 6, 20);
+  tensor<float> down, up, own;
+  down.reshape(3, 8);
+  up.reshape(300, 3);
+  own.reshape(300, 8);
+  random_source random{6};
+  for (tensor<float>* t : {&down, &up}) {
+    for (float& x : numbers_of(*t)) x = static_cast<float>(2 * random.uniform() - 1);
+  }
+  constexpr float scale = 0.75F;
+  map(own) = map(merged.head) - scale * map(up) * map(down);
+  const head_weights<const float> head{
+      .weight = own.view(), .down = down.view(), .up = up.view(), .scale = double{scale}};
+
+  workers on{2};
+  token_scores<float> scores;
+  tensor<float> d_hidden, d_down, d_up;
+  d_hidden.reshape(merged.hidden.view().rows, 8);
+  d_down.reshape(3, 8);
+  d_up.reshape(300, 3);
+  for (tensor<float>* d : {&d_hidden, &d_down, &d_up}) std::ranges::fill(numbers_of(*d), 1.0F);
+  score<float>(merged.hidden.view(), head, merged.batch, head_use::trained, scores, {}, on);
+  const std::vector<double> expected = plain_log_probs(merged);
+  for (std::size_t t = 0; t < expected.size(); ++t) {
+    REQUIRE_THAT(scores.log_prob[t], WithinRel(expected[t], 1e-5));
+  }
+  backpropagate<float>(merged.hidden.view(), head, merged.batch, head_use::trained, scores,
+                       merged.coefficients, d_hidden.view(),
+                       {.weight = {}, .down = d_down.view(), .up = d_up.view()}, on);
+
+  head_slopes whole = slopes_from_one(merged, head_use::trained);
+  const dense d_head = Eigen::Map<dense>(whole.head.data(), 300, 8).array() - 1;
+  const dense by_down = scale * map(up).transpose() * d_head;
+  const dense by_up = scale * d_head * map(down).transpose();
+  CHECK(by_down.norm() > 1);
+  CHECK(by_up.norm() > 1);
+  CHECK((map(d_down).array() - 1 - by_down.array()).abs().maxCoeff() < 1e-4F);
+  CHECK((map(d_up).array() - 1 - by_up.array()).abs().maxCoeff() < 1e-4F);
+  const std::span<const float> slopes = numbers_of(d_hidden);
+  CHECK(largest_difference({slopes.begin(), slopes.end()}, whole.hidden) < 1e-5F);
 }

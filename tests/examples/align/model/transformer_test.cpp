@@ -46,6 +46,8 @@ packed_batch two_sequences() {
 using logits = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using constant_map = Eigen::Map<const logits>;
 
+constant_map as_eigen(matrix<const double> m) { return {m.data, m.rows, m.columns}; }
+
 // A model of doubles, with or without adapters.
 struct subject {
   model_shape shape = grouped;
@@ -55,12 +57,8 @@ struct subject {
   leave left = leave::everything;
 
   model_view<double> view() const { return {shape, parameters, lora, adapters}; }
-  constant_map head() const {
-    return {head_of<const double>(shape, parameters).data, shape.vocabulary, shape.width};
-  }
+  constant_map head() const { return as_eigen(carve<const double>(shape, parameters).head.weight); }
 };
-
-constant_map as_eigen(matrix<const double> m) { return {m.data, m.rows, m.columns}; }
 
 logits logits_of(const subject& of, const packed_batch& batch) {
   workers on{2};
@@ -92,7 +90,7 @@ void differentiate_value(const subject& of, const packed_batch& batch, std::span
   const matrix<double> d_hidden = memory.d_hidden.reshape(hidden.rows(), hidden.cols());
   Eigen::Map<logits>(d_hidden.data, d_hidden.rows, d_hidden.columns) = d_logits * of.head();
   if (!d.empty()) {
-    const matrix<double> d_head = head_of(of.shape, d);
+    const matrix<double> d_head = carve(of.shape, d).head.weight;
     Eigen::Map<logits>(d_head.data, d_head.rows, d_head.columns) += d_logits.transpose() * hidden;
   }
   backward<double>(of.view(), batch, memory, {d, d_adapters}, on);
@@ -249,7 +247,7 @@ TEST_CASE("float, bfloat16 and double compute the same model") {
     activations<W> memory;
     forward<W>({of.shape, parameters}, batch, leave::nothing, memory, on);
     const matrix<const W> hidden = memory.hidden.view(),
-                          head = head_of<const W>(of.shape, parameters);
+                          head = carve<const W>(of.shape, parameters).head.weight;
     double worst = 0;
     for (std::int64_t i = 0; i < hidden.rows; ++i) {
       for (std::int64_t v = 0; v < head.rows; ++v) {

@@ -45,7 +45,7 @@ struct plain_pass {
   template <class Visit>  // visit(sequence, scored position, target, probabilities)
   void for_each_token(const Visit& visit) {
     const wide_matrix hidden = widened_copy(std::as_const(memory.hidden).view());
-    const wide_matrix head = widened_copy(head_of(shape, parameters));
+    const wide_matrix head = widened_copy(carve(shape, parameters).head.weight);
     for (std::size_t s = 0; s < batch.sequences(); ++s) {
       for (std::int32_t t = batch.scored_offsets[s]; t < batch.scored_offsets[s + 1]; ++t) {
         visit(s, t, batch.targets[static_cast<std::size_t>(t)],
@@ -65,7 +65,7 @@ struct plain_pass {
 
   std::vector<double> gradient(std::span<const double> coefficients) {
     const wide_matrix hidden = widened_copy(std::as_const(memory.hidden).view());
-    const wide_matrix head = widened_copy(head_of(shape, parameters));
+    const wide_matrix head = widened_copy(carve(shape, parameters).head.weight);
     wide_matrix d_head = wide_matrix::Zero(head.rows(), head.cols());
     const matrix<float> d_hidden = memory.d_hidden.reshape(hidden.rows(), hidden.cols());
     for_each_token([&](std::size_t s, Eigen::Index t, token target, const wide_row& p) {
@@ -78,7 +78,7 @@ struct plain_pass {
     std::vector<float> narrow(parameters.size());
     backward<float>({shape, parameters}, batch, memory, {narrow, {}}, on);
     std::vector<double> sum(narrow.begin(), narrow.end());
-    const matrix<double> here = head_of(shape, std::span{sum});
+    const matrix<double> here = carve(shape, std::span{sum}).head.weight;
     Eigen::Map<wide_matrix>(here.data, here.rows, here.columns) += d_head;
     return sum;
   }
