@@ -1,5 +1,9 @@
 """The operators beside PyTorch's own autograd: values, gradcheck, torch.compile, and what is refused."""
 
+import contextlib
+import sys
+import types
+
 import numpy as np
 import pytest
 
@@ -206,6 +210,24 @@ def test_an_adapter_of_the_head():
 
     torch.testing.assert_close(ours(hidden, a, b), plain_log_probs(hidden @ (weight + 0.5 * b @ a).t(), targets)[0])
     assert torch.autograd.gradcheck(ours, (hidden, a, b))
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_what_the_head_is_given_on_a_device(trained, monkeypatch):
+    """Stream, memory and product, seen on the host, where none of them has a meaning."""
+    places, products = [], []
+
+    @contextlib.contextmanager
+    def placed(tensor):
+        places.append(tensor.shape)
+        yield {"stream": 0, "allocate": lambda size: torch.empty(size, dtype=torch.uint8)}
+
+    monkeypatch.setattr("prospect._ops.head.placed", placed)
+    cublaslt = types.SimpleNamespace(gemm=lambda workspace, size: products.append(size))
+    monkeypatch.setitem(sys.modules, "prospect._cublaslt", cublaslt)
+    hidden, weight = torch.randn(4, 5, requires_grad=True), torch.randn(7, 5).requires_grad_(trained)
+    pt.head_log_probs(hidden, weight, torch.tensor([1, 2, -100, 4])).sum().backward()
+    assert places == [(4, 5), (4, 5)] and products == [32 << 20] * (2 if trained else 1)
 
 
 def test_gradcheck_of_tokens_and_head():
