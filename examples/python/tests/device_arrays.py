@@ -6,6 +6,7 @@ from ctypes import CFUNCTYPE, POINTER, Structure, c_char_p, c_int32, c_int64, c_
 
 import numpy as np
 
+import prospect
 from prospect import _core
 
 BF16 = np.dtype([("bf16", np.uint16)])  # which NumPy does not have
@@ -32,13 +33,11 @@ def wide(array):
 
 def _runtime():
     """(what answers _core's calls, why there is none)."""
-    try:
-        own = ctypes.CDLL(_core.__file__)
-        own.cudaGetDeviceCount
-    except AttributeError:
+    if not prospect.has_cuda():
         return None, "the package was built without device code"
-    first = ctypes.CDLL(None)  # what was preloaded comes before what _core was linked with
-    runtime = first if hasattr(first, "cudaGetDeviceCount") else own
+    runtime = ctypes.CDLL(None)  # what was preloaded comes before what _core was linked with
+    if not hasattr(runtime, "cudaGetDeviceCount"):
+        runtime = ctypes.CDLL(_core.__file__)
     count = ctypes.c_int()
     if runtime.cudaGetDeviceCount(ctypes.byref(count)) != 0 or count.value == 0:
         return None, "there is no CUDA device"
