@@ -42,11 +42,11 @@ struct product {
 };
 
 /// Made anew for each call of the head path, with memory that the call allocated: the allocator
-/// gives it on in the order of the stream, so that no two streams ever work in the same, which a
-/// product that is kept would have to see to by itself. Asking cuBLASLt for its algorithms again is
-/// nothing beside the products, and without memory it has slower ones on Hopper. The product is
-/// gone before the device has run it: the handle and the memory are not its own, and nothing else
-/// of it is read by then.
+/// gives it on in the order of the stream, so that no two streams ever work in the same. A product
+/// that is kept would have to see to that by itself; one without memory is left to the algorithms
+/// that need none. Asking for algorithms again is little beside the products themselves. It is gone
+/// before the device has run it, which it may be: the handle and the memory are not its own, and
+/// the device reads nothing else of it.
 nb::capsule gemm(std::uintptr_t workspace, std::size_t bytes) {
   auto created = std::make_unique<product>();
   prospect_error error{};
