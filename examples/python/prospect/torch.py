@@ -244,13 +244,13 @@ def head_log_probs(
 
     bias:            [vocabulary].
     lora_a, lora_b:  an adapter [rank, width], [vocabulary, rank]: the weight is weight + lora_scale b a.
-    workspace_bytes: memory beside inputs, results and gradients; log-probabilities are the same bits in any.
+    workspace_bytes: memory beside inputs, results and gradients; log-probabilities are the same bits in any, and
+                     too little is refused with what is enough. On a device cuBLASLt has 32 MiB more.
 
-    hidden, weight, bias and adapter are of one dtype, on the host; under autocast they are cast to its own, as a
-    Linear's are. Gradients go to those of them that require one. Products with the head: 1 forward, and 1 more where
-    it is frozen (hidden alone requires a gradient), else 3 backward. A frozen head's gradient is made in the forward
-    pass and scaled in the backward one, in the dtype of hidden: bfloat16 and float16 are rounded twice. Device
-    tensors are refused: give their logits to `log_probs`, in chunks.
+    hidden, weight, bias and adapter are of one dtype, and float64 is the host's alone; under autocast they are cast to
+    its own, as a Linear's are. Gradients go to those of them that require one. Products with the head: 1 forward, and
+    1 more where it is frozen (hidden alone requires a gradient), else 3 backward. A frozen head's gradient is made in
+    the forward pass and scaled in the backward one, in the dtype of hidden: bfloat16 and float16 are rounded twice.
     """
     _tensors(hidden=hidden, weight=weight, targets=targets, bias=bias, lora_a=lora_a, lora_b=lora_b, mask=mask)
     _constants(mask=mask)
@@ -258,8 +258,6 @@ def head_log_probs(
     for name, matrix in (("weight", weight), ("lora_a", lora_a), ("lora_b", lora_b)):
         if matrix is not None and matrix.dim() != 2:
             raise ValueError(f"prospect: {name} must have 2 dimensions, and has {matrix.dim()}")
-    if hidden.is_cuda:
-        raise ValueError("prospect: hidden lies on a device, where head_log_probs is not: give logits to log_probs")
     trained = any(x is not None and x.requires_grad for x in (weight, bias, lora_a, lora_b))
     frozen = torch.is_grad_enabled() and hidden.requires_grad and not trained and "entropy" not in statistics
     hidden, weight, bias, lora_a, lora_b = (_autocast(x) for x in (hidden, weight, bias, lora_a, lora_b))

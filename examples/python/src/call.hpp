@@ -4,6 +4,9 @@
 
 #include "arrays.hpp"
 
+#include <algorithm>
+#include <cstddef>
+#include <limits>
 #include <optional>
 
 namespace prospect::python {
@@ -16,6 +19,9 @@ void check(prospect_status status, const prospect_error& error);
 struct placement {
   std::uintptr_t stream = 0;
   nb::object allocate = nb::none();
+  /// For calls to which more is of use than they need: what is given is the caller's to limit, and
+  /// too little is refused by the call, which says what is enough.
+  std::size_t scratch_at_most = std::numeric_limits<std::size_t>::max();
 };
 
 /// Refuses device memory where the package has no device code.
@@ -42,6 +48,7 @@ void call(const arrays& held, const placement& where, const Host& host, const De
   context.query = &bytes;
   check(device(&context, &error), error);
   context.query = nullptr;
+  bytes = std::min(bytes, where.scratch_at_most);
   std::optional<nb::ndarray<>> scratch;
   if (bytes > 0) {
     if (where.allocate.is_none()) refuse("allocate", "must be given for arrays on a device");

@@ -1,5 +1,9 @@
 """The operators beside PyTorch's own autograd: values, gradcheck, torch.compile, and what is refused."""
 
+import contextlib
+import sys
+import types
+
 import numpy as np
 import pytest
 
@@ -208,6 +212,24 @@ def test_an_adapter_of_the_head():
     assert torch.autograd.gradcheck(ours, (hidden, a, b))
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_what_the_head_is_given_on_a_device(trained, monkeypatch):
+    """Stream, memory and product, seen on the host, where none of them has a meaning."""
+    places, products = [], []
+
+    @contextlib.contextmanager
+    def placed(tensor):
+        places.append(tensor.shape)
+        yield {"stream": 0, "allocate": lambda size: torch.empty(size, dtype=torch.uint8)}
+
+    monkeypatch.setattr("prospect._ops.head.placed", placed)
+    cublaslt = types.SimpleNamespace(gemm=lambda workspace, size: products.append(size))
+    monkeypatch.setitem(sys.modules, "prospect._cublaslt", cublaslt)
+    hidden, weight = torch.randn(4, 5, requires_grad=True), torch.randn(7, 5).requires_grad_(trained)
+    pt.head_log_probs(hidden, weight, torch.tensor([1, 2, -100, 4])).sum().backward()
+    assert places == [(4, 5), (4, 5)] and products == [32 << 20] * (2 if trained else 1)
+
+
 def test_gradcheck_of_tokens_and_head():
     targets = torch.tensor([3, -100, 5, 0])
     logits = torch.randn(4, 9).double().requires_grad_()
@@ -339,3 +361,26 @@ def test_on_a_device():
     wide = logits.detach().double().requires_grad_()
     plain_log_probs(wide, targets)[0].sum().backward()
     torch.testing.assert_close(logits.grad.double(), wide.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_head_on_a_device(trained):
+    hidden, targets = torch.randn(2, 9, 24), torch.randint(0, 77, (2, 9))
+    weight, bias = torch.randn(77, 24), torch.randn(77)
+    targets[0, :4] = -100
+    on = [x.cuda().requires_grad_(i == 0 or trained) for i, x in enumerate((hidden, weight, bias))]
+    try:
+        ours = pt.head_log_probs(on[0], on[1], targets.cuda(), bias=on[2])
+    except ValueError as refused:
+        assert "built without device code" in str(refused) or "built without cuBLASLt" in str(refused)
+        pytest.skip(str(refused))
+    ours.sum().backward()
+    wide = [x.double().requires_grad_() for x in (hidden, weight, bias)]
+    expected, _ = plain_log_probs(wide[0] @ wide[1].t() + wide[2], targets)
+    expected.sum().backward()
+    torch.testing.assert_close(ours.cpu().double(), expected, rtol=2e-5, atol=2e-5)
+    for mine, theirs in zip(on if trained else on[:1], wide):
+        torch.testing.assert_close(mine.grad.cpu().double(), theirs.grad, rtol=2e-5, atol=2e-5)
+    with pytest.raises(ValueError, match="PROSPECT_F64 are for the CPU"):
+        pt.head_log_probs(on[0].double(), on[1].double(), targets.cuda(), bias=on[2].double())

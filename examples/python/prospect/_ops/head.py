@@ -1,13 +1,32 @@
 """Hidden states to log-probabilities, and back, without logits."""
 
+import contextlib
 from typing import List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 from prospect import _core
-from prospect._ops.common import bare, differentiated_once, given, wide
+from prospect._ops.common import bare, differentiated_once, given, placed, wide
 from prospect._ops.tokens import coefficients_of, differentiable_results, given_gradients, named_results, token_results
+
+_FOR_PRODUCTS = 32 << 20  # bytes that cuBLASLt works in: what it asks for on Hopper, and more than it does elsewhere
+
+
+@contextlib.contextmanager
+def _placed(hidden: Tensor):
+    """`placed`, and on a device with cuBLASLt's product, if the package was built with it: it is the library that
+    says what is missing. Imported here and not before, when PyTorch's own cuBLASLt is there to be used."""
+    with placed(hidden) as place:
+        if place:
+            try:
+                import prospect._cublaslt as cublaslt
+            except ModuleNotFoundError:
+                pass
+            else:
+                memory = place["allocate"](_FOR_PRODUCTS)
+                place["gemm"] = cublaslt.gemm(memory.data_ptr(), memory.numel())
+        yield place
 
 
 @torch.library.custom_op("prospect::head_log_probs", mutates_args=())
@@ -21,9 +40,10 @@ def head_log_probs(
     wanted = statistics.split()
     outs = token_results(hidden, wanted)
     d_hidden = torch.empty(hidden.shape if frozen else (0, 0), dtype=hidden.dtype, device=hidden.device)
-    _core.head_log_probs(hidden.detach(), weight.detach(), targets, named_results(outs, wanted),
-                         _core.HeadWorkspace(workspace), bare(bias), bare(lora_a), bare(lora_b), lora_scale, mask,
-                         temperature, soft_cap, False, d_hidden if frozen else None)
+    with _placed(hidden) as place:
+        _core.head_log_probs(hidden.detach(), weight.detach(), targets, named_results(outs, wanted),
+                             _core.HeadWorkspace(workspace), bare(bias), bare(lora_a), bare(lora_b), lora_scale, mask,
+                             temperature, soft_cap, False, d_hidden if frozen else None, **place)
     return (*outs, d_hidden, outs[0].new_empty(0))
 
 
@@ -46,9 +66,10 @@ def head_gradient(
     named = {name: out for name, out, want in zip(("hidden", "weight", "bias", "lora_a", "lora_b"), outs, wanted)
              if want}
     coefficients = coefficients_of(log_prob, lse, d_token, d_entropy, entropy)
-    _core.head_gradient(hidden.detach(), weight.detach(), targets, given(**coefficients), named,
-                        _core.HeadWorkspace(workspace), False, bare(bias), bare(lora_a), bare(lora_b), lora_scale,
-                        mask, temperature, soft_cap)
+    with _placed(hidden) as place:
+        _core.head_gradient(hidden.detach(), weight.detach(), targets, given(**coefficients), named,
+                            _core.HeadWorkspace(workspace), False, bare(bias), bare(lora_a), bare(lora_b), lora_scale,
+                            mask, temperature, soft_cap, **place)
     return tuple(out.to(hidden.dtype) for out in outs)
 
 
@@ -72,7 +93,8 @@ differentiated_once(head_gradient, "head_log_probs")
 def scaled_rows(d_hidden: Tensor, factors: Tensor, tether: Tensor) -> Tensor:
     """The frozen head's backward pass; the tether is there for the same reason as in `scaled`."""
     out = d_hidden.clone()
-    _core.scale_rows(out, factors.to(wide(d_hidden)).contiguous())
+    with placed(out) as place:
+        _core.scale_rows(out, factors.to(wide(d_hidden)).contiguous(), **place)
     return out
 
 
