@@ -286,6 +286,7 @@ void run_seed(const session& in, const given_model* file, std::uint64_t seed, ru
 }  // namespace
 
 std::vector<finding> check_experiment(const options& given, std::ostream& log) {
+  require_meaningful(given);
   const std::optional<given_model> file = open_given_model(given);
   const job from = prepare(given, file ? &*file : nullptr, given.seed);
   const schedule plan = alignment_plan(given, from, given.seed);

@@ -58,10 +58,13 @@ TEMPLATE_TEST_CASE("columns are added up from the first part to the last, whoeve
   random_source random{4101};
   CAPTURE(random.seed(), testing::rank());
   for (int round = 0; round < 20; ++round) {
-    // 16 MiB of all parts, and then some that are not; nothing; and a few columns.
+    // Twice 16 MiB of all parts, and then some that are not; nothing; one column; and a few.
     const std::int64_t parts = random.integer(1, 9);
     const std::int64_t piece = (1 << 24) / static_cast<std::int64_t>(sizeof(TestType)) / parts;
-    const std::int64_t n = round == 0 ? piece + 457 : round == 1 ? 0 : random.integer(1, 300);
+    const std::int64_t n = round == 0   ? 2 * piece + 457
+                           : round == 1 ? 0
+                           : round == 2 ? 1
+                                        : random.integer(1, 300);
     const std::int64_t pitch = n + 3;
     std::vector<TestType> all(static_cast<std::size_t>(parts * pitch), number<TestType>(7e7));
     for (TestType& x : all)

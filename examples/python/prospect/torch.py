@@ -240,7 +240,8 @@ def head_log_probs(
     workspace_bytes: int = 64 << 20,
 ) -> Union[Tensor, TokenResults]:
     """As `log_probs`, from hidden states [..., width] and the weight [vocabulary, width] of the last layer, whose
-    logits are never whole in memory. Tokens that are not scored take no part in any product.
+    logits are never whole in memory. Tokens that are not scored take no part in any product; on a device, where only
+    it knows how many those are, they are worked on all the same, and leave them out yourself if they are many.
 
     bias:            [vocabulary].
     lora_a, lora_b:  an adapter [rank, width], [vocabulary, rank]: the weight is weight + lora_scale b a.
@@ -249,7 +250,7 @@ def head_log_probs(
 
     hidden, weight, bias and adapter are of one dtype, and float64 is the host's alone; under autocast they are cast to
     its own, as a Linear's are. Gradients go to those of them that require one. Products with the head: 1 forward, and
-    1 more where it is frozen (hidden alone requires a gradient), else 3 backward. A frozen head's gradient is made in
+    1 more where it is frozen (hidden alone requires a gradient), else 3 backward (2 where the weight requires none). A frozen head's gradient is made in
     the forward pass and scaled in the backward one, in the dtype of hidden: bfloat16 and float16 are rounded twice.
     """
     _tensors(hidden=hidden, weight=weight, targets=targets, bias=bias, lora_a=lora_a, lora_b=lora_b, mask=mask)

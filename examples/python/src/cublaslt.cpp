@@ -44,15 +44,14 @@ struct product {
 /// Made anew for each call of the head path, with memory that the call allocated: the allocator
 /// gives it on in the order of the stream, so that no two streams ever work in the same. A product
 /// that is kept would have to see to that by itself; one without memory is left to the algorithms
-/// that need none. Asking for algorithms again is little beside the products themselves. It is gone
+/// that need none. So the host asks for algorithms again in every call, before the products are put
+/// on the stream; what that takes has not been measured. It is gone
 /// before the device has run it, which it may be: the handle and the memory are not its own, and
 /// the device reads nothing else of it.
-nb::capsule gemm(std::uintptr_t workspace, std::size_t bytes) {
+nb::capsule gemm(std::uintptr_t workspace, std::size_t bytes, bool tf32) {
   auto created = std::make_unique<product>();
   prospect_error error{};
-  // fp32 in fp32, as PyTorch's own products are unless it is told otherwise.
-  constexpr std::int32_t tf32 = 0;
-  if (prospect_cublaslt_create(handle(), reinterpret_cast<void*>(workspace), bytes, tf32,
+  if (prospect_cublaslt_create(handle(), reinterpret_cast<void*>(workspace), bytes, tf32 ? 1 : 0,
                                &created->made, &error) != PROSPECT_OK) {
     throw std::runtime_error(error.message);
   }
@@ -65,7 +64,7 @@ nb::capsule gemm(std::uintptr_t workspace, std::size_t bytes) {
 
 NB_MODULE(_cublaslt, m) {
   m.doc() = "cuBLASLt's matrix product for `prospect.torch.head_log_probs` on a CUDA device.";
-  m.def("gemm", &gemm, nb::arg("workspace"), nb::arg("bytes"),
+  m.def("gemm", &gemm, nb::arg("workspace"), nb::arg("bytes"), nb::arg("tf32"),
         "A product for the current device: `workspace` is the address of so many bytes there, for "
-        "one stream at a time.");
+        "one stream at a time; float32 is multiplied in TF32 if that is wanted.");
 }

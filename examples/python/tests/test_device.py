@@ -178,7 +178,7 @@ def device(request):
         pytest.skip("an emulator has no cuBLASLt")
     cublaslt = pytest.importorskip("prospect._cublaslt", reason="the package was built without cuBLASLt")
     memory = Array(np.empty(32 << 20, np.uint8), True)
-    yield Place(True, gemm=cublaslt.gemm(memory.address, 32 << 20))
+    yield Place(True, gemm=cublaslt.gemm(memory.address, 32 << 20, False))
 
 
 def head_case(rng, dtype, adapted, size=7, width=12, vocabulary=131):

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: E402
 
 import prospect  # noqa: E402
 import prospect.torch as pt  # noqa: E402
+from prospect import _core  # noqa: E402
 
 PAIRED = ("policy_chosen", "policy_rejected", "reference_chosen", "reference_rejected")
 
@@ -214,20 +215,33 @@ def test_an_adapter_of_the_head():
 
 @pytest.mark.parametrize("trained", [True, False])
 def test_what_the_head_is_given_on_a_device(trained, monkeypatch):
-    """Stream, memory and product, seen on the host, where none of them has a meaning."""
-    places, products = [], []
+    """Every call of _core: stream, memory and product, on the host, where none of them has a meaning."""
+    place, sizes, seen = {"stream": 0, "allocate": lambda size: torch.empty(size, dtype=torch.uint8)}, [], []
 
     @contextlib.contextmanager
     def placed(tensor):
-        places.append(tensor.shape)
-        yield {"stream": 0, "allocate": lambda size: torch.empty(size, dtype=torch.uint8)}
+        yield dict(place)
+
+    def watched(name, call):
+        def called(*given, **keywords):
+            seen.append((name, {key: keywords.get(key) for key in ("stream", "allocate", "gemm")}))
+            return call(*given, **{**keywords, "gemm": None} if "gemm" in keywords else keywords)
+
+        return called
 
     monkeypatch.setattr("prospect._ops.head.placed", placed)
-    cublaslt = types.SimpleNamespace(gemm=lambda workspace, size: products.append(size))
+    gemm = object()
+    cublaslt = types.SimpleNamespace(gemm=lambda workspace, size, tf32: sizes.append((size, tf32)) or gemm)
     monkeypatch.setitem(sys.modules, "prospect._cublaslt", cublaslt)
+    names = ("head_log_probs", "head_gradient", "scale_rows")
+    core = types.SimpleNamespace(**{**vars(_core), **{name: watched(name, getattr(_core, name)) for name in names}})
+    monkeypatch.setattr("prospect._ops.head._core", core)
     hidden, weight = torch.randn(4, 5, requires_grad=True), torch.randn(7, 5).requires_grad_(trained)
     pt.head_log_probs(hidden, weight, torch.tensor([1, 2, -100, 4])).sum().backward()
-    assert places == [(4, 5), (4, 5)] and products == [32 << 20] * (2 if trained else 1)
+    multiplied = {**place, "gemm": gemm}
+    backward = ("head_gradient", multiplied) if trained else ("scale_rows", {**place, "gemm": None})
+    assert seen == [("head_log_probs", multiplied), backward]
+    assert sizes == [(32 << 20, torch.backends.cuda.matmul.allow_tf32)] * (2 if trained else 1)
 
 
 def test_gradcheck_of_tokens_and_head():

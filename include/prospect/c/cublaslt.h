@@ -23,8 +23,8 @@ PROSPECT_API prospect_status prospect_cublaslt_create(struct cublasLtContext* ha
                                                       void* workspace, size_t bytes, int32_t tf32,
                                                       prospect_cublaslt** created,
                                                       prospect_error* error);
-/* Once nothing it has put on a stream is left to run; where handle and workspace are the caller's,
- * who keeps them as long, at any time. NULL is none. */
+/* Once what it has put on streams has run; or at any time, if handle and workspace are the caller's
+ * and outlive that. NULL is none. */
 PROSPECT_API void prospect_cublaslt_destroy(prospect_cublaslt* cublaslt);
 
 /* For prospect_head_rows, as long as it lives. */

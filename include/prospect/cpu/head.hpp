@@ -12,7 +12,8 @@
 //   head_step                      3   trained head in one go: for losses whose coefficients are
 //                                      known as soon as the log-probs of a few sequences are
 //
-// An adapter of the head adds rank / hidden of each, and twice rank / vocabulary.
+// A trained head whose weight's own gradient is not wanted takes one less. An adapter of the head
+// adds rank / hidden of each, and twice rank / vocabulary.
 //
 // Tokens that are not scored take no part in any product. Every function throws
 // std::invalid_argument, with the argument's name and before any work, for

@@ -116,6 +116,9 @@ TEST_CASE("a check looks at the same feedback as the run, and leaves nothing beh
   CHECK(says("answers the row's own prompt"));  // there is one prompt only
   given.loss = "ppo";
   CHECK(contains(complaint([&] { check_experiment(given, std::clog); }), "there is no loss 'ppo'"));
+  given.lora_head = true;
+  CHECK(
+      contains(complaint([&] { check_experiment(given, std::clog); }), "--lora-head needs --lora"));
 }
 
 TEST_CASE("a phase between the stages that is stopped is named, and starts again") {

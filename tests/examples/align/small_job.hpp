@@ -19,7 +19,8 @@ struct model_kind {
 
 inline constexpr model_kind full_f32{}, full_bf16{.storage = storage_type::bf16},
     lora_f32{.lora = {.rank = 2, .alpha = 4}},
-    lora_bf16{.storage = storage_type::bf16, .lora = {.rank = 2, .alpha = 4}};
+    lora_bf16{.storage = storage_type::bf16, .lora = {.rank = 2, .alpha = 4}},
+    lora_head_bf16{.storage = storage_type::bf16, .lora = {.rank = 2, .alpha = 4, .head = true}};
 
 struct small_job {
   feedback data;

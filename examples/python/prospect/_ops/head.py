@@ -25,7 +25,7 @@ def _placed(hidden: Tensor):
                 pass
             else:
                 memory = place["allocate"](_FOR_PRODUCTS)
-                place["gemm"] = cublaslt.gemm(memory.data_ptr(), memory.numel())
+                place["gemm"] = cublaslt.gemm(memory.data_ptr(), memory.numel(), torch.backends.cuda.matmul.allow_tf32)
         yield place
 
 
