@@ -30,8 +30,8 @@ struct loaded_model {
   model_shape shape;
   model_origin origin;
 
-  // Decodes one of weights_of(shape), its rows in the order that shape.hpp states; the head of a file
-  // that ties it is its table of words. Threads may read at the same time.
+  // Decodes one of weights_of(shape), its rows in the order that shape.hpp states; the head of a
+  // file that ties it is its table of words. Threads may read at the same time.
   void read(const weight_place& place, std::span<float> out) const;
 
   std::vector<mapped_file> files;
