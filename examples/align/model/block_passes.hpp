@@ -115,7 +115,7 @@ class block_backward : public block_pass<W> {
     }
     swiglu_forward<W>(gate_up, piece(a_.activated));
     if (a_.left == leave::inputs) {
-      low_rank_forward<W>(w_.down, scale_, piece(a_.activated), piece(b_.low.down),
+      low_rank_forward<W>(w_.down.down, scale_, piece(a_.activated), piece(b_.low.down),
                           low(first, count, w_.down));
     }
     store_rows<W>(d_stream, piece(a_.d_output));

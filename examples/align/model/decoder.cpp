@@ -119,12 +119,8 @@ class decoder {
     const head_weights<const W>& head = weights_.head;
     const matrix<T> out = logits_.reshape(hidden.rows, head.weight.rows);
     const matrix<W> low = low_.reshape(hidden.rows, head.down.rows);
-    if (head.down.data != nullptr) {
-      const matrix<T> wide = wide_low_.reshape(hidden.rows, head.down.rows);
-      multiply<W>(plain<W>(hidden), transposed<W>(head.down), wide);
-      array_of(wide.data, wide.rows * wide.columns) *= static_cast<T>(head.scale);
-      store_rows<W>(wide, low);
-    }
+    low_rank_forward<W>(head.down, head.scale, hidden, low,
+                        wide_low_.reshape(hidden.rows, head.down.rows));
     constexpr std::int64_t columns = 2048;
     on_(static_cast<std::size_t>((out.columns + columns - 1) / columns), [&](std::size_t i) {
       const std::int64_t first = static_cast<std::int64_t>(i) * columns;

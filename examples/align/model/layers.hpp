@@ -144,13 +144,13 @@ void swiglu_backward(matrix<const T> gate_up, matrix<const T> d_y, matrix<T> d_g
 // ---- a linear layer with its adapters
 // ---------------------------------------------------------------
 
-// u = scale x A^T; nothing where there are no adapters. `wide` is memory of u's shape.
+// u = scale x A^T; nothing where A has no data. `wide` is memory of u's shape.
 template <class W>
-void low_rank_forward(const linear<const W>& by, double scale, matrix<const W> x, matrix<W> u,
+void low_rank_forward(matrix<const W> down, double scale, matrix<const W> x, matrix<W> u,
                       matrix<arithmetic<W>> wide) {
   using T = arithmetic<W>;
-  if (by.parts.empty()) return;
-  multiply<W>(plain<W>(x), transposed<W>(by.down), wide);
+  if (down.data == nullptr) return;
+  multiply<W>(plain<W>(x), transposed<W>(down), wide);
   for (std::int64_t i = 0; i < wide.rows; ++i) {
     for (std::int64_t j = 0; j < wide.columns; ++j) u.row(i)[j] = W(T(scale) * wide.row(i)[j]);
   }
@@ -162,7 +162,7 @@ void linear_forward(const linear<const W>& by, double scale, matrix<const W> x,
                     matrix<arithmetic<W>> y, matrix<W> u, matrix<arithmetic<W>> wide,
                     onto before = onto::nothing) {
   multiply<W>(plain<W>(x), transposed<W>(by.weight), y, before);
-  low_rank_forward<W>(by, scale, x, u, wide);
+  low_rank_forward<W>(by.down, scale, x, u, wide);
   for (std::size_t p = 0; p < by.parts.size(); ++p) {
     const auto& part = by.parts[p];
     const std::int64_t rank = part.up.columns;

@@ -48,12 +48,14 @@ struct sizeable_job {
 TEST_CASE("a run holds no more than it told") {
   const schedule at_once{.steps = 2, .batch = 16, .seed = 1};
   const schedule in_parts{.steps = 2, .batch = 16, .seed = 1, .together = 1, .recompute = true};
-  const auto chosen = GENERATE_COPY(std::pair{full_f32, at_once}, std::pair{lora_bf16, at_once},
-                                    std::pair{lora_bf16, in_parts});
+  const auto chosen =
+      GENERATE_COPY(std::pair{full_f32, at_once}, std::pair{lora_bf16, at_once},
+                    std::pair{lora_head_bf16, at_once}, std::pair{lora_bf16, in_parts});
   const model_kind kind = chosen.first;
   const schedule plan = chosen.second;
-  CAPTURE(kind.lora.rank, plan.together);
-  const sizeable_job job;
+  CAPTURE(kind.lora.rank, kind.lora.head, plan.together);
+  sizeable_job job;
+  job.shape.tied_head = !kind.lora.head;
   const objective goal = preference_objective({.loss = "kto"});
   constexpr std::size_t longest = 60;
   const memory_need need = memory_needed(language_model(job.shape, kind.storage, kind.lora),
