@@ -1,7 +1,8 @@
 // Losses of tokens on the CPU: every one of losses.def on a batch of sequences, with coefficients
 // and metrics, timed in turn with a pass that only reads as many bytes. Rows are fp32, as phase 1
-// writes them, with a mask, and with an old policy and a reference where the loss reads them.
-// peers/token_losses.py does SFT and GRPO in PyTorch.
+// writes them, with a mask, and with an old policy and a reference where the loss reads them. They
+// come from memory, as after logits have gone through the caches: one batch after the other of more
+// than a cache holds. peers/token_losses.py does SFT and GRPO in PyTorch, on as many.
 #include "limits.hpp"
 #include "logits.hpp"
 #include "memory.hpp"
@@ -10,12 +11,14 @@
 #include <prospect/prospect.hpp>
 
 #include <string>
+#include <vector>
 
 namespace {
 
 using namespace bench;
 
 constexpr std::size_t length = 1024;
+constexpr std::size_t batches = 16;
 
 bool reads_old(const prospect::any_token& loss) {
   const auto at = [&](double ratio, double advantage) {
@@ -83,18 +86,21 @@ void require_right_answer(const prospect::any_token& loss) {
   }
 }
 
-void evaluate_against_read(benchmark::State& state, const prospect::any_token& loss, std::size_t n,
-                           prospect::thread_pool& on) {
+void evaluate_against_read(benchmark::State& state, const prospect::any_token& loss,
+                           std::vector<batch<float>>& data, prospect::thread_pool& on) {
   require_right_answer(loss);
-  batch<float> data{n};
-  const array<std::byte> memory{data.bytes(loss)};
+  const std::size_t bytes = data.front().bytes(loss);
+  const array<std::byte> memory{batches * bytes};
   std::fill(memory.begin(), memory.end(), std::byte{1});
   const memory_limit& limit = limit_of(traffic::read, on, memory.bytes());
+  std::size_t reads = 0;
+  std::size_t evaluations = 0;
   time_against(
-      state, [&] { return limit.rate(memory.bytes()); }, [] {},
+      state, [&] { return limit.rate(memory.bytes().subspan(reads++ % batches * bytes, bytes)); },
+      [] {},
       [&] {
-        benchmark::DoNotOptimize(data.evaluate(loss, on));
-        return static_cast<double>(data.bytes(loss));
+        benchmark::DoNotOptimize(data[evaluations++ % batches].evaluate(loss, on));
+        return static_cast<double>(bytes);
       });
 }
 
@@ -103,15 +109,17 @@ void evaluate_against_read(benchmark::State& state, const prospect::any_token& l
 int main(int argc, char* argv[]) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  const std::size_t n = std::size_t{1} << 20;
+  std::vector<batch<float>> data;
   for (prospect::thread_pool* const on : pools()) {
     prospect::for_each_loss([&]<class Loss>(const Loss& loss) {
       if constexpr (prospect::token_loss<Loss>) {
-        const std::size_t n = std::size_t{1} << 20;
         const std::string row = "token_losses/" + std::string{loss.name} +
                                 "/n:" + std::to_string(n) +
                                 "/threads:" + std::to_string(on->threads());
-        benchmark::RegisterBenchmark(row.c_str(), [loss, n, on](benchmark::State& state) {
-          evaluate_against_read(state, loss, n, *on);
+        benchmark::RegisterBenchmark(row.c_str(), [loss, n, on, &data](benchmark::State& state) {
+          while (data.size() < batches) data.emplace_back(n);
+          evaluate_against_read(state, loss, data, *on);
         })->UseManualTime();
       }
     });

@@ -1,11 +1,14 @@
 """Losses of tokens on log-probs, forward and backward: in PyTorch eager as TRL writes them, and
 Liger's, which are PyTorch too once the log-probs are there (its kernels want logits or a head)."""
 
+import itertools
+
 import torch
 
 import peer
 
 LENGTH = 1024
+BATCHES = 16  # more than a cache holds
 EPSILON = 0.2
 
 
@@ -60,9 +63,10 @@ def main():
     options = peer.arguments()
     small = 4 * LENGTH
     peer.require("coefficient", gradient(options.work, small), by_hand(options.work, small), 1e-8)
-    policy, *rest = batch(options.rows)
+    batches = itertools.cycle([batch(options.rows) for _ in range(BATCHES)])
 
     def step():
+        policy, *rest = next(batches)
         policy.grad = None
         WORKS[options.work](policy, *rest).backward()
 

@@ -264,6 +264,15 @@ TEST_CASE("what is no number stays in its token, or its sequence, and is reporte
   c.advantage.put(2, not_a_number);
   CHECK(evaluate(clipped_loss<>{}, c.in(), c.out()).nonfinite.sum == 25);
   CHECK(evaluate(prospect::sft{}, c.in(), c.out()).nonfinite.sum == 25);  // which reads none
+  for (const double bad : {not_a_number, infinity, -infinity}) {
+    c = clean;
+    c.reference = {prospect::dtype::f32, c.rows};
+    for (std::int64_t t = 0; t < c.rows; ++t) c.reference.put(t, -2);
+    c.reference.put(50, bad);
+    const token_metrics seen = evaluate(clipped_loss<>{}, c.in(), c.out());  // which reads none
+    CHECK(seen.nonfinite.sum == 1);
+    CHECK(seen.first_nonfinite == 50);
+  }
   c = clean;
   c.entropy = {prospect::dtype::f32, c.rows};
   c.entropy.put(3, infinity);

@@ -270,6 +270,45 @@ TEMPLATE_TEST_CASE("far out the family has the limits of its formulas", "[losses
   }
 }
 
+TEST_CASE("losses of whole sequences make the same of all tokens that share an advantage",
+          "[losses]") {
+  const auto keeps_its_word = [](const auto& loss) {
+    for (const double sum : {-60.0, -0.75, 0.0, 0.25, 60.0}) {
+      for (const double advantage : {2.0, -1.0, 0.0}) {
+        const auto of = [&](double policy, double ratio, double reference_ratio) {
+          return testing::numbers(
+              differentiate(loss, prospect::token<double>{.policy = policy,
+                                                          .ratio = ratio,
+                                                          .reference_ratio = reference_ratio,
+                                                          .advantage = advantage,
+                                                          .sum = sum,
+                                                          .tokens = 3}));
+        };
+        const auto first = of(0, 0, 0);
+        if (of(-2, 0.5, -0.25) != first || of(-0.125, -40, 30) != first) return false;
+      }
+    }
+    return true;
+  };
+  prospect::for_each_loss([&]<class L>(const L& loss) {
+    if constexpr (prospect::token_loss<L>) {
+      const std::string name{L::name};
+      CAPTURE(name);
+      const bool whole = name == "gspo" || name == "gspo_token" || name == "luspo" ||
+                         name == "gmpo" || name == "rloo";
+      CHECK(prospect::sequence_level(loss) == whole);
+      CHECK(prospect::sequence_level(prospect::averaged{loss, prospect::averaging::tokens}) ==
+            whole);
+      CHECK(keeps_its_word(loss) == whole);
+      if constexpr (requires { loss.beta; }) {
+        L held = loss;
+        held.beta = 0.125;
+        CHECK_FALSE(prospect::sequence_level(held));
+      }
+    }
+  });
+}
+
 TEST_CASE("any loss is the one it was made of", "[losses]") {
   const prospect::pair<double> p{.chosen = {.policy = -3, .ratio = 0.5, .tokens = 4},
                                  .rejected = {.policy = -5, .ratio = -1.25, .tokens = 7}};

@@ -110,6 +110,18 @@ PROSPECT_HD constexpr double reward_scale(const L& loss) {
   }
 }
 
+/// Whether a loss of tokens makes the same of all tokens of a sequence that share an advantage,
+/// value and derivatives: what a member `sequence_level()` promises, or no. It is then asked once,
+/// about a token whose log-probabilities are 0.
+template <class L>
+PROSPECT_INLINE constexpr bool sequence_level(const L& loss) {
+  if constexpr (requires { loss.sequence_level(); }) {
+    return loss.sequence_level();
+  } else {
+    return false;
+  }
+}
+
 namespace detail {
 
 /// Positive, and so far inside the range of fp32 that neither it nor its inverse leaves it; false

@@ -33,7 +33,7 @@ class scored_rows {
   /// How many of the rows [first, last).
   std::int64_t count(std::int64_t first, std::int64_t last) const {
     if (all()) return last - first;
-    std::uint8_t scored[block_size];
+    flags scored;
     std::int64_t n = 0;
     for_each_block({first, last - first}, [&](range at) { n += look(at, scored); });
     return n;
@@ -52,30 +52,54 @@ class scored_rows {
  private:
   bool all() const { return targets_.empty() && mask_.empty(); }
 
-  /// Writes 1 for each of the rows `at` that is scored, else 0, and counts them.
-  int look(range at, std::uint8_t* scored) const {
-    const auto n = static_cast<int>(at.count);
-    std::memset(scored, 1, static_cast<std::size_t>(n));
-    const auto keep = [&](const auto& is_scored) { leave_out(at, scored, is_scored); };
+  /// For each row of a block, and for what is left of it, 1 if it is scored, else 0.
+  struct flags {
+    alignas(64) std::uint8_t row[block_size];
+
+    /// How many are scored, of which each word of eight knows its own.
+    int count() const {
+      constexpr int eights = block_size / sizeof(std::uint64_t);
+      static_assert(eights < 256);
+      std::uint64_t sums = 0;
+      for (int i = 0; i < eights; ++i) {
+        std::uint64_t word;
+        std::memcpy(&word, row + sizeof(word) * i, sizeof(word));
+        sums += word;
+      }
+      constexpr std::uint64_t every_other = 0x00ff00ff00ff00ffU;
+      sums = (sums & every_other) + (sums >> 8 & every_other);
+      return static_cast<int>(sums * 0x0001000100010001U >> 48);
+    }
+  };
+
+  /// Looks at the rows `at` of a batch that has targets or a mask, and counts those scored.
+  int look(range at, flags& scored) const {
+    std::fill(scored.row + at.count, scored.row + block_size, std::uint8_t{0});
     if (!targets_.empty()) {
       targets_.visit([&]<class T>(strided_span<const T> row) {
         const auto is_scored = [first = row.data()](std::int64_t i) {
           return first[i] != static_cast<T>(ignored_target);
         };
-        if (row.stride() == 1) return keep(is_scored);
-        keep([is_scored, stride = row.stride()](std::int64_t i) { return is_scored(i * stride); });
+        if (row.stride() == 1) return ask<false>(at, scored, is_scored);
+        ask<false>(at, scored, [is_scored, stride = row.stride()](std::int64_t i) {
+          return is_scored(i * stride);
+        });
       });
     }
-    if (!mask_.empty()) mask_.visit(keep);
-    int sum = 0;
-    for (int i = 0; i < n; ++i) sum += scored[i];
-    return sum;
+    if (!mask_.empty()) {
+      mask_.visit([&](const auto& is_scored) {
+        targets_.empty() ? ask<false>(at, scored, is_scored) : ask<true>(at, scored, is_scored);
+      });
+    }
+    return scored.count();
   }
 
-  template <class Scored>
-  static void leave_out(range at, std::uint8_t* __restrict scored, const Scored& is_scored) {
+  /// `again`: of those that were scored so far.
+  template <bool again, class Scored>
+  static void ask(range at, flags& scored, const Scored& is_scored) {
     const auto look_at = [&](int i) __attribute__((always_inline)) {
-      scored[i] = static_cast<std::uint8_t>(scored[i] & (is_scored(at.first + i) ? 1 : 0));
+      const int here = is_scored(at.first + i) ? 1 : 0;
+      scored.row[i] = static_cast<std::uint8_t>(again ? scored.row[i] & here : here);
     };
     if (at.count == block_size) {  // a number of times that a compiler likes
       for (int i = 0; i < block_size; ++i) look_at(i);
@@ -95,7 +119,7 @@ class scored_rows {
 
   template <class F>
   void for_each_gathered_block(std::int64_t first, std::int64_t last, const F& f) const {
-    std::uint8_t scored[block_size];
+    flags scored;
     std::int64_t place[2 * block_size];  // of rows that wait for their block to become full
     int waiting = 0;
     for (std::int64_t t = first; t < last;) {
@@ -103,9 +127,9 @@ class scored_rows {
       int n = look(at, scored);
       t += at.count;
       if (n == 0) continue;
-      if (waiting == 0 && scored[0] == 0) {  // a prompt ends here
-        const void* const begin = std::memchr(scored, 1, static_cast<std::size_t>(at.count));
-        t = at.first + (static_cast<const std::uint8_t*>(begin) - scored);
+      if (waiting == 0 && scored.row[0] == 0) {  // a prompt ends here
+        const void* const begin = std::memchr(scored.row, 1, static_cast<std::size_t>(at.count));
+        t = at.first + (static_cast<const std::uint8_t*>(begin) - scored.row);
         continue;
       }
       if (waiting == 0 && n == at.count) {
@@ -114,7 +138,7 @@ class scored_rows {
       }
       for (int i = 0; i < at.count; ++i) {
         place[waiting] = at.first + i;
-        waiting += scored[i];
+        waiting += scored.row[i];
       }
       if (waiting < block_size) continue;
       hand_out(place, block_size, f);

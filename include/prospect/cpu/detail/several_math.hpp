@@ -72,9 +72,14 @@ struct sigmoid_parts {
 
 PROSPECT_APART several<float> exp(several<float> x) {
   using c = exp_constants<float>;
-  constexpr float headroom{c::headroom};
   const several<float> d = larger(several<float>(-104), smaller(several<float>(89), x));
+#if PROSPECT_CPU_KEEPS_AVX512
+  const several<float> n = fused(d, float(log2_e), c::magic) - c::magic;
+  const several<float> rest = 1 + rest_of_exp(d, n);
+  return (floats)_mm512_maskz_scalef_ps(0xffff, (__m512)rest.lane, (__m512)n.lane);
+#else
   // In units of a power of two from which neither end of the range leaves the type.
+  constexpr float headroom{c::headroom};
   const auto left = x < 0;
   const several<float> magic =
       select(left, several<float>(c::magic + headroom), several<float>(c::magic - headroom));
@@ -82,6 +87,20 @@ PROSPECT_APART several<float> exp(several<float> x) {
   const several<float> power = power_of_two<float>(shifted.lane);
   const several<float> raised = fused(power, rest_of_exp(d, shifted - magic), power);
   return raised * select(left, several<float>(raised_unit), several<float>(1 / raised_unit));
+#endif
+}
+
+PROSPECT_APART several<float> expm1(several<float> x) {
+  using c = exp_constants<float>;
+  // -1 from -30 on; in units from which the upper end does not leave the type.
+  const several<float> d = larger(several<float>(-30), smaller(several<float>(89), x));
+  constexpr float magic = c::magic - float{c::headroom};
+  const several<float> shifted = fused(d, float(log2_e), magic);
+  const several<float> n = shifted - magic;
+  const several<float> power = power_of_two<float>(shifted.lane);
+  const several<float> rest = rest_of_exp(d, n);
+  const several<float> lowered = fused(power, rest, power - raised_unit);
+  return select(n == 0, rest, lowered * (1 / raised_unit));
 }
 
 PROSPECT_APART several<float> sigmoid(several<float> x) {

@@ -48,9 +48,10 @@ inline namespace PROSPECT_CPU_ISA {
 template <std::floating_point R>
 struct token_results_at {
   results_at<R> loss, d_policy, d_entropy;
+  bool has_d_entropy;
 
   bool finite(std::int64_t i) const {
-    return loss.finite(i) && d_policy.finite(i) && d_entropy.finite(i);
+    return loss.finite(i) && d_policy.finite(i) && (!has_d_entropy || d_entropy.finite(i));
   }
 };
 
@@ -64,6 +65,7 @@ struct token_blocks {
   using differentiate = bool (*)(const void* loss, const tokens_at<R>& rows,
                                  const token_results_at<R>& out, int n, const sequence_terms& of,
                                  double entropy_coef, tally<token_sum::size>& sums);
+  bool sequence_level = false;
   sum contribution = nullptr, d_sum = nullptr;
   differentiate plain, with_options;
 };
@@ -123,12 +125,19 @@ template <bool with_options, std::floating_point R, class Loss>
   running_tally<at::size> here{sums};
   several<R> clipped;
   finite_probe<R> probe;
-  if constexpr (!with_options) probe.look_at(advantage);
+  token_value<several<R>> of_all;
+  const bool sequence_level = !with_options && prospect::sequence_level(loss);
+  if constexpr (!with_options) {
+    probe.look_at(advantage);
+    if (sequence_level) of_all = values_of<R>(loss, {.advantage = advantage}, terms, none < one);
+  }
   for (int i = 0; i < n; i += lanes<R>) {
+    ask_ahead<true>(coefficients + i);
     const auto kept = rows.kept(i);
     tokens<R> t = rows.several_of(i);
     if constexpr (!with_options) t.advantage = advantage;
-    const token_value<several<R>> v = values_of<R>(loss, t, terms, kept);
+    token_value<several<R>> v = of_all;
+    if (!sequence_level) v = values_of<R>(loss, t, terms, kept);
     several<R> d = v.d_policy;
     several<R> value = v.loss;
     const auto add = [&](int which, several<R> x) __attribute__((always_inline)) {
@@ -153,11 +162,19 @@ template <bool with_options, std::floating_point R, class Loss>
     store_several(losses + i, value);
     store_several(coefficients + i, coefficient);
     here.add(at::loss, i, value);
-    if (rows.has_old) add(at::ratio, ratios(t.ratio));
+    // What is added up shows in its sum whether it was finite, and so does what it was made of.
+    if (rows.has_old) {
+      add(at::ratio, ratios(t.ratio));
+      probe.look_at(t.ratio, coefficient);
+    } else {
+      probe.look_at(t.policy, coefficient);
+    }
     if (rows.has_reference) add(at::kl, divergences(t.reference_ratio));
-    const auto held = kept && d == none;
-    clipped += select(held, select(t.advantage == none, none, one), none);
-    probe.look_at(t.policy, t.ratio, t.reference_ratio, value, coefficient);
+    if (rows.clips) {
+      several<R> held = one;
+      if constexpr (with_options) held = select(t.advantage == none, none, one);
+      clipped += select(kept && d == none, held, none);
+    }
   }
   here.add(at::clipped, 0, clipped);
   here.store_to(sums);
@@ -222,7 +239,8 @@ class token_run {
     }
     if (blocks_.contribution != nullptr) {
       terms.sum = summed(blocks_.contribution, first, last, terms);
-      terms.d_sum = summed(blocks_.d_sum, first, last, terms);
+      terms.d_sum = plain_ && blocks_.sequence_level ? n * d_sum_of_one(terms)
+                                                     : summed(blocks_.d_sum, first, last, terms);
     }
     const tally<token_sum::size> sums = results(first, last, terms);
     for (int k = 0; k < token_sum::size; ++k) {
@@ -253,7 +271,8 @@ class token_run {
             .measured_entropy = row(entropy_, nullptr),
             .has_old = !in_.old.empty(),
             .has_reference = !in_.reference.empty(),
-            .has_advantages = !in_.token_advantage.empty()};
+            .has_advantages = !in_.token_advantage.empty(),
+            .clips = !in_.token_advantage.empty() || of_sequence_.row[0] != 0};
   }
 
   double summed(typename token_blocks<R>::sum of_block, std::int64_t first, std::int64_t last,
@@ -263,6 +282,20 @@ class token_run {
       sum += of_block(loss_, read(block), whole_vectors(block.at), terms);
     });
     return sum;
+  }
+
+  /// dL/dsum of a token that stands for all, without a weight.
+  double d_sum_of_one(const sequence_terms& terms) const {
+    const R* const one = ones<R>.row + (block_size - 1);
+    const R* const nothing = one + 1;
+    return blocks_.d_sum(loss_,
+                         {.scored = one,
+                          .policy = nothing,
+                          .old = nothing,
+                          .reference = nothing,
+                          .advantage = of_sequence_.row,
+                          .weight = one},
+                         lanes<R>, terms);
   }
 
   /// Writes what a sequence gives, and returns what it adds up to.
@@ -279,11 +312,13 @@ class token_run {
       const auto place = [&](row_writer<R>& to) {
         return results_at<R>{to.begin(block.at, block.through), to.limit()};
       };
-      const token_results_at<R> out{
-          .loss = place(losses_), .d_policy = place(d_policy_), .d_entropy = place(d_entropy_)};
+      const token_results_at<R> out{.loss = place(losses_),
+                                    .d_policy = place(d_policy_),
+                                    .d_entropy = place(d_entropy_),
+                                    .has_d_entropy = !out_.d_entropy.empty()};
       const auto differentiate = plain_ ? blocks_.plain : blocks_.with_options;
       bool finite = differentiate(loss_, rows, out, n, terms, in_.entropy_coef, sums);
-      d_entropies(rows, out.d_entropy.row, n, terms);
+      if (!out_.d_entropy.empty()) d_entropies(rows, out.d_entropy.row, n, terms);
       for (row_writer<R>* to : {&losses_, &d_policy_, &d_entropy_}) {
         finite &= to->write(block.at, block.through);
       }
@@ -294,10 +329,6 @@ class token_run {
   }
 
   void d_entropies(const tokens_at<R>& rows, R* to, int n, const sequence_terms& terms) const {
-    if (out_.d_entropy.empty()) {
-      std::fill_n(to, n, R(0));
-      return;
-    }
     const times<R> factor{in_.entropy_coef == 0 ? 0.0 : -in_.entropy_coef * terms.factor};
     for (int i = 0; i < n; i += lanes<R>) {
       const several<R> d = factor(load_several(rows.weight + i));
@@ -329,8 +360,9 @@ class token_run {
 };
 
 template <std::floating_point R, class Loss>
-constexpr token_blocks<R> token_blocks_of() {
-  token_blocks<R> blocks{.plain = token_results_of_block<false, R, Loss>,
+token_blocks<R> token_blocks_of(const Loss& loss) {
+  token_blocks<R> blocks{.sequence_level = sequence_level(loss),
+                         .plain = token_results_of_block<false, R, Loss>,
                          .with_options = token_results_of_block<true, R, Loss>};
   if constexpr (sums_tokens<Loss>) {
     blocks.contribution = contribution_of_block<R, Loss>;
@@ -343,7 +375,7 @@ template <std::floating_point R, class Loss>
 token_sums token_results_of(const Loss& loss, const token_batch& in, const token_batch_outputs& out,
                             double factor, range sequences) {
   return of_itself(loss, [&]<class One>(const One& one) {
-    const token_blocks<R> blocks = token_blocks_of<R, One>();
+    const token_blocks<R> blocks = token_blocks_of<R>(one);
     token_run<R> run{blocks, &one, loss.average, in, out, factor};
     for (std::int64_t i = 0; i < sequences.count; ++i) run.add(sequences.first + i);
     return run.seen();

@@ -19,10 +19,17 @@ struct sequence_terms {
 
 inline namespace PROSPECT_CPU_ISA {
 
+/// Asks for memory a page ahead, into which hardware does not follow a row by itself. Never faults,
+/// so it may run past the end.
+template <bool to_write, std::floating_point R>
+PROSPECT_INLINE void ask_ahead(const R* row) {
+  __builtin_prefetch(reinterpret_cast<const char*>(row) + 4096, to_write, 3);
+}
+
 /// Several tokens. Not token<several<R>>, whose functions nvcc would want for the device.
 template <std::floating_point R>
 struct tokens {
-  several<R> policy, ratio, reference_ratio, advantage;
+  several<R> policy{}, ratio{}, reference_ratio{}, advantage{};
 
   token<R> lane(int k, const sequence_terms& of) const {
     return {.policy = policy.lane[k],
@@ -44,10 +51,12 @@ struct tokens_at {
   const R* reference;
   const R* advantage;
   const R* weight;
-  const R* entropy;           ///< of the bonus: 0 where there is none
-  const R* measured_entropy;  ///< null where none is given
-  bool has_old, has_reference;
-  bool has_advantages;  ///< one for each token
+  const R* entropy = nullptr;           ///< of the bonus: 0 where there is none
+  const R* measured_entropy = nullptr;  ///< null where none is given
+  bool has_old = false;
+  bool has_reference = false;
+  bool has_advantages = false;  ///< one for each token
+  bool clips = false;           ///< whether a token whose coefficient is 0 was clipped
 
   PROSPECT_INLINE flag_of<several<R>> kept(int i) const {
     return several<R>(0) < load_several<R>(scored + i);
@@ -56,9 +65,14 @@ struct tokens_at {
   /// not given was found unread.
   PROSPECT_INLINE tokens<R> several_of(int i) const {
     const several<R> p = load_several<R>(policy + i);
+    ask_ahead<false>(policy + i);
     const auto ratio = [&](const R* row, bool given) __attribute__((always_inline)) {
-      const several<R> none = 0;
-      return select(several<R>(given ? 1 : 0) == none, none, p - load_several<R>(row + i));
+      several<R> difference = 0;
+      if (given) {
+        ask_ahead<false>(row + i);
+        difference = p - load_several<R>(row + i);
+      }
+      return difference;
     };
     return {.policy = p,
             .ratio = ratio(old, has_old),

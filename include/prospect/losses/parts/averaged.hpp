@@ -18,6 +18,7 @@ struct averaged {
 
   PROSPECT_INLINE constexpr const char* problem() const { return prospect::problem(loss); }
 
+  PROSPECT_INLINE constexpr bool sequence_level() const { return prospect::sequence_level(loss); }
   template <class Sample>
   PROSPECT_HD constexpr auto contribution(const Sample& sample) const
     requires sums_tokens<L>

@@ -10,14 +10,18 @@ namespace prospect::inline v2 {
 
 namespace detail {
 
-/// e^y - 1 - y, which near 0, where its terms cancel, is y^2 / 2 (1 + y/3 (1 + y/4 (1 + ...))).
+/// e^y - 1 - y, which near 0, where its terms cancel, is y^2 (1/2! + y (1/3! + y (1/4! + ...))).
 template <number R>
 PROSPECT_HD constexpr R expm1_minus(const R& y) {
   constexpr int terms = in_fp32<R> ? 7 : 14;
-  R series = 1;
-  for (int k = terms; k > 2; --k) series = R(1) + y * R(1.0 / k) * series;
+  double factorial = in_fp32<R> ? 5040 : 87178291200;
+  R series = R(1 / factorial);
+  for (int k = terms; k > 2; --k) {
+    factorial /= k;
+    series = R(1 / factorial) + y * series;
+  }
   const auto close = y > R(-0.5) && y < R(0.5);
-  return select(close, R(0.5) * y * y * series, expm1(y) - y);
+  return select(close, y * y * series, expm1(y) - y);
 }
 
 }  // namespace detail

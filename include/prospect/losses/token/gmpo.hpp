@@ -34,6 +34,7 @@ struct gmpo {
     return nullptr;
   }
 
+  PROSPECT_INLINE static constexpr bool sequence_level() { return true; }
   template <class T>
   PROSPECT_HD constexpr T contribution(const token<T>& t) const {
     using R = scalar_of_t<T>;

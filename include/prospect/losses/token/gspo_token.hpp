@@ -27,6 +27,8 @@ struct gspo_token {
     return detail::problem_of_group_relative(*this);
   }
 
+  /// The penalty is each token's own.
+  PROSPECT_INLINE constexpr bool sequence_level() const { return beta == 0; }
   /// A sequence's log-ratio is the sum of its tokens'.
   template <class T>
   PROSPECT_HD constexpr T contribution(const token<T>& t) const {

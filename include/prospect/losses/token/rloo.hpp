@@ -30,6 +30,7 @@ struct rloo {
     return detail::problem_of_clipping(epsilon, epsilon_high);
   }
 
+  PROSPECT_INLINE static constexpr bool sequence_level() { return true; }
   /// A sequence's log-ratio is the sum of its tokens'.
   template <class T>
   PROSPECT_HD constexpr T contribution(const token<T>& t) const {
