@@ -209,7 +209,8 @@ bool reads_reference_point(const Loss& loss) {
 }
 
 template <class Loss>
-Loss with_parameters(Loss loss, const loss_choice& choice) {
+Loss with_parameters(const Loss& defaults, const loss_choice& choice) {
+  Loss loss = defaults;
   for (const auto& [name, value] : choice.parameters) {
     if (prospect::set_parameter(loss, name, value)) continue;
     std::vector<std::string> names;
