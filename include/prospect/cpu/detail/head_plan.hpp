@@ -31,8 +31,15 @@ inline constexpr std::int64_t tile_columns = 1024;
 /// and its result does not depend on its neighbours. (Eigen's other path is for dimensions that add
 /// up to less than 20.)
 inline constexpr std::int64_t row_multiple = 24;
-/// Tiles that are worked on before the threads meet.
+/// The most tiles that are worked on before the threads meet.
 inline constexpr std::int64_t wave_tiles = 16;
+/// Of so many threads (0: who knows), each has work for two tiles: the fewer columns are held at
+/// once, the more rows are, and the fewer times a product packs its tile.
+constexpr std::int64_t tiles_for(std::int64_t threads) {
+  std::int64_t tiles = wave_tiles;
+  while (threads > 0 && tiles >= 4 * threads && tiles > 2) tiles /= 2;
+  return tiles;
+}
 /// The part of the hidden gradient that one thread works on.
 inline constexpr std::int64_t block_rows = 480;  // a multiple of row_multiple and 32
 inline constexpr std::int64_t block_columns = 512;
@@ -87,10 +94,11 @@ class head_sizes {
   using R = typename Products::R;
 
   constexpr head_sizes(std::int64_t width, std::int64_t vocabulary, std::int64_t rank,
-                       std::int64_t workspace) noexcept
+                       std::int64_t workspace, std::int64_t threads) noexcept
       : width_{width},
         vocabulary_{vocabulary},
         rank_{round_up(rank, rank_multiple)},
+        tiles_at_once_{tiles_for(threads)},
         room_{(std::clamp)(workspace, std::int64_t{0}, most_bytes)} {}
 
   /// Between rows of logits: not a multiple of a page, which would put all rows in the same cache
@@ -147,7 +155,7 @@ class head_sizes {
       return p;
     };
     if (whole_rows) return with_window(vocabulary_);
-    for (std::int64_t tiles = wave_tiles; tiles > 1; tiles /= 2) {
+    for (std::int64_t tiles = tiles_at_once_; tiles > 1; tiles /= 2) {
       const head_plan p = with_window((std::min)(tiles * tile_columns, vocabulary_));
       if (p.rows >= (std::min)(most, good_rows)) return p;
     }
@@ -199,7 +207,7 @@ class head_sizes {
     return fitting * row_multiple;
   }
 
-  std::int64_t width_, vocabulary_, rank_, room_;
+  std::int64_t width_, vocabulary_, rank_, tiles_at_once_, room_;
 };
 
 /// As many chunks as it takes, none of them much shorter than the others: each goes through the
