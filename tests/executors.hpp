@@ -39,11 +39,15 @@ struct spawning_executor {
 class any_executor {
  public:
   template <prospect::executor E>
-  explicit any_executor(E& on) : run_{[&on](std::int64_t n, prospect::task t) { on.run(n, t); }} {}
+  explicit any_executor(E& on)
+      : threads_{prospect::threads_of(on)},
+        run_{[&on](std::int64_t n, prospect::task t) { on.run(n, t); }} {}
 
+  std::int64_t threads() const { return threads_; }
   void run(std::int64_t n, prospect::task t) const { run_(n, t); }
 
  private:
+  std::int64_t threads_;
   std::function<void(std::int64_t, prospect::task)> run_;
 };
 

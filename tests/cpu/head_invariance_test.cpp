@@ -23,6 +23,18 @@ using namespace prospect::cpu;
 
 }  // namespace
 
+TEST_CASE("of few threads, each has work for two tiles; of many, there are as many as ever",
+          "[head]") {
+  for (const auto& [threads, tiles] :
+       {std::pair{1, 2}, {2, 4}, {3, 8}, {4, 8}, {8, 16}, {99, 16}}) {
+    CHECK(detail::tiles_for(threads) == tiles);
+  }
+  reversed_executor who_knows;
+  CHECK(detail::tiles_for(prospect::threads_of(who_knows)) == 16);
+  prospect::thread_pool two{2};
+  CHECK(detail::tiles_for(prospect::threads_of(two)) == 4);
+}
+
 TEMPLATE_TEST_CASE("no executor shows in what the head path leaves", "[head][invariance]", float,
                    bfloat16) {
   using R = compute_t<TestType>;
