@@ -175,10 +175,14 @@ template <prospect::storage S, class Limit>
 void time_schedule(benchmark::State& state, const schedule<S>& s, const named_gemm& multiply,
                    head_batch<S>& b, const Limit& limit, thread_pool& on) {
   require_right_answers(s, multiply);
-  // Three sixteenths of the logits, so that all of the extra memory stays below a quarter; and room
-  // for sixteen tiles of the weight where they have to be widened.
+  // So little that what else is held stays below what any peer holds, and so much that products are
+  // not short of rows: of the logits, a sixteenth where products take bf16 as it is, two where
+  // they do not, three where the weight's gradient is asked for. And room for sixteen tiles of
+  // the weight where they have to be widened.
   const bool widens = !std::same_as<S, float> && !multiply.has<S>();
-  const auto bytes = static_cast<std::int64_t>(b.logits_bytes() * 3 / 16) +
+  const bool narrow = !std::same_as<S, float> && !widens;
+  const int sixteenths = s.weight_gradient ? 3 : narrow ? 1 : 2;
+  const auto bytes = static_cast<std::int64_t>(b.logits_bytes() * sixteenths / 16) +
                      (widens ? 16 * 1024 * b.sizes.width * 4 : 0);
   workspace memory{bytes};
   double products = 0;
