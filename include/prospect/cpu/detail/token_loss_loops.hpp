@@ -3,6 +3,7 @@
 #pragma once
 
 #include <prospect/cpu/detail/sequence_sums.hpp>
+#include <prospect/cpu/detail/token_log.hpp>
 #include <prospect/cpu/detail/token_samples.hpp>
 #include <prospect/token_batch.hpp>
 
@@ -11,11 +12,6 @@
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cpu::detail {
-
-/// What the tokens of a sequence add up to.
-struct token_sum {
-  enum { loss, advantages, ratio, clipped, kl, entropy, size };
-};
 
 /// What a run of sequences adds up to, sequence by sequence: in an order that no layout changes.
 struct token_sums {
@@ -110,7 +106,6 @@ template <bool with_options, std::floating_point R, class Loss>
                                              const token_results_at<R>& to, int n,
                                              const sequence_terms& of, double entropy_coef,
                                              tally<token_sum::size>& sums) {
-  using at = token_sum;
   // Copies, which no result can overlap.
   const Loss loss = *static_cast<const Loss*>(of_loss);
   const tokens_at<R> rows = block;
@@ -118,18 +113,16 @@ template <bool with_options, std::floating_point R, class Loss>
   R* const coefficients = to.d_policy.row;
   const sequence_terms terms = of;
   const several<R> none = 0;
-  const several<R> one = 1;
   [[maybe_unused]] const several<R> bonus = entropy_coef;
   [[maybe_unused]] const several<R> advantage = load_several(rows.advantage);
   const times<R> factor{terms.factor};
-  running_tally<at::size> here{sums};
-  several<R> clipped;
-  finite_probe<R> probe;
+  token_log<R> log{rows, sums};
   token_value<several<R>> of_all;
   const bool sequence_level = !with_options && prospect::sequence_level(loss);
   if constexpr (!with_options) {
-    probe.look_at(advantage);
-    if (sequence_level) of_all = values_of<R>(loss, {.advantage = advantage}, terms, none < one);
+    log.look_at(advantage);
+    const auto all = none < several<R>(1);
+    if (sequence_level) of_all = values_of<R>(loss, {.advantage = advantage}, terms, all);
   }
   for (int i = 0; i < n; i += lanes<R>) {
     ask_ahead<true>(coefficients + i);
@@ -140,18 +133,15 @@ template <bool with_options, std::floating_point R, class Loss>
     if (!sequence_level) v = values_of<R>(loss, t, terms, kept);
     several<R> d = v.d_policy;
     several<R> value = v.loss;
-    const auto add = [&](int which, several<R> x) __attribute__((always_inline)) {
-      here.add(which, i, select(kept, x, none));
-    };
     if constexpr (with_options) {
       const several<R> weight = load_several(rows.weight + i);
       const several<R> entropy = load_several(rows.entropy + i);
       d = weighted(weight, d);
       value = weighted(weight, value - bonus * entropy);
-      probe.look_at(t.advantage, weight, entropy);
-      if (rows.has_advantages) add(at::advantages, t.advantage);
+      log.look_at(t.advantage, weight, entropy);
+      if (rows.has_advantages) log.add(token_sum::advantages, i, kept, t.advantage);
       if (rows.measured_entropy != nullptr) {
-        add(at::entropy, load_several<R>(rows.measured_entropy + i));
+        log.add(token_sum::entropy, i, kept, load_several<R>(rows.measured_entropy + i));
       }
     }
     if constexpr (sums_tokens<Loss>) {
@@ -161,24 +151,10 @@ template <bool with_options, std::floating_point R, class Loss>
     const several<R> coefficient = select(kept, factor(d), none);
     store_several(losses + i, value);
     store_several(coefficients + i, coefficient);
-    here.add(at::loss, i, value);
-    // What is added up shows in its sum whether it was finite, and so does what it was made of.
-    if (rows.has_old) {
-      add(at::ratio, ratios(t.ratio));
-      probe.look_at(t.ratio, coefficient);
-    } else {
-      probe.look_at(t.policy, coefficient);
-    }
-    if (rows.has_reference) add(at::kl, divergences(t.reference_ratio));
-    if (rows.clips) {
-      several<R> held = one;
-      if constexpr (with_options) held = select(t.advantage == none, none, one);
-      clipped += select(kept && d == none, held, none);
-    }
+    log.add_tokens(i, kept, t, value, coefficient);
+    log.count_clipped(kept && d == none, t.advantage, !with_options);
   }
-  here.add(at::clipped, 0, clipped);
-  here.store_to(sums);
-  return here.finite() && probe.finite();
+  return log.store_to(sums);
 }
 
 /// Zeros for the rows [first, last): they are not scored.

@@ -1,0 +1,74 @@
+// What is logged of the tokens of a block beside their losses, and whether all of it was finite.
+#pragma once
+
+#include <prospect/cpu/detail/token_samples.hpp>
+
+PROSPECT_STRICT_BEGIN
+namespace prospect::inline v2::cpu::detail {
+
+/// What the tokens of a sequence add up to.
+struct token_sum {
+  enum { loss, advantages, ratio, clipped, kl, entropy, size };
+};
+
+inline namespace PROSPECT_CPU_ISA {
+
+/// The sums of a sequence, while a block is added to them.
+template <std::floating_point R>
+class token_log {
+ public:
+  token_log(const tokens_at<R>& rows, const tally<token_sum::size>& before)
+      : has_old_{rows.has_old},
+        has_reference_{rows.has_reference},
+        clips_{rows.clips},
+        sums_{before} {}
+
+  /// Inputs that no sum shows.
+  template <class... Values>
+  PROSPECT_INLINE void look_at(Values... values) {
+    probe_.look_at(values...);
+  }
+  /// Those of the tokens from i on that are kept.
+  PROSPECT_INLINE void add(int which, int i, flag_of<several<R>> kept, several<R> x) {
+    sums_.add(which, i, select(kept, x, several<R>(0)));
+  }
+  /// Their losses and coefficients. What is added up shows in its sum whether it was finite, and so
+  /// does what it was made of.
+  PROSPECT_INLINE void add_tokens(int i, flag_of<several<R>> kept, const tokens<R>& t,
+                                  several<R> loss, several<R> coefficient) {
+    sums_.add(token_sum::loss, i, loss);
+    if (has_old_) {
+      add(token_sum::ratio, i, kept, ratios(t.ratio));
+      probe_.look_at(t.ratio, coefficient);
+    } else {
+      probe_.look_at(t.policy, coefficient);
+    }
+    if (has_reference_) add(token_sum::kl, i, kept, divergences(t.reference_ratio));
+  }
+  /// Tokens that are led nowhere, though something was to be gained.
+  PROSPECT_INLINE void count_clipped(flag_of<several<R>> led_nowhere, several<R> advantage,
+                                     bool is_shared) {
+    if (!clips_) return;
+    const several<R> none = 0;
+    const several<R> one = 1;
+    // One that is shared is not 0 where tokens can be clipped.
+    const several<R> clipped = is_shared ? one : select(advantage == none, none, one);
+    clipped_ += select(led_nowhere, clipped, none);
+  }
+  /// Whether all was finite.
+  PROSPECT_INLINE bool store_to(tally<token_sum::size>& after) {
+    sums_.add(token_sum::clipped, 0, clipped_);
+    sums_.store_to(after);
+    return sums_.finite() && probe_.finite();
+  }
+
+ private:
+  bool has_old_, has_reference_, clips_;
+  running_tally<token_sum::size> sums_;
+  finite_probe<R> probe_;
+  several<R> clipped_;
+};
+
+}  // namespace PROSPECT_CPU_ISA
+}  // namespace prospect::inline v2::cpu::detail
+PROSPECT_STRICT_END
