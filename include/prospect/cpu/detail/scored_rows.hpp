@@ -58,12 +58,12 @@ class scored_rows {
 
     /// How many are scored, of which each word of eight knows its own.
     int count() const {
-      constexpr int eights = block_size / sizeof(std::uint64_t);
-      static_assert(eights < 256);
+      constexpr int in_word = sizeof(std::uint64_t);
+      static_assert(block_size / in_word < 256);
       std::uint64_t sums = 0;
-      for (int i = 0; i < eights; ++i) {
+      for (int i = 0; i < block_size; i += in_word) {
         std::uint64_t word;
-        std::memcpy(&word, row + sizeof(word) * i, sizeof(word));
+        std::memcpy(&word, row + i, sizeof(word));
         sums += word;
       }
       constexpr std::uint64_t every_other = 0x00ff00ff00ff00ffU;
