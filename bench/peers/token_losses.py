@@ -67,8 +67,8 @@ def main():
 
     def step():
         policy, *rest = next(batches)
-        policy.grad = None
         WORKS[options.work](policy, *rest).backward()
+        policy.grad = None
 
     step()
     peer.measure(options, step, peer.memory("VmRSS"))

@@ -50,15 +50,17 @@ class task {
 
 /// `on.run(n, t)` calls `t(i)` once for every i in [0, n), in any order, on any threads, and
 /// returns when all are done. If one of them throws, one of the exceptions comes out. A trainer's
-/// own pool needs this one function to take the place of ours. One that says by `on.threads()` how
-/// many it has is given larger pieces where they are few.
+/// own pool needs this one function to take the place of ours. One that says by `on.threads()`, a
+/// whole number, how many it has is given larger pieces where they are few and no bit can change.
 template <class E>
 concept executor = requires(E& on, std::int64_t n, task t) { on.run(n, t); };
 
 /// How many threads an executor has; 0 if it does not say.
 template <executor E>
-PROSPECT_INLINE std::int64_t threads_of(const E& on) {
-  if constexpr (requires { static_cast<std::int64_t>(on.threads()); }) {
+PROSPECT_INLINE std::int64_t threads_of(E& on) {
+  if constexpr (requires {
+                  { on.threads() } -> std::integral;
+                }) {
     return static_cast<std::int64_t>(on.threads());
   } else {
     return 0;

@@ -35,6 +35,42 @@ TEST_CASE("of few threads, each has work for two tiles; of many, there are as ma
   CHECK(detail::tiles_for(prospect::threads_of(two)) == 4);
 }
 
+TEST_CASE("chunks that are not all tokens end where they did, however many threads there are",
+          "[head][invariance]") {
+  random_source random{703};
+  CAPTURE(random.seed());
+  // Nine tiles at once leave room for some 530 rows, two for all.
+  head_case<float> c{random, {700, 16, 9000, 4}, true};
+  const auto run = [&](bool keep, auto& on) {
+    head_workspace<float> workspace{20 << 20};
+    head_results<float> r{c.shape};
+    const head_ticket ticket = head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(),
+                                              workspace, keep, c.options, {}, on);
+    head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token, r.gradients(),
+                  ticket, workspace, c.options, {}, on);
+    return r;
+  };
+  const auto frozen = [&](auto& on) {
+    head_workspace<float> workspace{20 << 20};
+    head_results<float> r{c.shape};
+    head_log_probs_and_gradient(c.hidden.view(), c.head(), c.targets, r.scores(), r.hidden.view(),
+                                workspace, c.options, {}, on);
+    return r;
+  };
+  prospect::serial_executor one;
+  prospect::thread_pool eight{8};
+  reversed_executor who_knows;
+  for (const bool keep : {false, true}) {
+    CAPTURE(keep);
+    auto want = run(keep, one);
+    CHECK(run(keep, eight).same_as(want));
+    CHECK(run(keep, who_knows).same_as(want));
+  }
+  auto want = frozen(one);
+  CHECK(frozen(eight).same_as(want));
+  CHECK(frozen(who_knows).same_as(want));
+}
+
 TEMPLATE_TEST_CASE("no executor shows in what the head path leaves", "[head][invariance]", float,
                    bfloat16) {
   using R = compute_t<TestType>;

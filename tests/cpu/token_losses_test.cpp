@@ -304,6 +304,32 @@ TEST_CASE("without an old policy the ratio is 1, whatever the policy", "[tokens]
   CHECK(m.nonfinite.sum == 1);
 }
 
+TEMPLATE_TEST_CASE("no weights and weights of 1 are the same", "[tokens]", float, double) {
+  random_source random{309};
+  CAPTURE(random.seed());
+  token_loss_case c = plain_tokens(random, {777, 3, 40});
+  const auto type = prospect::dtype_of<TestType>;
+  if (type == prospect::dtype::f64) {
+    for (auto* row : {&c.policy, &c.loss, &c.d_policy}) {
+      testing::run_time_row wide{type, c.rows};
+      for (std::int64_t t = 0; t < c.rows; ++t) wide.put(t, (*row)[t] * 1.0000001);
+      *row = wide;
+    }
+  }
+  token_loss_case weighted = c;
+  weighted.weight = {prospect::dtype::f32, c.rows};
+  for (std::int64_t t = 0; t < c.rows; ++t) weighted.weight.put(t, 1);
+  prospect::for_each_loss([&]<class L>(const L& loss) {
+    if constexpr (prospect::token_loss<L>) {
+      CAPTURE(std::string{L::name});
+      if (prospect::reads_reference<double>(loss)) return;
+      const token_metrics want = evaluate(loss, c.in(), c.out());
+      CHECK(same_metrics(evaluate(loss, weighted.in(), weighted.out()), want));
+      CHECK(numbers_of(weighted.d_policy, c.rows) == numbers_of(c.d_policy, c.rows));
+    }
+  });
+}
+
 TEST_CASE("nothing scored, nothing at all", "[tokens]") {
   random_source random{307};
   token_loss_case c = plain_tokens(random, {6, 0, 2});

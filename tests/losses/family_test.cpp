@@ -286,6 +286,9 @@ TEST_CASE("losses of whole sequences make the same of all tokens that share an a
         };
         const auto first = of(0, 0, 0);
         if (of(-2, 0.5, -0.25) != first || of(-0.125, -40, 30) != first) return false;
+        for (const double bad : {infinity, -infinity, testing::not_a_number}) {
+          if (of(bad, bad, bad) != first) return false;
+        }
       }
     }
     return true;

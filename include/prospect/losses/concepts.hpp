@@ -111,8 +111,9 @@ PROSPECT_HD constexpr double reward_scale(const L& loss) {
 }
 
 /// Whether a loss of tokens makes the same of all tokens of a sequence that share an advantage,
-/// value and derivatives: what a member `sequence_level()` promises, or no. It is then asked once,
-/// about a token whose log-probabilities are 0.
+/// value and derivatives: what a member `sequence_level()` promises, or no. The CPU then asks about
+/// one token of each block of them, whose log-probabilities are 0, unless tokens have advantages,
+/// weights or entropies of their own.
 template <class L>
 PROSPECT_INLINE constexpr bool sequence_level(const L& loss) {
   if constexpr (requires { loss.sequence_level(); }) {

@@ -21,13 +21,13 @@ class head_batch {
   using S = typename Products::S;
 
   head_batch(matrix_view<const S> hidden, const lm_head<S>& head, index_row targets,
-             const head_options& options, std::int64_t workspace, std::int64_t threads)
+             const head_options& options, std::int64_t workspace)
       : hidden_{hidden},
         head_{head},
         options_{token_options_of(options)},
         rows_{check_head(hidden, head, targets, options_)},
         workspace_{workspace},
-        sizes_{hidden.columns, head.weight.rows, head.lora.a.rows, workspace, threads} {}
+        sizes_{hidden.columns, head.weight.rows, head.lora.a.rows, workspace} {}
 
   const matrix_view<const S>& hidden() const { return hidden_; }
   const lm_head<S>& head() const { return head_; }
@@ -57,8 +57,9 @@ class head_batch {
   }
 
   /// As `head_sizes::plan`, refused where the workspace is too small for any.
-  head_plan plan(std::int64_t tokens, bool whole_rows, std::int64_t kept_bytes = 0) const {
-    const head_plan p = sizes_.plan(tokens, whole_rows, kept_bytes);
+  head_plan plan(std::int64_t tokens, bool whole_rows, std::int64_t kept_bytes = 0,
+                 std::int64_t threads = 0) const {
+    const head_plan p = sizes_.plan(tokens, whole_rows, kept_bytes, threads);
     if (p.rows == 0) {
       reject_workspace(kept_bytes + sizes_.bytes({row_multiple, p.window, p.wave}), "at least");
     }

@@ -47,7 +47,7 @@ class head_pass {
 
   head_pass(matrix_view<const S> hidden, const lm_head<S>& head, index_row targets,
             const head_options& options, head_workspace<R>& workspace, const Gemm& multiply, E& on)
-      : batch_{hidden, head, targets, options, workspace.bytes(), threads_of(on)},
+      : batch_{hidden, head, targets, options, workspace.bytes()},
         multiply_{multiply},
         on_{on},
         weight_{head.weight},

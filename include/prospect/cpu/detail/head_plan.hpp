@@ -34,10 +34,11 @@ inline constexpr std::int64_t row_multiple = 24;
 /// The most tiles that are worked on before the threads meet.
 inline constexpr std::int64_t wave_tiles = 16;
 /// Of so many threads (0: who knows), each has work for two tiles: the fewer columns are held at
-/// once, the more rows are, and the fewer times a product packs its tile.
+/// once, the more rows are, and the fewer times a product packs its tile. Only for passes that add
+/// nothing up over chunks: in others, where a chunk ends shows in the last digits.
 constexpr std::int64_t tiles_for(std::int64_t threads) {
   std::int64_t tiles = wave_tiles;
-  while (threads > 0 && tiles >= 4 * threads && tiles > 2) tiles /= 2;
+  while (threads > 0 && tiles / 4 >= threads && tiles > 2) tiles /= 2;
   return tiles;
 }
 /// The part of the hidden gradient that one thread works on.
@@ -94,11 +95,10 @@ class head_sizes {
   using R = typename Products::R;
 
   constexpr head_sizes(std::int64_t width, std::int64_t vocabulary, std::int64_t rank,
-                       std::int64_t workspace, std::int64_t threads) noexcept
+                       std::int64_t workspace) noexcept
       : width_{width},
         vocabulary_{vocabulary},
         rank_{round_up(rank, rank_multiple)},
-        tiles_at_once_{tiles_for(threads)},
         room_{(std::clamp)(workspace, std::int64_t{0}, most_bytes)} {}
 
   /// Between rows of logits: not a multiple of a page, which would put all rows in the same cache
@@ -146,7 +146,8 @@ class head_sizes {
   /// Chunks of `tokens` tokens that fit into what is left beside `kept_bytes`; without rows where
   /// none does. Whole rows of logits, or as many tiles as keep the threads busy, but rather more
   /// rows than more tiles.
-  head_plan plan(std::int64_t tokens, bool whole_rows, std::int64_t kept_bytes) const {
+  head_plan plan(std::int64_t tokens, bool whole_rows, std::int64_t kept_bytes,
+                 std::int64_t threads = 0) const {
     const std::int64_t all = round_up((std::max)(tokens, std::int64_t{1}), row_multiple);
     const std::int64_t most = whole_rows ? all : (std::min)(max_rows, all);
     const auto with_window = [&](std::int64_t window) {
@@ -155,7 +156,7 @@ class head_sizes {
       return p;
     };
     if (whole_rows) return with_window(vocabulary_);
-    for (std::int64_t tiles = tiles_at_once_; tiles > 1; tiles /= 2) {
+    for (std::int64_t tiles = tiles_for(threads); tiles > 1; tiles /= 2) {
       const head_plan p = with_window((std::min)(tiles * tile_columns, vocabulary_));
       if (p.rows >= (std::min)(most, good_rows)) return p;
     }
@@ -207,7 +208,7 @@ class head_sizes {
     return fitting * row_multiple;
   }
 
-  std::int64_t width_, vocabulary_, rank_, tiles_at_once_, room_;
+  std::int64_t width_, vocabulary_, rank_, room_;
 };
 
 /// As many chunks as it takes, none of them much shorter than the others: each goes through the

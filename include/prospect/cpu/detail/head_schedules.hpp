@@ -68,9 +68,13 @@ head_ticket head_forward_pass(head_pass<Products, Gemm, E>& pass,
 
   const std::int64_t kept = keep_gradients ? pass.batch().sizes().tokens_to_keep(n) : 0;
   const std::int64_t kept_bytes = pass.batch().sizes().kept_bytes(kept);
+  const std::int64_t threads = keep_gradients ? 0 : threads_of(pass.on());
+  const auto plan_of_others = [&] {
+    return pass.batch().plan(n - kept, false, kept_bytes, threads);
+  };
   std::byte* const memory =
       workspace.memory(keep_gradients ? pass.batch().sizes().most_beside(kept_bytes, n)
-                                      : pass.batch().sizes().bytes(pass.batch().plan(n, false)));
+                                      : pass.batch().sizes().bytes(plan_of_others()));
   if (kept > 0) {
     const with_log_probs<R> both{out, tokens};
     const token_outputs<R>& needed = both.outputs;
@@ -83,7 +87,7 @@ head_ticket head_forward_pass(head_pass<Products, Gemm, E>& pass,
     });
   }
   if (kept < n) {
-    const head_plan plan = pass.batch().plan(n - kept, false, kept_bytes);
+    const head_plan plan = plan_of_others();
     for_each_chunk(all.subspan(std::size_t(kept)), plan.rows, [&](auto chunk, std::int64_t) {
       pass.begin(plan, chunk, memory + kept_bytes);
       pass.scores(out);
@@ -100,7 +104,7 @@ void head_frozen_pass(head_pass<Products, Gemm, E>& pass,
   check_outputs(out, tokens);
   const std::vector<std::int64_t> scored = pass.batch().scored();
   const auto n = static_cast<std::int64_t>(scored.size());
-  const head_plan plan = pass.batch().plan(n, false);
+  const head_plan plan = pass.batch().plan(n, false, 0, threads_of(pass.on()));
   zero_scores(out, std::span<const std::int64_t>{scored}, tokens);
   pass.batch().clear({.hidden = d_hidden}, n > 0);
   workspace.forget();

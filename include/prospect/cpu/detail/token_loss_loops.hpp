@@ -215,8 +215,9 @@ class token_run {
     }
     if (blocks_.contribution != nullptr) {
       terms.sum = summed(blocks_.contribution, first, last, terms);
-      terms.d_sum = plain_ && blocks_.sequence_level ? n * d_sum_of_one(terms)
-                                                     : summed(blocks_.d_sum, first, last, terms);
+      // The same bits as the sum of floats, which in fp64 is exact.
+      const bool once = std::same_as<R, float> && plain_ && blocks_.sequence_level;
+      terms.d_sum = once ? n * d_sum_of_one(terms) : summed(blocks_.d_sum, first, last, terms);
     }
     const tally<token_sum::size> sums = results(first, last, terms);
     for (int k = 0; k < token_sum::size; ++k) {

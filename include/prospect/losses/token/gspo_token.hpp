@@ -37,7 +37,10 @@ struct gspo_token {
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const token<T>& t) const {
-    const T own = t.log_ratio() - detached(t.log_ratio());
+    using R = scalar_of_t<T>;
+    const T own = along(t.log_ratio(), [](const R& /*x*/) {
+      return value_and_slope<R>{.value = R(0), .slope = R(1)};
+    });
     return group_relative(*this, t, detached(t.mean()) + own);
   }
 };
