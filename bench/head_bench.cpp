@@ -175,10 +175,10 @@ template <prospect::storage S, class Limit>
 void time_schedule(benchmark::State& state, const schedule<S>& s, const named_gemm& multiply,
                    head_batch<S>& b, const Limit& limit, thread_pool& on) {
   require_right_answers(s, multiply);
-  // So little that what else is held stays below what any peer holds, and so much that products are
-  // not short of rows: of the logits, a sixteenth where products take bf16 as it is, two where
-  // they do not, three where the weight's gradient is asked for. And room for sixteen tiles of
-  // the weight where they have to be widened.
+  // So little that all that is held comes near what the leanest peer holds, and so much that
+  // products are not short of rows: of the logits, a sixteenth where products take bf16 as it is,
+  // two where they do not, three where the weight's gradient is asked for. And room for sixteen
+  // tiles of the weight where they have to be widened.
   const bool widens = !std::same_as<S, float> && !multiply.has<S>();
   const bool narrow = !std::same_as<S, float> && !widens;
   const int sixteenths = s.weight_gradient ? 3 : narrow ? 1 : 2;
