@@ -1,9 +1,5 @@
 #include "gemms.hpp"
 
-#ifdef BENCH_WITH_ONEDNN
-#include <prospect/cpu/gemm_onednn.hpp>
-#endif
-
 #include <algorithm>
 
 namespace bench {
@@ -48,7 +44,8 @@ std::vector<named_gemm> found_gemms() {
   const bool narrow = cpu::onednn_gemm{}.narrow<bfloat16>() != cpu::narrow_products::none;
   all.push_back({.name = "onednn",
                  .fp32 = by<cpu::onednn_gemm, float>,
-                 .bf16 = narrow ? by<cpu::onednn_gemm, bfloat16> : nullptr});
+                 .bf16 = narrow ? by<cpu::onednn_gemm, bfloat16> : nullptr,
+                 .is_onednn = true});
 #endif
   return all;
 }

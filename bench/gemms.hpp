@@ -7,6 +7,9 @@
 #include "memory.hpp"
 
 #include <prospect/cpu/gemm.hpp>
+#ifdef BENCH_WITH_ONEDNN
+#include <prospect/cpu/gemm_onednn.hpp>
+#endif
 
 #include <span>
 #include <utility>
@@ -25,6 +28,7 @@ struct named_gemm {
   const char* name;
   function<float> fp32;
   function<prospect::bfloat16> bf16 = nullptr;  ///< where it has one that is fast here
+  bool is_onednn = false;
 
   template <prospect::storage S>
   prospect::cpu::narrow_products narrow() const {
@@ -45,6 +49,15 @@ struct named_gemm {
     return std::same_as<S, float> || bf16 != nullptr;
   }
 };
+
+/// run(gemm): a type of its own for one that arranges, as which the head path is compiled again.
+template <class Run>
+double with_gemm(const named_gemm& gemm, const Run& run) {
+#ifdef BENCH_WITH_ONEDNN
+  if (gemm.is_onednn) return run(prospect::cpu::onednn_gemm{});
+#endif
+  return run(gemm);
+}
 
 /// Those that are found, Eigen's first.
 std::span<const named_gemm> gemms();

@@ -84,22 +84,22 @@ struct schedule {
   bool weight_gradient;  ///< leaves d_weight
 };
 
-template <prospect::storage S>
-double log_probs(head_batch<S>& b, const named_gemm& multiply, workspace& w, thread_pool& on) {
+template <prospect::storage S, class Gemm>
+double log_probs(head_batch<S>& b, const Gemm& multiply, workspace& w, thread_pool& on) {
   cpu::head_log_probs<S>(b.hidden_view(), b.head(), b.targets, b.outputs(), w, false, {}, multiply,
                          on);
   return 1;
 }
 
-template <prospect::storage S>
-double frozen(head_batch<S>& b, const named_gemm& multiply, workspace& w, thread_pool& on) {
+template <prospect::storage S, class Gemm>
+double frozen(head_batch<S>& b, const Gemm& multiply, workspace& w, thread_pool& on) {
   cpu::head_log_probs_and_gradient<S>(b.hidden_view(), b.head(), b.targets, b.outputs(),
                                       b.gradients().hidden, w, {}, multiply, on);
   return 2;
 }
 
-template <prospect::storage S>
-double trained_rows(head_batch<S>& b, const named_gemm& multiply, workspace& w, thread_pool& on) {
+template <prospect::storage S, class Gemm>
+double trained_rows(head_batch<S>& b, const Gemm& multiply, workspace& w, thread_pool& on) {
   // Eight tokens to a sequence; the coefficients are those in d_token already.
   const auto sequences = prospect::sequence_layout::padded(b.sizes.tokens / 8, 8);
   const auto known = [](std::int64_t, std::int64_t) {};
@@ -108,8 +108,8 @@ double trained_rows(head_batch<S>& b, const named_gemm& multiply, workspace& w, 
   return 3;
 }
 
-template <prospect::storage S, bool keep>
-double trained_apart(head_batch<S>& b, const named_gemm& multiply, workspace& w, thread_pool& on) {
+template <prospect::storage S, bool keep, class Gemm>
+double trained_apart(head_batch<S>& b, const Gemm& multiply, workspace& w, thread_pool& on) {
   const cpu::head_ticket ticket = cpu::head_log_probs<S>(b.hidden_view(), b.head(), b.targets,
                                                          b.outputs(), w, keep, {}, multiply, on);
   const double kept = static_cast<double>(ticket.kept()) / static_cast<double>(b.sizes.tokens);
@@ -118,13 +118,26 @@ double trained_apart(head_batch<S>& b, const named_gemm& multiply, workspace& w,
   return 4 - kept;
 }
 
+/// A schedule with whichever GEMM.
+template <prospect::storage S, auto run>
+double with_any(head_batch<S>& b, const named_gemm& named, workspace& w, thread_pool& on) {
+  return with_gemm(named, [&](const auto& gemm) { return run(b, gemm, w, on); });
+}
+constexpr auto run_log_probs = [](auto&... of) { return log_probs(of...); };
+constexpr auto run_frozen = [](auto&... of) { return frozen(of...); };
+constexpr auto run_rows = [](auto&... of) { return trained_rows(of...); };
+template <bool keep>
+constexpr auto run_apart = []<prospect::storage S>(head_batch<S>& b, auto&... of) {
+  return trained_apart<S, keep>(b, of...);
+};
+
 template <prospect::storage S>
 constexpr std::array schedules{
-    schedule<S>{"log_probs", log_probs<S>, false, false, false},
-    schedule<S>{"frozen", frozen<S>, false, true, false},
-    schedule<S>{"trained_rows", trained_rows<S>, true, true, true},
-    schedule<S>{"trained_columns", trained_apart<S, false>, true, true, true},
-    schedule<S>{"trained_elastic", trained_apart<S, true>, true, true, true},
+    schedule<S>{"log_probs", with_any<S, run_log_probs>, false, false, false},
+    schedule<S>{"frozen", with_any<S, run_frozen>, false, true, false},
+    schedule<S>{"trained_rows", with_any<S, run_rows>, true, true, true},
+    schedule<S>{"trained_columns", with_any<S, run_apart<false>>, true, true, true},
+    schedule<S>{"trained_elastic", with_any<S, run_apart<true>>, true, true, true},
 };
 
 /// Every number of a small step against the definition, in double.

@@ -1,10 +1,15 @@
-// oneDNN's product by itself: in every layout, on one thread, whatever OpenMP was set to.
+// oneDNN's product by itself: in every layout, arranged and not, on one thread, whatever OpenMP was
+// set to.
 
 #include <prospect/cpu/gemm_onednn.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <concepts>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <iterator>
 #include <thread>
@@ -43,27 +48,45 @@ void check_product(random_source& random, std::int64_t m, std::int64_t n, std::i
   CAPTURE(m, n, k, a_transposed, b_transposed, accumulate);
   padded<S> a{random, a_transposed ? k : m, a_transposed ? m : k};
   padded<S> b{random, b_transposed ? n : k, b_transposed ? k : n};
-  padded<float> c{random, m, n};
-  padded<float> before = c;
-  onednn_gemm{}(gemm_operand<S>{a.view(), a_transposed}, gemm_operand<S>{b.view(), b_transposed},
-                c.view(), accumulate);
-  double worst = 0;
-  for (std::int64_t i = 0; i < m; ++i) {
-    for (std::int64_t j = 0; j < n; ++j) {
-      double sum = accumulate ? before.at(i, j) : 0.0F, terms = std::abs(sum);
-      for (std::int64_t l = 0; l < k; ++l) {
-        const double x = prospect::load(a_transposed ? a.at(l, i) : a.at(i, l));
-        const double y = prospect::load(b_transposed ? b.at(j, l) : b.at(l, j));
-        sum += x * y;
-        terms += std::abs(x * y);
+  const padded<float> before{random, m, n};
+  const auto check = [&](padded<float> c) {
+    padded<float> was = before;
+    double worst = 0;
+    for (std::int64_t i = 0; i < m; ++i) {
+      for (std::int64_t j = 0; j < n; ++j) {
+        double sum = accumulate ? was.at(i, j) : 0.0F, terms = std::abs(sum);
+        for (std::int64_t l = 0; l < k; ++l) {
+          const double x = prospect::load(a_transposed ? a.at(l, i) : a.at(i, l));
+          const double y = prospect::load(b_transposed ? b.at(j, l) : b.at(l, j));
+          sum += x * y;
+          terms += std::abs(x * y);
+        }
+        const double error = std::abs(c.at(i, j) - sum) / terms;
+        if (!(error <= worst)) worst = error;  // NaN is the worst
+        was.at(i, j) = c.at(i, j);
       }
-      const double error = std::abs(c.at(i, j) - sum) / terms;
-      if (!(error <= worst)) worst = error;  // NaN is the worst
-      before.at(i, j) = c.at(i, j);
     }
+    CHECK(worst <= 1e-6);
+    CHECK(c.memory == was.memory);  // beside it nothing was written
+  };
+  const gemm_operand<S> left{a.view(), a_transposed}, right{b.view(), b_transposed};
+  padded<float> c = before;
+  onednn_gemm{}(left, right, c.view(), accumulate);
+  check(c);
+  if (a_transposed) return;
+  // By blocks of as many rows as b was arranged for, or of others.
+  const std::int64_t rows = random.integer(1, m);
+  const auto times_b = onednn_gemm{}.arrange(right, rows);
+  c = before;
+  for (std::int64_t first = 0; first < m;) {
+    const std::int64_t left_over = m - first;
+    const std::int64_t here =
+        random.chance(0.5) ? std::min(rows, left_over) : random.integer(1, left_over);
+    times_b(matrix_view<const S>{&a.at(first, 0), here, k, a.pitch},
+            matrix_view<float>{&c.at(first, 0), here, n, c.pitch}, accumulate);
+    first += here;
   }
-  CHECK(worst <= 1e-6);
-  CHECK(c.memory == before.memory);  // beside it nothing was written
+  check(c);
 }
 
 }  // namespace
@@ -84,6 +107,45 @@ TEMPLATE_TEST_CASE("oneDNN's product is right in every layout", "[gemm]", float,
       }
     }
   }
+}
+
+TEMPLATE_TEST_CASE("what is arranged lies as oneDNN's own way there leaves it", "[gemm]", float,
+                   bfloat16) {
+  constexpr auto type =
+      std::same_as<TestType, float> ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
+  random_source random{794};
+  const dnnl::engine engine{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream{engine};
+  int known = 0;
+  for (const auto& [rows, columns] : {std::array<std::int64_t, 2>{64, 64},
+                                      {960, 128},
+                                      {140, 1024},
+                                      {33, 70},
+                                      {16, 7},
+                                      {1, 1},
+                                      {100, 98}}) {
+    CAPTURE(rows, columns);
+    padded<TestType> b{random, rows, columns};
+    using matrix = prospect::cpu::detail::onednn_matrix;
+    const matrix of_b{type, rows, columns, b.pitch, true};
+    prospect::cpu::detail::onednn_shape shape{{type, 96, columns, columns, false},
+                                              of_b,
+                                              {dnnl::memory::data_type::f32, 96, rows, rows, false},
+                                              false,
+                                              96};
+    const dnnl::memory::desc layout = shape.description_of_b(engine);
+    const prospect::cpu::detail::onednn_layout ours{layout};
+    if (!ours.known()) continue;
+    ++known;
+    dnnl::memory from{of_b.description(), engine, b.memory.data()}, want{layout, engine};
+    std::vector<std::byte> got(layout.get_size(), std::byte{0x5a});
+    std::memset(want.get_data_handle(), 0x5a, got.size());
+    dnnl::reorder{from, want}.execute(stream, from, want);
+    stream.wait();
+    ours.fill(b.memory.data(), b.pitch, got.data());
+    CHECK(std::memcmp(got.data(), want.get_data_handle(), got.size()) == 0);
+  }
+  CHECK(known > 0);
 }
 
 TEST_CASE("a double's product is Eigen's", "[gemm]") {
@@ -146,6 +208,12 @@ TEST_CASE("a sum of nothing is 0, or what was there", "[gemm]") {
   onednn_gemm{}(a, b, to, true);
   CHECK(c == std::vector<float>(4, 7.0F));
   onednn_gemm{}(a, b, to, false);
+  CHECK(c == std::vector<float>(4, 0.0F));
+  c.assign(4, 7.0F);
+  const auto times_b = onednn_gemm{}.arrange(b, 2);
+  times_b(a.matrix, to, true);
+  CHECK(c == std::vector<float>(4, 7.0F));
+  times_b(a.matrix, to, false);
   CHECK(c == std::vector<float>(4, 0.0F));
 }
 

@@ -29,27 +29,33 @@ TEST_CASE("a workspace that is too small is refused with the size that is enough
   for (const head_shape shape : {head_shape{1, 1, 1}, {9, 64, 1025}, {100, 7, 5000}}) {
     head_case<bfloat16> c{random, shape, false, {}, 0};
     CAPTURE(shape.tokens, shape.vocabulary);
-    for (const bool frozen : {false, true}) {
-      const std::int64_t least = least_bytes(c, frozen);
+    head_results<bfloat16> r{shape}, untouched{shape};
+    const auto log_probs = [&](bool keep) {
+      return [&, keep](head_workspace<float>& workspace) {
+        head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, keep);
+      };
+    };
+    const auto frozen = [&](head_workspace<float>& workspace) {
+      head_log_probs_and_gradient(c.hidden.view(), c.head(), c.targets, r.scores(), r.hidden.view(),
+                                  workspace);
+    };
+    const auto least_of = [&](const auto& call) {
+      head_workspace<float> none{1};
+      const std::int64_t least = needed_bytes([&] { call(none); });
       CHECK(least > 0);
       for (const std::int64_t bytes : {std::int64_t{-5}, std::int64_t{0}, least - 1, least}) {
-        CAPTURE(frozen, bytes, least);
-        head_results<bfloat16> r{shape}, untouched{shape};
+        CAPTURE(bytes, least);
         head_workspace<float> workspace{bytes};
-        const auto call = [&](bool keep) {
-          if (frozen) {
-            head_log_probs_and_gradient(c.hidden.view(), c.head(), c.targets, r.scores(),
-                                        r.hidden.view(), workspace);
-          } else {
-            head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, keep);
-          }
-        };
-        for (const bool keep : {false, true}) {
-          CHECK(needed_bytes([&] { call(keep); }) == (bytes < least ? least : 0));
-          if (bytes < least) CHECK(r.same_as(untouched));
-        }
+        CHECK(needed_bytes([&] { call(workspace); }) == (bytes < least ? least : 0));
+        if (bytes < least) CHECK(r.same_as(untouched));
       }
-    }
+      r = head_results<bfloat16>{shape};
+      return least;
+    };
+    // Log-probs alone need no room for gradients of hidden states.
+    const std::int64_t alone = least_of(log_probs(false));
+    CHECK(alone < least_of(log_probs(true)));
+    CHECK(alone < least_of(frozen));
   }
 }
 

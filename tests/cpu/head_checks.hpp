@@ -47,6 +47,7 @@ std::int64_t needed_bytes(const Call& call) {
   return std::stoll(found[1]);
 }
 
+/// For the frozen head, or for log-probs and gradients one after the other.
 template <class S, class Gemm = eigen_gemm>
 std::int64_t least_bytes(head_case<S>& c, bool frozen, const Gemm& multiply = {}) {
   head_results<S> r{c.shape};
@@ -56,7 +57,7 @@ std::int64_t least_bytes(head_case<S>& c, bool frozen, const Gemm& multiply = {}
       head_log_probs_and_gradient(c.hidden.view(), c.head(), c.targets, r.scores(), r.hidden.view(),
                                   none, c.options, multiply);
     } else {
-      head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), none, false, c.options,
+      head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), none, true, c.options,
                      multiply);
     }
   });

@@ -81,12 +81,16 @@ class head_adapter {
     copy(tile, place(b_of_gradients_, tile, k));
   }
 
-  void add_logits(std::int64_t tile, std::int64_t k, const matrix_view<R>& logits) const {
+  /// Has a tile of b in the k-th place for `add_logits`.
+  void take_tile(std::int64_t tile, std::int64_t k) const {
+    if (!none()) copy(tile, place(b_, tile, k));
+  }
+  /// To those of the weight, whose rows are those from `first` on.
+  void add_logits(std::int64_t tile, std::int64_t k, std::int64_t first,
+                  const matrix_view<R>& logits) const {
     if (none()) return;
-    const matrix_view<R> b = place(b_, tile, k);
-    copy(tile, b);
-    multiply_(gemm_operand<R>{.matrix = u_}, gemm_operand<R>{.matrix = b, .transposed = true},
-              logits, true);
+    multiply_(gemm_operand<R>{.matrix = {u_.row(first), logits.rows, u_.columns, u_.pitch}},
+              gemm_operand<R>{.matrix = place(b_, tile, k), .transposed = true}, logits, true);
   }
 
   /// What a tile of gradients adds to that of b.
@@ -102,18 +106,26 @@ class head_adapter {
 
   /// Once the sums are whole: what they give the gradients of the hidden states and of a, [rank,
   /// width], of which those without rows are not wanted.
-  void finish(const matrix_view<const R>& hidden, const matrix_view<R>& d_hidden,
+  void finish(const matrix_view<const R>& hidden, const std::vector<matrix_view<R>>& d_hidden,
               const matrix_view<R>& d_a, bool accumulate) const {
     scale_matrix(q_, scale());
     extremes<R> found;
     for (std::int64_t i = 0; i < q_.rows; ++i) found.add(q_.row(i), rank_);
-    const bool is_raised = worth_raising(found, {d_hidden, accumulate ? d_a : matrix_view<R>{}});
+    std::vector<matrix_view<R>> sums = d_hidden;
+    if (accumulate) sums.push_back(d_a);
+    const bool is_raised = worth_raising(found, std::span<const matrix_view<R>>{sums});
     if (is_raised) scale_matrix(q_, raised<R>::by);
-    for_each_block(d_hidden.rows, block_rows, [&](std::int64_t first, std::int64_t rows) {
-      multiply_raised<R>(
-          multiply_, is_raised, {.matrix = {q_.row(first), rows, rank_}}, {.matrix = a_},
-          matrix_view<R>{d_hidden.row(first), rows, d_hidden.columns, d_hidden.pitch}, true);
-    });
+    for_each_block(
+        d_hidden.empty() ? 0 : q_.rows, block_rows, [&](std::int64_t first, std::int64_t rows) {
+          const R* a = a_.data;
+          for (const matrix_view<R>& part : d_hidden) {
+            multiply_raised<R>(multiply_, is_raised, {.matrix = {q_.row(first), rows, rank_}},
+                               {.matrix = {a, rank_, part.columns, a_.pitch}},
+                               matrix_view<R>{part.row(first), rows, part.columns, part.pitch},
+                               true);
+            a += part.columns;
+          }
+        });
     const std::int64_t width = d_a.rows == 0 ? 0 : d_a.columns;
     for_each_block(width, block_columns, [&](std::int64_t first, std::int64_t columns) {
       multiply_raised<R>(multiply_, is_raised,

@@ -57,11 +57,12 @@ class head_batch {
   }
 
   /// As `head_sizes::plan`, refused where the workspace is too small for any.
-  head_plan plan(std::int64_t tokens, bool whole_rows, std::int64_t kept_bytes = 0,
+  head_plan plan(std::int64_t tokens, head_holds holds, std::int64_t kept_bytes = 0,
                  std::int64_t threads = 0) const {
-    const head_plan p = sizes_.plan(tokens, whole_rows, kept_bytes, threads);
+    const head_plan p = sizes_.plan(tokens, holds, kept_bytes, threads);
     if (p.rows == 0) {
-      reject_workspace(kept_bytes + sizes_.bytes({row_multiple, p.window, p.wave}), "at least");
+      reject_workspace(kept_bytes + sizes_.bytes({row_multiple, p.window, p.wave, holds}),
+                       "at least");
     }
     return p;
   }

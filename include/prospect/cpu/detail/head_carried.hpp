@@ -46,11 +46,10 @@ class carried_gradient {
                        shrink(k, block, row);
                      });
     });
+    const std::vector<matrix_view<R>> parts = pass_.d_hidden();
     for_each_row(pass_.count(), pass_.width() * std::int64_t{sizeof(R)}, pass_.on(),
-                 [&](std::int64_t i) { put(i, out); });
-    if (adapted) {
-      pass_.adapter().finish(pass_.template hidden<R>(), pass_.d_hidden(), {}, false);
-    }
+                 [&](std::int64_t i) { put(i, out, parts); });
+    if (adapted) pass_.adapter().finish(pass_.template hidden<R>(), parts, {}, false);
     pass_.store_hidden(d_hidden);
   }
 
@@ -113,7 +112,8 @@ class carried_gradient {
   }
 
   /// Row i's scores, and its sums made those of its gradient.
-  void put(std::int64_t i, const token_outputs<R>& out) {
+  void put(std::int64_t i, const token_outputs<R>& out,
+           const std::vector<matrix_view<R>>& d_hidden) {
     const vocabulary_partial& w = pass_.whole(i);
     const token_scores scores = finish(w);
     put_scores(out, pass_.token(i), scores);
@@ -122,15 +122,21 @@ class carried_gradient {
         -target_slope * gradient_at_target(w.target, scores.log_prob, scores.lse, 1, 1));
     const auto others =
         static_cast<R>(is_nan(scores.lse) ? scores.lse : std::exp(reference - scores.lse));
-    const auto combine = [&](const matrix_view<const S>& rows, R* sum) {
-      const S* const of_target = rows.row(pass_.target(i));
-      for (std::int64_t j = 0; j < rows.columns; ++j) {
+    const auto combine = [&](const S* of_target, const matrix_view<R>& sums) {
+      R* const sum = sums.row(i);
+      for (std::int64_t j = 0; j < sums.columns; ++j) {
         sum[j] = own * load(of_target[j]) - others * sum[j];
       }
     };
     const lm_head<S>& head = pass_.batch().head();
-    combine(head.weight, pass_.d_hidden().row(i));
-    if (!head.lora.empty()) combine(head.lora.b, pass_.adapter().sums().row(i));
+    const S* of_target = head.weight.row(pass_.target(i));
+    for (const matrix_view<R>& part : d_hidden) {
+      combine(of_target, part);
+      of_target += part.columns;
+    }
+    if (head.lora.empty()) return;
+    const matrix_view<R>& all = pass_.adapter().sums();
+    combine(head.lora.b.row(pass_.target(i)), {all.data, all.rows, head.lora.b.columns, all.pitch});
   }
 
   head_pass<Products, Gemm, E>& pass_;

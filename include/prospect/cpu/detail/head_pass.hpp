@@ -56,14 +56,13 @@ class head_pass {
   const head_batch<Products>& batch() const { return batch_; }
 
   /// Starts on a chunk: hidden states gathered and widened. `logits`: where they are to lie, if not
-  /// in `memory`.
+  /// in `memory`: whole rows, one after the other.
   void begin(const head_plan& p, std::span<const std::int64_t> tokens, std::byte* memory,
              R* logits = nullptr) {
-    buffers_ = batch_.sizes().carve(p, memory, logits == nullptr);
-    if (logits != nullptr) buffers_.logits = logits;
+    buffers_ = batch_.sizes().carve(p, memory, logits != nullptr);
+    kept_rows_ = logits;
     tokens_ = tokens;
-    window_ = p.window;
-    wave_ = p.wave;
+    plan_ = p;
     rows_ = round_up(static_cast<std::int64_t>(tokens.size()), row_multiple);
     for_each_row(rows_, width() * std::int64_t{sizeof(R)}, on_, [&](std::int64_t i) {
       if (i >= count()) return clear_hidden(i);
@@ -101,7 +100,8 @@ class head_pass {
       on_.run(last - first, [&](std::int64_t k) {
         const std::int64_t tile = first + k;
         const bool makes = from == head_source::nothing;
-        const matrix_view<R> logits = makes ? make_logits(tile, k) : tile_of_window(tile);
+        if (makes) make_logits(tile, k, [](std::int64_t, const matrix_view<const R>&) {});
+        const matrix_view<R> logits = tile_of_window(tile);
         const extremes<R> found = write_gradient(tile, logits, from, log_prob, lse, coefficients);
         add_to_head(tile, k, logits, found, g, accumulate);
         prepare(tile, k, sums, makes);
@@ -109,16 +109,16 @@ class head_pass {
       add_sums(first, last, sums, [](std::int64_t, const matrix_view<R>&, std::int64_t) {});
     });
     if (sums.adapter) {
-      adapter_.finish(hidden<R>(), sums.hidden ? d_hidden() : matrix_view<R>{}, g.lora_a,
-                      accumulate);
+      adapter_.finish(hidden<R>(), sums.hidden ? d_hidden() : std::vector<matrix_view<R>>{},
+                      g.lora_a, accumulate);
     }
     if (sums.hidden) store_hidden(g.hidden);
   }
 
-  /// Makes the chunk's whole rows of logits the gradients of their log-probs.
+  /// Makes the logits in rows that are kept the gradients of their log-probs.
   void gradients_in_place(strided_span<const R> log_prob, strided_span<const double> lse) {
     for_each_row(rows_, batch_.sizes().row_bytes(), on_, [&](std::int64_t i) {
-      R* const x = buffers_.logits + i * batch_.sizes().pitch(window_);
+      R* const x = kept_rows_ + i * batch_.sizes().pitch(batch_.vocabulary());
       if (i >= count()) {
         std::fill(x, x + batch_.vocabulary(), R(0));
       } else {
@@ -144,7 +144,17 @@ class head_pass {
       return {buffers_.wide_hidden, rows_, width()};
     }
   }
-  matrix_view<R> d_hidden() const { return {buffers_.d_hidden, rows_, width()}; }
+  /// The hidden gradients, `block_columns` at a time: without gaps where GEMMs like that best.
+  std::vector<matrix_view<R>> d_hidden() const {
+    std::vector<matrix_view<R>> parts;
+    for (std::int64_t first = 0; first < width(); first += block_columns) {
+      const std::int64_t columns = (std::min)(block_columns, width() - first);
+      parts.push_back(Products::arranges
+                          ? matrix_view<R>{buffers_.d_hidden + first * rows_, rows_, columns}
+                          : matrix_view<R>{buffers_.d_hidden + first, rows_, columns, width()});
+    }
+    return parts;
+  }
   const head_adapter<Products, Gemm, E>& adapter() const { return adapter_; }
   carried_step<R>* steps() const { return buffers_.steps; }
   vocabulary_partial& whole(std::int64_t i) { return whole_[static_cast<std::size_t>(i)]; }
@@ -166,15 +176,18 @@ class head_pass {
   template <class Body>
   void for_each_wave(const Body& body) const {
     const std::int64_t tiles = batch_.sizes().tiles(batch_.vocabulary());
-    for (std::int64_t first = 0; first < tiles; first += wave_) {
-      body(first, (std::min)(tiles, first + wave_));
+    for (std::int64_t first = 0; first < tiles; first += plan_.wave) {
+      body(first, (std::min)(tiles, first + plan_.wave));
     }
   }
 
-  /// The window holds all tiles, or a wave of them.
+  /// The window holds a wave of tiles or all of them, if it is not the rows that are kept.
   matrix_view<R> tile_of_window(std::int64_t tile) const {
-    const std::int64_t first = (tile * tile_columns) % round_up(window_, tile_columns);
-    return {buffers_.logits + first, rows_, columns(tile), batch_.sizes().pitch(window_)};
+    if (kept_rows_ != nullptr) {
+      return {kept_rows_ + tile * tile_columns, rows_, columns(tile),
+              batch_.sizes().pitch(batch_.vocabulary())};
+    }
+    return place_of_tile(buffers_.logits, tile, rows_);
   }
 
   /// Logits of tiles [first, last) and their sums, then `combined(k, i)` after the k-th of them
@@ -183,26 +196,30 @@ class head_pass {
   void sum_tiles(std::int64_t first, std::int64_t last, bool statistics, const F& combined) {
     on_.run(last - first, [&](std::int64_t k) {
       const std::int64_t tile = first + k;
-      const matrix_view<R> logits = make_logits(tile, k);
-      for (std::int64_t i = 0; i < count(); ++i) {
-        buffers_.partials[k * rows_ + i] =
-            sum_row(logits.row(i), logits.columns, column(i, tile), statistics, map(i));
-      }
+      make_logits(tile, k, [&](std::int64_t first_row, const matrix_view<const R>& logits) {
+        const std::int64_t here = (std::min)(logits.rows, count() - first_row);
+        for (std::int64_t r = 0; r < here; ++r) {
+          const std::int64_t i = first_row + r;
+          buffers_.partials[k * rows_ + i] =
+              sum_row(logits.row(r), logits.columns, column(i, tile), statistics, map(i));
+        }
+      });
     });
-    for (std::int64_t k = 0; k < last - first; ++k) {
-      for (std::int64_t i = 0; i < count(); ++i) {
+    constexpr std::int64_t bytes_of_row = 16384;
+    for_each_row(count(), bytes_of_row, on_, [&](std::int64_t i) {
+      for (std::int64_t k = 0; k < last - first; ++k) {
         const vocabulary_partial& p = buffers_.partials[k * rows_ + i];
         whole(i) = first + k == 0 ? p : combine(whole(i), p);
         combined(k, i);
       }
-    }
+    });
   }
 
   /// A tile of gradients, the k-th of its wave, as it goes into products that are added to `sums`.
   matrix_view<G> for_products(std::int64_t tile, std::int64_t k, const extremes<R>& found,
                               std::initializer_list<matrix_view<R>> sums = {}) {
     bool& is_raised = raised_[static_cast<std::size_t>(k)];
-    is_raised = worth_raising(found, sums);
+    is_raised = worth_raising(found, std::span{sums.begin(), sums.size()});
     if (is_raised) scale_matrix(tile_of_window(tile), raised<R>::by);
     return narrow_in_place<G>(tile_of_window(tile));
   }
@@ -225,18 +242,26 @@ class head_pass {
   void add_sums(std::int64_t first, std::int64_t last, const sums_wanted& which,
                 const F& joining) const {
     const auto pieces = [](std::int64_t all, std::int64_t most) { return (all + most - 1) / most; };
-    const std::int64_t down = pieces(rows_, block_rows);
-    const std::int64_t of_hidden = which.hidden ? pieces(width(), block_columns) : 0;
+    const auto all_hidden = which.hidden ? d_hidden() : std::vector<matrix_view<R>>{};
+    const auto of_hidden = static_cast<std::int64_t>(all_hidden.size());
     const std::int64_t of_adapter =
         which.adapter ? pieces(adapter_.sums().columns, block_columns) : 0;
     const std::int64_t across = of_hidden + of_adapter;
-    on_.run(down * across, [&](std::int64_t i) {
-      const std::int64_t row = i / across * block_rows;
+    const std::int64_t most_rows = rows_of_sums(across);
+    on_.run(pieces(rows_, most_rows) * across, [&](std::int64_t i) {
+      const std::int64_t row = i / across * most_rows;
+      const std::int64_t rows = (std::min)(most_rows, rows_ - row);
       const std::int64_t piece = i % across;
       if (piece < of_hidden) {
-        add_block(first, last, {row, piece * block_columns}, d_hidden(), weight_, joining);
+        const matrix_view<R>& part = all_hidden[static_cast<std::size_t>(piece)];
+        add_block(first, last, {row, piece * block_columns},
+                  {part.row(row), rows, part.columns, part.pitch}, weight_, joining);
       } else {
-        add_block(first, last, {row, (piece - of_hidden) * block_columns}, adapter_.sums(),
+        const matrix_view<R>& all = adapter_.sums();
+        const std::int64_t column = (piece - of_hidden) * block_columns;
+        add_block(first, last, {row, column},
+                  {all.row(row) + column, rows, (std::min)(block_columns, all.columns - column),
+                   all.pitch},
                   adapter_, joining);
       }
     });
@@ -244,10 +269,12 @@ class head_pass {
 
   /// The chunk's gradients, into its tokens' rows.
   void store_hidden(const matrix_view<S>& to) const {
+    const std::vector<matrix_view<R>> parts = d_hidden();
     for_each_row(count(), width() * std::int64_t{sizeof(R)}, on_, [&](std::int64_t i) {
-      const R* const from = d_hidden().row(i);
-      S* const row = to.row(token(i));
-      for (std::int64_t j = 0; j < width(); ++j) row[j] = store<S>(from[j]);
+      S* row = to.row(token(i));
+      for (const matrix_view<R>& part : parts) {
+        for (std::int64_t j = 0; j < part.columns; ++j) *row++ = store<S>(part.row(i)[j]);
+      }
     });
   }
 
@@ -260,21 +287,40 @@ class head_pass {
   };
   /// `factor.tile(tile, k)` is what gradients are multiplied by.
   template <class Factor, class F>
-  void add_block(std::int64_t first, std::int64_t last, block_place at, const matrix_view<R>& all,
+  void add_block(std::int64_t first, std::int64_t last, block_place at, const matrix_view<R>& sums,
                  const Factor& factor, const F& joining) const {
-    const matrix_view<R> sums{all.row(at.row) + at.column, (std::min)(block_rows, rows_ - at.row),
-                              (std::min)(block_columns, all.columns - at.column), all.pitch};
     for (std::int64_t tile = first; tile < last; ++tile) {
       const std::int64_t k = tile - first;
       const matrix_view<G> gradient = fronts_of<G>(tile_of_window(tile));
       const matrix_view<const G> rows = factor.tile(tile, k);
       if (tile != 0) joining(k, sums, at.row);
-      multiply_raised<G>(
-          multiply_, is_raised(k),
-          {.matrix = {gradient.row(at.row), sums.rows, columns(tile), gradient.pitch}},
-          {.matrix = {rows.data + at.column, rows.rows, sums.columns, rows.pitch}}, sums,
-          tile != 0);
+      const matrix_view<const G> a{gradient.row(at.row), sums.rows, columns(tile), gradient.pitch};
+      const gemm_operand<G> b{
+          .matrix = {rows.data + at.column, rows.rows, sums.columns, rows.pitch}};
+      with_raised(is_raised(k), sums, tile != 0, [&] { add_product(a, b, sums, tile != 0); });
     }
+  }
+  /// As the GEMM does it best.
+  void add_product(const matrix_view<const G>& a, const gemm_operand<G>& b, const matrix_view<R>& c,
+                   bool accumulate) const {
+    if constexpr (Products::arranges && arranging_gemm<Gemm, G>) {
+      const auto times_b = multiply_.arrange(b, (std::min)(a.rows, arranged_rows));
+      for (std::int64_t first = 0; first < a.rows; first += arranged_rows) {
+        const std::int64_t here = (std::min)(arranged_rows, a.rows - first);
+        times_b(matrix_view<const G>{a.row(first), here, a.columns, a.pitch},
+                matrix_view<R>{c.row(first), here, c.columns, c.pitch}, accumulate);
+      }
+    } else {
+      multiply_(gemm_operand<G>{.matrix = a}, b, c, accumulate);
+    }
+  }
+  /// Rows of sums that one thread works on at a time, where there are so many pieces of each: all
+  /// that it can have, if what they are multiplied by has to be arranged for them.
+  std::int64_t rows_of_sums(std::int64_t pieces) const {
+    const std::int64_t threads = threads_of(on_);
+    if (!Products::arranges || threads == 0 || pieces == 0) return block_rows;
+    const std::int64_t down = (threads + pieces - 1) / pieces;
+    return round_up((rows_ + down - 1) / down, arranged_rows);
   }
   void clear_hidden(std::int64_t i) const {
     std::fill_n(buffers_.hidden + i * width(), width(), L{});
@@ -302,21 +348,62 @@ class head_pass {
     if (wanted(b)) adapter_.add_b(gradient, is_raised(k), b, accumulate);
   }
 
-  matrix_view<R> make_logits(std::int64_t tile, std::int64_t k) const {
-    const matrix_view<R> logits = tile_of_window(tile);
-    multiply_(gemm_operand<L>{.matrix = hidden<L>()},
-              gemm_operand<L>{.matrix = weight_.for_logits(tile, k), .transposed = true}, logits,
-              false);
-    adapter_.add_logits(tile, k, logits);
-    const strided_span<const S>& bias = batch_.head().bias;
-    if (!bias.empty()) {
-      for (std::int64_t i = 0; i < count(); ++i) {
-        for (std::int64_t j = 0; j < logits.columns; ++j) {
-          logits.row(i)[j] += load(bias[tile * tile_columns + j]);
+  /// Makes a tile of logits, in the window where there is one, calling `made(first, logits)` for
+  /// the rows from `first` on while they are near: for all at once, or for those of a block.
+  template <class F>
+  void make_logits(std::int64_t tile, std::int64_t k, const F& made) const {
+    const gemm_operand<L> weight{.matrix = weight_.for_logits(tile, k), .transposed = true};
+    adapter_.take_tile(tile, k);
+    if constexpr (Products::arranges) {
+      const std::int64_t most = batch_.sizes().rows_of_block(rows_);
+      const auto times_weight = multiply_.arrange(weight, most);
+      for (std::int64_t first = 0; first < rows_; first += most) {
+        const matrix_view<R> logits = block_of_logits(tile, first, (std::min)(most, rows_ - first));
+        times_weight(matrix_view<const L>{buffers_.hidden + first * width(), logits.rows, width()},
+                     logits, false);
+        complete_logits(tile, k, first, logits);
+        made(first, logits);
+        if (kept_rows_ == nullptr) continue;
+        const matrix_view<R> kept = tile_of_window(tile);
+        for (std::int64_t i = 0; i < logits.rows; ++i) {
+          copy_row(logits.row(i), logits.columns, kept.row(first + i));
         }
       }
+    } else {
+      const matrix_view<R> logits = tile_of_window(tile);
+      multiply_(gemm_operand<L>{.matrix = hidden<L>()}, weight, logits, false);
+      complete_logits(tile, k, 0, logits);
+      made(0, logits);
     }
-    return logits;
+  }
+  /// Where so many rows of a tile are made: in their window, or by themselves if that has gaps
+  /// between rows or there is none.
+  matrix_view<R> block_of_logits(std::int64_t tile, std::int64_t first, std::int64_t rows) const {
+    const bool apart = buffers_.blocks != nullptr;
+    const matrix_view<R> all =
+        apart ? place_of_tile(buffers_.blocks, tile, batch_.sizes().rows_of_block(rows_))
+              : tile_of_window(tile);
+    return {all.row(apart ? 0 : first), rows, all.columns, all.pitch};
+  }
+  /// A tile's place in memory for so many rows of a window.
+  matrix_view<R> place_of_tile(R* memory, std::int64_t tile, std::int64_t rows) const {
+    const auto& sizes = batch_.sizes();
+    const std::int64_t before = tile % sizes.tiles(plan_.window) * tile_columns;
+    return {memory + rows * sizes.pitch_of_tiles(before), rows, columns(tile),
+            sizes.pitch_of_tile(columns(tile))};
+  }
+  /// Adds what the adapter and the bias give to products with the weight, whose rows are those from
+  /// `first` on.
+  void complete_logits(std::int64_t tile, std::int64_t k, std::int64_t first,
+                       const matrix_view<R>& logits) const {
+    adapter_.add_logits(tile, k, first, logits);
+    const strided_span<const S>& bias = batch_.head().bias;
+    if (bias.empty()) return;
+    for (std::int64_t i = 0; i < (std::min)(logits.rows, count() - first); ++i) {
+      for (std::int64_t j = 0; j < logits.columns; ++j) {
+        logits.row(i)[j] += load(bias[tile * tile_columns + j]);
+      }
+    }
   }
 
   /// Makes a tile of logits, or of unscaled gradients, that of the loss.
@@ -364,8 +451,8 @@ class head_pass {
   head_buffers<Products> buffers_;
   std::span<const std::int64_t> tokens_;
   std::int64_t rows_ = 0;
-  std::int64_t window_ = 0;
-  std::int64_t wave_ = 0;
+  head_plan plan_{};
+  R* kept_rows_ = nullptr;
   std::array<bool, static_cast<std::size_t>(wave_tiles)> raised_{};  ///< tiles of a wave
   std::vector<vocabulary_partial> whole_;
 };
@@ -375,13 +462,14 @@ template <storage S, gemm<compute_t<S>> Gemm, class Run>
 auto with_products(const Gemm& multiply, const Run& run) {
   using R = compute_t<S>;
   if constexpr (narrow_gemm<Gemm, S>) {
+    constexpr bool arranges = arranging_gemm<Gemm, S>;
     const narrow_products narrow = multiply.template narrow<S>();
     if constexpr (!std::same_as<S, float16>) {
-      if (narrow == narrow_products::all) return run(head_products<S, S, S>{});
+      if (narrow == narrow_products::all) return run(head_products<S, S, S, arranges>{});
     }
-    if (narrow != narrow_products::none) return run(head_products<S, S, R>{});
+    if (narrow != narrow_products::none) return run(head_products<S, S, R, arranges>{});
   }
-  return run(head_products<S, R, R>{});
+  return run(head_products<S, R, R, arranging_gemm<Gemm, R>>{});
 }
 
 /// body(pass), in the types that `multiply` takes.

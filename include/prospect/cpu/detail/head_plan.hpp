@@ -26,7 +26,7 @@ constexpr std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + t
 
 /// Columns of one GEMM that makes logits. Fixed, because the sums of a row are combined tile by
 /// tile: whatever the workspace, the log-probs are the same bits.
-inline constexpr std::int64_t tile_columns = 1024;
+inline constexpr std::int64_t tile_columns = 960;
 /// Rows are padded with zeros to a multiple of this, so that every row takes the GEMM's main path
 /// and its result does not depend on its neighbours. (Eigen's other path is for dimensions that add
 /// up to less than 20.)
@@ -48,11 +48,23 @@ inline constexpr std::int64_t block_columns = 512;
 /// one column is another algorithm in Eigen, whose sums depend on where a row lies.
 inline constexpr std::int64_t rank_multiple = 8;
 
+/// Rows of logits that are made at a time by a tile that was arranged: few enough to be near when
+/// they are used. A multiple of row_multiple and of 32.
+inline constexpr std::int64_t arranged_rows = 192;
+
+/// What a chunk holds at once, beside its hidden states.
+enum class head_holds {
+  sums,       ///< of logits, and none of these: log-probs alone
+  tiles,      ///< a wave of tiles, and gradients of the hidden states
+  whole_rows  ///< all tiles, and the same
+};
+
 /// In how large pieces a pass goes through its tokens and the vocabulary.
 struct head_plan {
   std::int64_t rows;    ///< in a chunk, a multiple of row_multiple
   std::int64_t window;  ///< columns of logits held at once
   std::int64_t wave;    ///< tiles the threads work on before they meet
+  head_holds holds = head_holds::tiles;
 };
 
 /// What the terms of a row in a tile are relative to, and what that makes of those before them.
@@ -72,7 +84,8 @@ struct head_buffers {
   L* hidden = nullptr;                     ///< [rows, width]
   R* wide_hidden = nullptr;                ///< the same, where it is needed beside that
   R* d_hidden = nullptr;                   ///< [rows, width]
-  R* logits = nullptr;                     ///< [rows, window]
+  R* logits = nullptr;                     ///< [window, rows], tile by tile
+  R* blocks = nullptr;                     ///< or some of their rows at a time
   R* weight = nullptr;                     ///< [wave, width], where storage has to be widened
   R* lora_a = nullptr;                     ///< [rank, width], an adapter's, its rank padded
   R* lora_b = nullptr;                     ///< [wave, rank]
@@ -111,7 +124,7 @@ class head_sizes {
 
   /// Hands out `memory`; the same code counts how much that is where there is none yet.
   head_buffers<Products> carve(const head_plan& p, std::byte* memory,
-                               bool own_logits = true) const {
+                               bool keeps_rows = false) const {
     head_buffers<Products> b;
     const auto take = [&]<class T>(T*& pointer, std::int64_t rows, std::int64_t columns) {
       if (memory != nullptr) pointer = reinterpret_cast<T*>(memory + b.bytes);
@@ -122,8 +135,11 @@ class head_sizes {
     if (!std::same_as<L, R> && (std::same_as<G, R> || rank_ > 0)) {
       take(b.wide_hidden, p.rows, width_);
     }
-    take(b.d_hidden, p.rows, width_);
-    if (own_logits) take(b.logits, p.rows, pitch(p.window));
+    const bool sums_alone = p.holds == head_holds::sums;
+    if (!sums_alone) take(b.d_hidden, p.rows, width_);
+    const bool apart = Products::arranges && (sums_alone || keeps_rows);
+    if (apart) take(b.blocks, rows_of_block(p.rows), pitch_of_tiles(p.window));
+    if (!apart && !keeps_rows) take(b.logits, p.rows, pitch_of_tiles(p.window));
     if (Products::widens_for_logits || Products::widens_for_gradients)
       take(b.weight, p.wave * tile_columns, width_);
     if (rank_ > 0) {
@@ -137,28 +153,45 @@ class head_sizes {
       take(b.lora_sums, p.rows, rank_);
     }
     take(b.partials, p.wave, p.rows);
-    take(b.steps, p.wave, p.rows);
+    if (!sums_alone) take(b.steps, p.wave, p.rows);
     return b;
+  }
+  /// Of so many rows, those of a tile that are made at a time.
+  static constexpr std::int64_t rows_of_block(std::int64_t rows) {
+    return Products::arranges ? (std::min)(rows, arranged_rows) : rows;
+  }
+  /// Between rows of a tile. GEMMs that arrange like them without gaps, others give other bits
+  /// then: there are always some.
+  static constexpr std::int64_t pitch_of_tile(std::int64_t columns) {
+    return Products::arranges ? columns : pitch(columns);
+  }
+  /// The same of all tiles with so many columns.
+  static constexpr std::int64_t pitch_of_tiles(std::int64_t columns) {
+    const std::int64_t rest = columns % tile_columns;
+    return columns / tile_columns * pitch_of_tile(tile_columns) +
+           (rest == 0 ? 0 : pitch_of_tile(rest));
   }
   /// Bytes of everything a chunk needs.
   std::int64_t bytes(const head_plan& p) const { return carve(p, nullptr).bytes; }
 
   /// Chunks of `tokens` tokens that fit into what is left beside `kept_bytes`; without rows where
-  /// none does. Whole rows of logits, or as many tiles as keep the threads busy, but rather more
-  /// rows than more tiles.
-  head_plan plan(std::int64_t tokens, bool whole_rows, std::int64_t kept_bytes,
+  /// none does. Of tiles, as many as keep the threads busy, but rather more rows than more tiles.
+  head_plan plan(std::int64_t tokens, head_holds holds, std::int64_t kept_bytes,
                  std::int64_t threads = 0) const {
+    const bool whole_rows = holds == head_holds::whole_rows;
     const std::int64_t all = round_up((std::max)(tokens, std::int64_t{1}), row_multiple);
     const std::int64_t most = whole_rows ? all : (std::min)(max_rows, all);
     const auto with_window = [&](std::int64_t window) {
-      head_plan p{0, window, wave_of(window)};
+      head_plan p{0, window, wave_of(window), holds};
       p.rows = rows_that_fit(p, most, room_ - kept_bytes);
       return p;
     };
     if (whole_rows) return with_window(vocabulary_);
     for (std::int64_t tiles = tiles_for(threads); tiles > 1; tiles /= 2) {
       const head_plan p = with_window((std::min)(tiles * tile_columns, vocabulary_));
-      if (p.rows >= (std::min)(most, good_rows)) return p;
+      // Arranging a tile takes as long as some fifty rows of its product.
+      const bool may_halve = Products::arranges && threads > 0 && tiles >= 2 * threads;
+      if (p.rows >= (std::min)(most, may_halve ? 2 * good_rows : good_rows)) return p;
     }
     return with_window((std::min)(tile_columns, vocabulary_));
   }

@@ -14,15 +14,17 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
-/// Of a head that is stored in S: what is multiplied to logits, and what gradients of logits and
-/// all that they meet are multiplied as. Sums are R.
-template <storage Stored, storage OfLogits, storage OfGradients>
+/// Of a head that is stored in S: what is multiplied to logits, whether a tile of the weight is
+/// arranged for that, and what gradients of logits and all that they meet are multiplied as. Sums
+/// are R.
+template <storage Stored, storage OfLogits, storage OfGradients, bool arrange = false>
 struct head_products {
   using S = Stored;
   using L = OfLogits;
   using G = OfGradients;
   using R = compute_t<S>;
 
+  static constexpr bool arranges = arrange;
   static constexpr bool widens_for_logits = !std::same_as<L, S>;
   static constexpr bool widens_for_gradients = !std::same_as<G, S>;
 };
@@ -36,18 +38,20 @@ void copy_row(const From* from, std::int64_t count, To* to) {
   }
 }
 
-/// Rows of G, each in the front of one of R.
+/// Rows of G in the memory of as many of R: without gaps if those have none, or else each in the
+/// front of its own.
 template <storage G, std::floating_point R>
 matrix_view<G> fronts_of(const matrix_view<R>& m) {
   if constexpr (std::same_as<G, R>) {
     return m;
   } else {
+    const std::int64_t own = m.pitch * std::int64_t{sizeof(R) / sizeof(G)};
     return {reinterpret_cast<G*>(m.data), m.rows, m.columns,
-            m.pitch * std::int64_t{sizeof(R) / sizeof(G)}};
+            m.pitch == m.columns ? m.columns : own};
   }
 }
 
-/// Rounds a row to bf16, into its own front.
+/// Rounds a row to bf16, into memory that begins where it does or ends before.
 PROSPECT_INLINE void narrow_row_in_place(const float* from, std::int64_t count, bfloat16* to) {
   using halves [[gnu::vector_size(sizeof(words) / 2)]] = std::uint16_t;
   std::int64_t j = 0;
@@ -60,7 +64,7 @@ PROSPECT_INLINE void narrow_row_in_place(const float* from, std::int64_t count, 
   for (; j < count; ++j) to[j] = store<bfloat16>(from[j]);
 }
 
-/// Rounds rows of R to G, each into its own front, if these are not the same.
+/// Rounds rows of R to G, where `fronts_of` has them, if these are not the same.
 template <storage G, std::floating_point R>
 matrix_view<G> narrow_in_place(const matrix_view<R>& m) {
   const matrix_view<G> narrow = fronts_of<G>(m);

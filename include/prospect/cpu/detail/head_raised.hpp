@@ -10,7 +10,7 @@
 #include <prospect/cpu/gemm.hpp>
 
 #include <cstdint>
-#include <initializer_list>
+#include <span>
 #include <type_traits>
 
 PROSPECT_STRICT_BEGIN
@@ -71,7 +71,7 @@ void scale_matrix(const matrix_view<R>& m, R factor) {
 /// Whether products with a tile are better raised. `sums` are what they are added to; those without
 /// rows are none.
 template <std::floating_point R>
-bool worth_raising(const extremes<R>& of_tile, std::initializer_list<matrix_view<R>> sums) {
+bool worth_raising(const extremes<R>& of_tile, std::span<const matrix_view<R>> sums) {
   if (!of_tile.tiny() || of_tile.large()) return false;
   extremes<R> of_sums;
   for (const matrix_view<R>& m : sums) {
@@ -80,13 +80,18 @@ bool worth_raising(const extremes<R>& of_tile, std::initializer_list<matrix_view
   return !of_sums.large(raised<R>::large_sum);
 }
 
-/// c = a b, or c += a b, where `a` may have been raised.
+/// `multiply()` computes c = a b, or c += a b, where `a` may have been raised.
+template <std::floating_point R, class Multiply>
+void with_raised(bool is_raised, const matrix_view<R>& c, bool accumulate,
+                 const Multiply& multiply) {
+  if (is_raised && accumulate) scale_matrix(c, raised<R>::by);
+  multiply();
+  if (is_raised) scale_matrix(c, raised<R>::back);
+}
 template <storage T, class Gemm, std::floating_point R>
 void multiply_raised(const Gemm& multiply, bool is_raised, const gemm_operand<T>& a,
                      const gemm_operand<T>& b, const matrix_view<R>& c, bool accumulate) {
-  if (is_raised && accumulate) scale_matrix(c, raised<R>::by);
-  multiply(a, b, c, accumulate);
-  if (is_raised) scale_matrix(c, raised<R>::back);
+  with_raised(is_raised, c, accumulate, [&] { multiply(a, b, c, accumulate); });
 }
 
 }  // namespace PROSPECT_CPU_ISA

@@ -61,7 +61,8 @@ head_ticket head_forward_pass(head_pass<Products, Gemm, E>& pass,
   const std::vector<std::int64_t> scored = pass.batch().scored();
   const std::span<const std::int64_t> all{scored};
   const auto n = static_cast<std::int64_t>(scored.size());
-  static_cast<void>(pass.batch().plan(1, false));  // refuses a workspace that is too small
+  const head_holds holds = keep_gradients ? head_holds::tiles : head_holds::sums;
+  static_cast<void>(pass.batch().plan(1, holds));  // refuses a workspace that is too small
   zero_scores(out, all, tokens);
   workspace.forget();
   if (n == 0) return workspace.keep(pass.batch().origin(all), 0);
@@ -70,7 +71,7 @@ head_ticket head_forward_pass(head_pass<Products, Gemm, E>& pass,
   const std::int64_t kept_bytes = pass.batch().sizes().kept_bytes(kept);
   const std::int64_t threads = keep_gradients ? 0 : threads_of(pass.on());
   const auto plan_of_others = [&] {
-    return pass.batch().plan(n - kept, false, kept_bytes, threads);
+    return pass.batch().plan(n - kept, holds, kept_bytes, threads);
   };
   std::byte* const memory =
       workspace.memory(keep_gradients ? pass.batch().sizes().most_beside(kept_bytes, n)
@@ -78,10 +79,9 @@ head_ticket head_forward_pass(head_pass<Products, Gemm, E>& pass,
   if (kept > 0) {
     const with_log_probs<R> both{out, tokens};
     const token_outputs<R>& needed = both.outputs;
-    const head_plan plan = pass.batch().plan(kept, false, kept_bytes);
+    const head_plan plan = pass.batch().plan(kept, holds, kept_bytes);
     for_each_chunk(all.first(std::size_t(kept)), plan.rows, [&](auto chunk, std::int64_t first) {
-      pass.begin({plan.rows, pass.batch().vocabulary(), plan.wave}, chunk, memory + kept_bytes,
-                 pass.kept_row(memory, first));
+      pass.begin(plan, chunk, memory + kept_bytes, pass.kept_row(memory, first));
       pass.scores(needed);
       pass.gradients_in_place(needed.log_prob, needed.lse);
     });
@@ -104,7 +104,7 @@ void head_frozen_pass(head_pass<Products, Gemm, E>& pass,
   check_outputs(out, tokens);
   const std::vector<std::int64_t> scored = pass.batch().scored();
   const auto n = static_cast<std::int64_t>(scored.size());
-  const head_plan plan = pass.batch().plan(n, false, 0, threads_of(pass.on()));
+  const head_plan plan = pass.batch().plan(n, head_holds::tiles, 0, threads_of(pass.on()));
   zero_scores(out, std::span<const std::int64_t>{scored}, tokens);
   pass.batch().clear({.hidden = d_hidden}, n > 0);
   workspace.forget();
@@ -123,8 +123,8 @@ std::int64_t still_kept(const head_sizes<Products>& sizes,
                         const head_ticket& ticket, std::int64_t scored) {
   const std::int64_t kept = workspace.kept(ticket);
   const std::int64_t bytes = sizes.kept_bytes(kept);
-  const bool fits =
-      sizes.plan(1, false, bytes).rows > 0 && workspace.holds(sizes.most_beside(bytes, scored));
+  const bool fits = sizes.plan(1, head_holds::tiles, bytes).rows > 0 &&
+                    workspace.holds(sizes.most_beside(bytes, scored));
   return fits ? kept : 0;
 }
 
@@ -156,17 +156,17 @@ void head_backward_pass(head_pass<Products, Gemm, E>& pass,
   std::vector<std::int64_t> kept = std::move(scored);
   kept.resize(any_kept ? first_other : 0);
   const std::int64_t kept_bytes = pass.batch().sizes().kept_bytes(kept_tokens);
-  static_cast<void>(
-      pass.batch().plan(1, false, kept_bytes));  // refuses a workspace that is too small
+  static_cast<void>(pass.batch().plan(1, head_holds::tiles,
+                                      kept_bytes));  // refuses a workspace that is too small
   pass.batch().clear(gradients, !kept.empty() || !others.empty());
 
   bool accumulate = gradients.accumulate;
   const auto run = [&](const std::vector<std::int64_t>& tokens, head_source from) {
     if (tokens.empty()) return;
-    head_plan plan = pass.batch().plan(static_cast<std::int64_t>(tokens.size()), false, kept_bytes);
+    head_plan plan =
+        pass.batch().plan(static_cast<std::int64_t>(tokens.size()), head_holds::tiles, kept_bytes);
     // Where gradients were kept the forward pass has taken as much already.
     std::byte* const memory = workspace.memory(kept_bytes + pass.batch().sizes().bytes(plan));
-    if (from == head_source::gradients) plan.window = pass.batch().vocabulary();
     for_each_chunk(
         std::span<const std::int64_t>{tokens}, plan.rows, [&](auto chunk, std::int64_t first) {
           pass.begin(plan, chunk, memory + kept_bytes,
@@ -211,7 +211,8 @@ std::vector<head_part> head_parts(const head_pass<Products, Gemm, E>& pass, cons
     const auto tokens = static_cast<std::int64_t>(next - start);
     if (tokens > plan.rows) {
       pass.batch().reject_workspace(
-          pass.batch().sizes().bytes({round_up(tokens, row_multiple), plan.window, plan.wave}),
+          pass.batch().sizes().bytes(
+              {round_up(tokens, row_multiple), plan.window, plan.wave, plan.holds}),
           "for sequences " + std::to_string(first) + " to " + std::to_string(last - 1));
     }
     parts.push_back({first, last, start, next});
@@ -236,7 +237,7 @@ void head_one_pass(head_pass<Products, Gemm, E>& pass, const sequence_layout& la
   const std::vector<std::int64_t> all = pass.batch().scored(layout);
   const std::span<const std::int64_t> scored{all};
   const auto n = static_cast<std::int64_t>(scored.size());
-  const head_plan plan = pass.batch().plan(n, true);
+  const head_plan plan = pass.batch().plan(n, head_holds::whole_rows);
   const std::vector<head_part> parts = head_parts(pass, plan, scored, layout, group);
 
   zero_scores(out, scored, pass.batch().tokens());
