@@ -75,7 +75,9 @@ gemm_limit<S>::gemm_limit(head_sizes sizes, prospect::thread_pool& on)
   for (const named_gemm& gemm : gemms()) {
     if (!gemm.template has<S>()) continue;
     double fastest = 0;
-    for (const product of : {product::logits, product::d_hidden, product::d_weight}) {
+    for (const product of :
+         {product::logits, product::blocks_of_logits, product::d_hidden, product::d_weight}) {
+      if (of == product::blocks_of_logits && !gemm.is_onednn) continue;
       for (const bool large : {true, false}) {
         const candidate c{&gemm, of, large};
         const double reached = median(std::vector{rate(c), rate(c), rate(c)});
@@ -116,6 +118,20 @@ void gemm_limit<S>::multiply(const candidate& c, std::int64_t first, std::int64_
       gemm(operand{hidden}, operand{{weight_.data() + first * w, size, w}, true},
            matrix_view<float>{logits_.data() + first, tokens, size, part_}, false);
       break;
+    case product::blocks_of_logits:
+#ifdef BENCH_WITH_ONEDNN
+    {
+      constexpr std::int64_t rows = 192;  // as the head path has them
+      const auto times_weight =
+          cpu::onednn_gemm{}.arrange(operand{{weight_.data() + first * w, size, w}, true}, rows);
+      for (std::int64_t i = 0; i < tokens; i += rows) {
+        const std::int64_t here = std::min(rows, tokens - i);
+        times_weight(matrix_view<const S>{hidden.row(i), here, w},
+                     matrix_view<float>{logits_.data() + first * tokens, here, size}, false);
+      }
+    }
+#endif
+    break;
     case product::d_hidden:
       gemm(operand{{gradient_.data() + first * part_, size, part_}},
            operand{{weight_.data(), part_, w}},

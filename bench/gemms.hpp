@@ -74,7 +74,8 @@ struct head_sizes {
 };
 
 /// The rate of the fastest GEMM here that multiplies S, by itself: the three products of a step
-/// over a part of the vocabulary, each divided among the threads in large or in small pieces.
+/// over a part of the vocabulary, each divided among the threads in large or in small pieces, and
+/// logits by blocks of rows where it arranges.
 template <prospect::storage S>
 class gemm_limit {
  public:
@@ -86,7 +87,7 @@ class gemm_limit {
   std::span<const std::pair<const char*, double>> found() const { return found_; }
 
  private:
-  enum class product { logits, d_hidden, d_weight };
+  enum class product { logits, blocks_of_logits, d_hidden, d_weight };
   struct candidate {
     const named_gemm* gemm = nullptr;
     product of = product::logits;

@@ -113,6 +113,7 @@ TEMPLATE_TEST_CASE("what is arranged lies as oneDNN's own way there leaves it", 
                    bfloat16) {
   constexpr auto type =
       std::same_as<TestType, float> ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
+  using namespace prospect::cpu::detail;
   random_source random{794};
   const dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
@@ -123,27 +124,30 @@ TEMPLATE_TEST_CASE("what is arranged lies as oneDNN's own way there leaves it", 
                                       {33, 70},
                                       {16, 7},
                                       {1, 1},
-                                      {100, 98}}) {
-    CAPTURE(rows, columns);
-    padded<TestType> b{random, rows, columns};
-    using matrix = prospect::cpu::detail::onednn_matrix;
-    const matrix of_b{type, rows, columns, b.pitch, true};
-    prospect::cpu::detail::onednn_shape shape{{type, 96, columns, columns, false},
-                                              of_b,
-                                              {dnnl::memory::data_type::f32, 96, rows, rows, false},
-                                              false,
-                                              96};
-    const dnnl::memory::desc layout = shape.description_of_b(engine);
-    const prospect::cpu::detail::onednn_layout ours{layout};
-    if (!ours.known()) continue;
-    ++known;
-    dnnl::memory from{of_b.description(), engine, b.memory.data()}, want{layout, engine};
-    std::vector<std::byte> got(layout.get_size(), std::byte{0x5a});
-    std::memset(want.get_data_handle(), 0x5a, got.size());
-    dnnl::reorder{from, want}.execute(stream, from, want);
-    stream.wait();
-    ours.fill(b.memory.data(), b.pitch, got.data());
-    CHECK(std::memcmp(got.data(), want.get_data_handle(), got.size()) == 0);
+                                      {100, 98},
+                                      {70, 33}}) {
+    for (const bool transposed : {false, true}) {
+      CAPTURE(rows, columns, transposed);
+      padded<TestType> b{random, rows, columns};
+      const onednn_matrix of_b{type, rows, columns, b.pitch, transposed};
+      const std::int64_t inner = transposed ? columns : rows, outer = transposed ? rows : columns;
+      const onednn_shape shape{{type, 96, inner, inner, false},
+                               of_b,
+                               {dnnl::memory::data_type::f32, 96, outer, outer, false},
+                               false,
+                               96};
+      const dnnl::memory::desc layout = shape.description_of_b(engine);
+      const onednn_layout ours{layout};
+      if (!ours.known()) continue;
+      ++known;
+      dnnl::memory from{of_b.description(), engine, b.memory.data()}, want{layout, engine};
+      std::vector<std::byte> got(layout.get_size(), std::byte{0x5a});
+      std::memset(want.get_data_handle(), 0x5a, got.size());
+      dnnl::reorder{from, want}.execute(stream, from, want);
+      stream.wait();
+      ours.fill(b.memory.data(), b.pitch, transposed, got.data());
+      CHECK(std::memcmp(got.data(), want.get_data_handle(), got.size()) == 0);
+    }
   }
   CHECK(known > 0);
 }

@@ -143,7 +143,7 @@ class onednn_products {
   void arrange(const onednn_shape& shape, const T* b) {
     const known& k = find(shape);
     void* const to = arranged_.of(k.b.get_size());
-    if (shape.b.transposed && k.layout.known()) return k.layout.fill(b, shape.b.pitch, to);
+    if (k.layout.known()) return k.layout.fill(b, shape.b.pitch, shape.b.transposed, to);
     dnnl::memory from = memory(shape.b.description(), b);
     dnnl::memory arranged = memory(k.b, to);
     dnnl::reorder{from, arranged}.execute(stream_, from, arranged);

@@ -56,23 +56,38 @@ class onednn_layout {
   /// Whether it is one of those.
   bool known() const { return !places_[0].empty() && !places_[1].empty(); }
 
-  /// Writes the transpose of a row-major matrix into it.
+  /// Writes a row-major matrix into it, or its transpose.
   template <class T>
-  void fill(const T* from, std::int64_t pitch, void* memory) const {
+  void fill(const T* from, std::int64_t pitch, bool transposed, void* memory) const {
     if (!is_whole_) std::memset(memory, 0, bytes_);
     T* const to = static_cast<T*>(memory);
-    const auto& [columns, rows] = places_;
-    const auto count = static_cast<std::int64_t>(columns.size());
-    const bool by_words = has_words<T>(columns);
-    for (std::size_t i = 0; i < rows.size();) {
-      const bool by_squares = by_words && has_column<T>(rows, i);
-      const std::int64_t in_squares = by_squares ? count / side<T> * side<T> : 0;
-      for (std::int64_t j = 0; j < in_squares; j += side<T>) {
-        put_square(from + j, pitch, columns.data() + j, to + rows[i]);
+    const auto& [inner, outer] = places_;
+    const auto length = static_cast<std::int64_t>(inner.size());
+    const auto vectors = has_words<T>(inner) ? in_vectors<T>(outer) : std::size_t{0};
+    const auto put = [&](std::size_t i, std::size_t j) __attribute__((always_inline)) {
+      const auto row = static_cast<std::int64_t>(transposed ? j : i);
+      to[inner[i] + outer[j]] = from[row * pitch + static_cast<std::int64_t>(transposed ? i : j)];
+    };
+    for (std::size_t j = 0; j < vectors; j += lanes<float>) {
+      const auto column = static_cast<std::int64_t>(j);
+      const std::int64_t side = in_word<T> * lanes<float>;
+      std::int64_t i = 0;
+      if (transposed) {
+        for (; i + side <= length; i += side) {
+          put_square(from + column * pitch + i, pitch, inner.data() + i, to + outer[j]);
+        }
+      } else {
+        for (; i < length; i += in_word<T>) {
+          store_vector(to + inner[static_cast<std::size_t>(i)] + outer[j],
+                       words_below(from + i * pitch + column, pitch));
+        }
       }
-      for (int k = 0; k < (by_squares ? lanes<float> : 1); ++k, ++i, from += pitch) {
-        for (std::int64_t j = in_squares; j < count; ++j) to[rows[i] + columns[j]] = from[j];
+      for (auto rest = static_cast<std::size_t>(i); rest < inner.size(); ++rest) {
+        for (std::size_t k = j; k < j + lanes<float>; ++k) put(rest, k);
       }
+    }
+    for (std::size_t j = vectors; j < outer.size(); ++j) {
+      for (std::size_t i = 0; i < inner.size(); ++i) put(i, j);
     }
   }
 
@@ -82,32 +97,44 @@ class onednn_layout {
 
   template <class T>
   static constexpr std::int64_t in_word = sizeof(word) / sizeof(T);
-  /// Of as many words as a vector has, in columns.
-  template <class T>
-  static constexpr std::int64_t side = in_word<T> * lanes<float>;
 
-  /// Whether words of a row stay words.
+  /// Whether what is side by side in a word's length stays so.
   template <class T>
-  static bool has_words(const places& columns) {
+  static bool has_words(const places& inner) {
     constexpr auto n = static_cast<std::size_t>(in_word<T>);
-    if (columns.size() % n != 0) return false;
-    for (std::size_t j = 0; j < columns.size(); ++j) {
-      if (columns[j] != columns[j / n * n] + static_cast<std::int64_t>(j % n)) return false;
+    if (inner.size() % n != 0) return false;
+    for (std::size_t i = 0; i < inner.size(); ++i) {
+      if (inner[i] != inner[i / n * n] + static_cast<std::int64_t>(i % n)) return false;
     }
     return true;
   }
-  /// Whether words below one another, in as many rows as a vector has words, become neighbours.
+  /// From how many on, of the others, words are no longer side by side in a vector's length.
   template <class T>
-  static bool has_column(const places& rows, std::size_t first) {
-    if (first + lanes<float> > rows.size()) return false;
-    for (int k = 1; k < lanes<float>; ++k) {
-      if (rows[first + static_cast<std::size_t>(k)] != rows[first] + k * in_word<T>) return false;
+  static std::size_t in_vectors(const places& outer) {
+    constexpr std::size_t n = lanes<float>;
+    for (std::size_t j = 0; j < outer.size() / n * n; ++j) {
+      if (outer[j] != outer[j / n * n] + static_cast<std::int64_t>(j % n) * in_word<T>) {
+        return j / n * n;
+      }
     }
-    return true;
+    return outer.size() / n * n;
+  }
+
+  /// Words of numbers that are below one another.
+  template <class T>
+  static words words_below(const T* from, std::int64_t pitch) {
+    if constexpr (in_word<T> == 1) {
+      static_cast<void>(pitch);
+      return load_vector<words>(from);
+    } else {
+      using halves [[gnu::vector_size(sizeof(words) / 2)]] = std::uint16_t;
+      return __builtin_convertvector(load_vector<halves>(from), words) |
+             __builtin_convertvector(load_vector<halves>(from + pitch), words) << 16;
+    }
   }
 
   template <class T>
-  static void put_square(const T* from, std::int64_t pitch, const std::int64_t* columns, T* to) {
+  static void put_square(const T* from, std::int64_t pitch, const std::int64_t* inner, T* to) {
     constexpr int n = lanes<float>;
     words row[n];
     unrolled<n>([&](int i) __attribute__((always_inline)) {
@@ -115,7 +142,7 @@ class onednn_layout {
     });
     transpose<1>(row);
     unrolled<n>([&](int i) __attribute__((always_inline)) {
-      store_vector(to + columns[i * in_word<T>], row[i]);
+      store_vector(to + inner[i * in_word<T>], row[i]);
     });
   }
   /// Squares of twice the size each time: their upper right and lower left corners change places.
