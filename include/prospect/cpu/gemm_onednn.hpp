@@ -186,7 +186,11 @@ class onednn_products {
   class scratch {
    public:
     void* of(std::size_t bytes) {
-      lines_.resize((std::max)(lines_.size(), bytes / sizeof(line) + 1));
+      const std::size_t needed = bytes / sizeof(line) + 1;
+      if (lines_.size() < needed) {
+        lines_ = {};  // before the larger one is there
+        lines_.resize(needed);
+      }
       return data();
     }
     void* data() { return lines_.data(); }

@@ -4,6 +4,7 @@
 
 #include <prospect/cpu/detail/head_adapter.hpp>
 #include <prospect/cpu/detail/head_batch.hpp>
+#include <prospect/cpu/detail/head_logits.hpp>
 #include <prospect/cpu/detail/head_plan.hpp>
 #include <prospect/cpu/detail/head_products.hpp>
 #include <prospect/cpu/detail/head_raised.hpp>
@@ -51,7 +52,8 @@ class head_pass {
         multiply_{multiply},
         on_{on},
         weight_{head.weight},
-        adapter_{head.lora, multiply, on} {}
+        adapter_{head.lora, multiply, on},
+        logits_{batch_, weight_, adapter_, multiply_} {}
 
   const head_batch<Products>& batch() const { return batch_; }
 
@@ -60,10 +62,10 @@ class head_pass {
   void begin(const head_plan& p, std::span<const std::int64_t> tokens, std::byte* memory,
              R* logits = nullptr) {
     buffers_ = batch_.sizes().carve(p, memory, logits != nullptr);
-    kept_rows_ = logits;
     tokens_ = tokens;
-    plan_ = p;
-    rows_ = round_up(static_cast<std::int64_t>(tokens.size()), row_multiple);
+    wave_ = p.wave;
+    rows_ = round_up(count(), row_multiple);
+    logits_.begin(p, buffers_, count(), rows_, logits);
     for_each_row(rows_, width() * std::int64_t{sizeof(R)}, on_, [&](std::int64_t i) {
       if (i >= count()) return clear_hidden(i);
       const S* const from = batch_.hidden().row(token(i));
@@ -100,7 +102,7 @@ class head_pass {
       on_.run(last - first, [&](std::int64_t k) {
         const std::int64_t tile = first + k;
         const bool makes = from == head_source::nothing;
-        if (makes) make_logits(tile, k, [](std::int64_t, const matrix_view<const R>&) {});
+        if (makes) logits_.make(tile, k, [](std::int64_t, const matrix_view<const R>&) {});
         const matrix_view<R> logits = tile_of_window(tile);
         const extremes<R> found = write_gradient(tile, logits, from, log_prob, lse, coefficients);
         add_to_head(tile, k, logits, found, g, accumulate);
@@ -118,7 +120,7 @@ class head_pass {
   /// Makes the logits in rows that are kept the gradients of their log-probs.
   void gradients_in_place(strided_span<const R> log_prob, strided_span<const double> lse) {
     for_each_row(rows_, batch_.sizes().row_bytes(), on_, [&](std::int64_t i) {
-      R* const x = kept_rows_ + i * batch_.sizes().pitch(batch_.vocabulary());
+      R* const x = logits_.kept_row(i);
       if (i >= count()) {
         std::fill(x, x + batch_.vocabulary(), R(0));
       } else {
@@ -176,19 +178,12 @@ class head_pass {
   template <class Body>
   void for_each_wave(const Body& body) const {
     const std::int64_t tiles = batch_.sizes().tiles(batch_.vocabulary());
-    for (std::int64_t first = 0; first < tiles; first += plan_.wave) {
-      body(first, (std::min)(tiles, first + plan_.wave));
+    for (std::int64_t first = 0; first < tiles; first += wave_) {
+      body(first, (std::min)(tiles, first + wave_));
     }
   }
 
-  /// The window holds a wave of tiles or all of them, if it is not the rows that are kept.
-  matrix_view<R> tile_of_window(std::int64_t tile) const {
-    if (kept_rows_ != nullptr) {
-      return {kept_rows_ + tile * tile_columns, rows_, columns(tile),
-              batch_.sizes().pitch(batch_.vocabulary())};
-    }
-    return place_of_tile(buffers_.logits, tile, rows_);
-  }
+  matrix_view<R> tile_of_window(std::int64_t tile) const { return logits_.of_tile(tile); }
 
   /// Logits of tiles [first, last) and their sums, then `combined(k, i)` after the k-th of them
   /// joined the sums of row i.
@@ -196,7 +191,7 @@ class head_pass {
   void sum_tiles(std::int64_t first, std::int64_t last, bool statistics, const F& combined) {
     on_.run(last - first, [&](std::int64_t k) {
       const std::int64_t tile = first + k;
-      make_logits(tile, k, [&](std::int64_t first_row, const matrix_view<const R>& logits) {
+      logits_.make(tile, k, [&](std::int64_t first_row, const matrix_view<const R>& logits) {
         const std::int64_t here = (std::min)(logits.rows, count() - first_row);
         for (std::int64_t r = 0; r < here; ++r) {
           const std::int64_t i = first_row + r;
@@ -205,8 +200,8 @@ class head_pass {
         }
       });
     });
-    constexpr std::int64_t bytes_of_row = 16384;
-    for_each_row(count(), bytes_of_row, on_, [&](std::int64_t i) {
+    constexpr std::int64_t as_of_bytes = 16384;  // a row of these: some sixty to a task
+    for_each_row(count(), as_of_bytes, on_, [&](std::int64_t i) {
       for (std::int64_t k = 0; k < last - first; ++k) {
         const vocabulary_partial& p = buffers_.partials[k * rows_ + i];
         whole(i) = first + k == 0 ? p : combine(whole(i), p);
@@ -279,7 +274,7 @@ class head_pass {
   }
 
  private:
-  std::int64_t columns(std::int64_t tile) const { return size_of_tile(batch_.vocabulary(), tile); }
+  std::int64_t columns(std::int64_t tile) const { return logits_.columns(tile); }
 
   /// Where a block of sums begins.
   struct block_place {
@@ -292,26 +287,19 @@ class head_pass {
     for (std::int64_t tile = first; tile < last; ++tile) {
       const std::int64_t k = tile - first;
       const matrix_view<G> gradient = fronts_of<G>(tile_of_window(tile));
-      const matrix_view<const G> rows = factor.tile(tile, k);
+      const matrix_view<const G> factors = factor.tile(tile, k);
       if (tile != 0) joining(k, sums, at.row);
       const matrix_view<const G> a{gradient.row(at.row), sums.rows, columns(tile), gradient.pitch};
       const gemm_operand<G> b{
-          .matrix = {rows.data + at.column, rows.rows, sums.columns, rows.pitch}};
-      with_raised(is_raised(k), sums, tile != 0, [&] { add_product(a, b, sums, tile != 0); });
-    }
-  }
-  /// As the GEMM does it best.
-  void add_product(const matrix_view<const G>& a, const gemm_operand<G>& b, const matrix_view<R>& c,
-                   bool accumulate) const {
-    if constexpr (Products::arranges && arranging_gemm<Gemm, G>) {
-      const auto times_b = multiply_.arrange(b, (std::min)(a.rows, arranged_rows));
-      for (std::int64_t first = 0; first < a.rows; first += arranged_rows) {
-        const std::int64_t here = (std::min)(arranged_rows, a.rows - first);
-        times_b(matrix_view<const G>{a.row(first), here, a.columns, a.pitch},
-                matrix_view<R>{c.row(first), here, c.columns, c.pitch}, accumulate);
-      }
-    } else {
-      multiply_(gemm_operand<G>{.matrix = a}, b, c, accumulate);
+          .matrix = {factors.data + at.column, factors.rows, sums.columns, factors.pitch}};
+      with_raised(is_raised(k), sums, tile != 0, [&] {
+        multiply_by_blocks<Products::arranges && arranging_gemm<Gemm, G>>(
+            multiply_, a, b, tile != 0,
+            [&](std::int64_t row, std::int64_t rows) {
+              return matrix_view<R>{sums.row(row), rows, sums.columns, sums.pitch};
+            },
+            [](std::int64_t, const matrix_view<R>&) {});
+      });
     }
   }
   /// Rows of sums that one thread works on at a time, where there are so many pieces of each: all
@@ -346,64 +334,6 @@ class head_pass {
                          {.matrix = hidden<G>()}, weight, accumulate);
     }
     if (wanted(b)) adapter_.add_b(gradient, is_raised(k), b, accumulate);
-  }
-
-  /// Makes a tile of logits, in the window where there is one, calling `made(first, logits)` for
-  /// the rows from `first` on while they are near: for all at once, or for those of a block.
-  template <class F>
-  void make_logits(std::int64_t tile, std::int64_t k, const F& made) const {
-    const gemm_operand<L> weight{.matrix = weight_.for_logits(tile, k), .transposed = true};
-    adapter_.take_tile(tile, k);
-    if constexpr (Products::arranges) {
-      const std::int64_t most = batch_.sizes().rows_of_block(rows_);
-      const auto times_weight = multiply_.arrange(weight, most);
-      for (std::int64_t first = 0; first < rows_; first += most) {
-        const matrix_view<R> logits = block_of_logits(tile, first, (std::min)(most, rows_ - first));
-        times_weight(matrix_view<const L>{buffers_.hidden + first * width(), logits.rows, width()},
-                     logits, false);
-        complete_logits(tile, k, first, logits);
-        made(first, logits);
-        if (kept_rows_ == nullptr) continue;
-        const matrix_view<R> kept = tile_of_window(tile);
-        for (std::int64_t i = 0; i < logits.rows; ++i) {
-          copy_row(logits.row(i), logits.columns, kept.row(first + i));
-        }
-      }
-    } else {
-      const matrix_view<R> logits = tile_of_window(tile);
-      multiply_(gemm_operand<L>{.matrix = hidden<L>()}, weight, logits, false);
-      complete_logits(tile, k, 0, logits);
-      made(0, logits);
-    }
-  }
-  /// Where so many rows of a tile are made: in their window, or by themselves if that has gaps
-  /// between rows or there is none.
-  matrix_view<R> block_of_logits(std::int64_t tile, std::int64_t first, std::int64_t rows) const {
-    const bool apart = buffers_.blocks != nullptr;
-    const matrix_view<R> all =
-        apart ? place_of_tile(buffers_.blocks, tile, batch_.sizes().rows_of_block(rows_))
-              : tile_of_window(tile);
-    return {all.row(apart ? 0 : first), rows, all.columns, all.pitch};
-  }
-  /// A tile's place in memory for so many rows of a window.
-  matrix_view<R> place_of_tile(R* memory, std::int64_t tile, std::int64_t rows) const {
-    const auto& sizes = batch_.sizes();
-    const std::int64_t before = tile % sizes.tiles(plan_.window) * tile_columns;
-    return {memory + rows * sizes.pitch_of_tiles(before), rows, columns(tile),
-            sizes.pitch_of_tile(columns(tile))};
-  }
-  /// Adds what the adapter and the bias give to products with the weight, whose rows are those from
-  /// `first` on.
-  void complete_logits(std::int64_t tile, std::int64_t k, std::int64_t first,
-                       const matrix_view<R>& logits) const {
-    adapter_.add_logits(tile, k, first, logits);
-    const strided_span<const S>& bias = batch_.head().bias;
-    if (bias.empty()) return;
-    for (std::int64_t i = 0; i < (std::min)(logits.rows, count() - first); ++i) {
-      for (std::int64_t j = 0; j < logits.columns; ++j) {
-        logits.row(i)[j] += load(bias[tile * tile_columns + j]);
-      }
-    }
   }
 
   /// Makes a tile of logits, or of unscaled gradients, that of the loss.
@@ -447,30 +377,15 @@ class head_pass {
   E& on_;
   head_weight<Products> weight_;
   head_adapter<Products, Gemm, E> adapter_;
+  chunk_logits<Products, Gemm, E> logits_;
 
   head_buffers<Products> buffers_;
   std::span<const std::int64_t> tokens_;
   std::int64_t rows_ = 0;
-  head_plan plan_{};
-  R* kept_rows_ = nullptr;
+  std::int64_t wave_ = 0;
   std::array<bool, static_cast<std::size_t>(wave_tiles)> raised_{};  ///< tiles of a wave
   std::vector<vocabulary_partial> whole_;
 };
-
-/// run(products), of those that `multiply` takes.
-template <storage S, gemm<compute_t<S>> Gemm, class Run>
-auto with_products(const Gemm& multiply, const Run& run) {
-  using R = compute_t<S>;
-  if constexpr (narrow_gemm<Gemm, S>) {
-    constexpr bool arranges = arranging_gemm<Gemm, S>;
-    const narrow_products narrow = multiply.template narrow<S>();
-    if constexpr (!std::same_as<S, float16>) {
-      if (narrow == narrow_products::all) return run(head_products<S, S, S, arranges>{});
-    }
-    if (narrow != narrow_products::none) return run(head_products<S, S, R, arranges>{});
-  }
-  return run(head_products<S, R, R, arranging_gemm<Gemm, R>>{});
-}
 
 /// body(pass), in the types that `multiply` takes.
 template <storage S, gemm<compute_t<S>> Gemm, executor E, class Body>

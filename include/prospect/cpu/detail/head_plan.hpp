@@ -48,10 +48,6 @@ inline constexpr std::int64_t block_columns = 512;
 /// one column is another algorithm in Eigen, whose sums depend on where a row lies.
 inline constexpr std::int64_t rank_multiple = 8;
 
-/// Rows of logits that are made at a time by a tile that was arranged: few enough to be near when
-/// they are used. A multiple of row_multiple and of 32.
-inline constexpr std::int64_t arranged_rows = 192;
-
 /// What a chunk holds at once, beside its hidden states.
 enum class head_holds {
   sums,       ///< of logits, and none of these: log-probs alone

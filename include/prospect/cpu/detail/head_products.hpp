@@ -5,6 +5,7 @@
 #include <prospect/core/dtype.hpp>
 #include <prospect/core/matrix_view.hpp>
 #include <prospect/cpu/detail/tiles.hpp>
+#include <prospect/cpu/gemm.hpp>
 
 #include <algorithm>
 #include <concepts>
@@ -28,6 +29,47 @@ struct head_products {
   static constexpr bool widens_for_logits = !std::same_as<L, S>;
   static constexpr bool widens_for_gradients = !std::same_as<G, S>;
 };
+
+/// run(products), of those that `multiply` takes.
+template <storage S, gemm<compute_t<S>> Gemm, class Run>
+auto with_products(const Gemm& multiply, const Run& run) {
+  using R = compute_t<S>;
+  if constexpr (narrow_gemm<Gemm, S>) {
+    constexpr bool arranges = arranging_gemm<Gemm, S>;
+    const narrow_products narrow = multiply.template narrow<S>();
+    if constexpr (!std::same_as<S, float16>) {
+      if (narrow == narrow_products::all) return run(head_products<S, S, S, arranges>{});
+    }
+    if (narrow != narrow_products::none) return run(head_products<S, S, R, arranges>{});
+  }
+  return run(head_products<S, R, R, arranging_gemm<Gemm, R>>{});
+}
+
+/// Rows that are multiplied at a time by what was arranged: few enough for the results to be near
+/// when they are used. A multiple of 24 (head_plan.hpp) and of 32.
+inline constexpr std::int64_t arranged_rows = 192;
+
+/// c = a b, or c += a b: of all rows at once or, by a GEMM that arranges, of a block of them after
+/// the other. Those from `first` on come to `place(first, rows)`, and `made(first, c)` is called
+/// while they are near.
+template <bool arranges, storage T, class Gemm, class Place, class Made>
+void multiply_by_blocks(const Gemm& multiply, const matrix_view<const T>& a,
+                        const gemm_operand<T>& b, bool accumulate, const Place& place,
+                        const Made& made) {
+  if constexpr (arranges) {
+    const auto times_b = multiply.arrange(b, arranged_rows);
+    for (std::int64_t first = 0; first < a.rows; first += arranged_rows) {
+      const std::int64_t rows = (std::min)(arranged_rows, a.rows - first);
+      const auto c = place(first, rows);
+      times_b(matrix_view<const T>{a.row(first), rows, a.columns, a.pitch}, c, accumulate);
+      made(first, c);
+    }
+  } else {
+    const auto c = place(std::int64_t{0}, a.rows);
+    multiply(gemm_operand<T>{.matrix = a}, b, c, accumulate);
+    made(std::int64_t{0}, c);
+  }
+}
 
 template <storage From, storage To>
 void copy_row(const From* from, std::int64_t count, To* to) {
