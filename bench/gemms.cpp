@@ -121,9 +121,9 @@ void gemm_limit<S>::multiply(const candidate& c, std::int64_t first, std::int64_
     case product::blocks_of_logits:
 #ifdef BENCH_WITH_ONEDNN
     {
-      constexpr std::int64_t rows = 192;  // as the head path has them
+      const std::int64_t rows = std::min(tokens, cpu::onednn_gemm{}.arranged_rows<S>());
       const auto times_weight =
-          cpu::onednn_gemm{}.arrange(operand{{weight_.data() + first * w, size, w}, true}, rows);
+          cpu::onednn_gemm{}.arrange(operand{{weight_.data() + first * w, size, w}, true});
       for (std::int64_t i = 0; i < tokens; i += rows) {
         const std::int64_t here = std::min(rows, tokens - i);
         times_weight(matrix_view<const S>{hidden.row(i), here, w},

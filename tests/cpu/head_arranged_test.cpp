@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "catch.hpp"
@@ -29,7 +30,7 @@ using prospect::cpu::head_log_probs_and_gradient;
 /// a product by that is of other numbers.
 class arranging_eigen {
  public:
-  arranging_eigen() = default;
+  explicit arranging_eigen(std::int64_t rows = 192) : rows_{rows} {}
   arranging_eigen(const arranging_eigen&) = delete;
   arranging_eigen& operator=(const arranging_eigen&) = delete;
 
@@ -38,7 +39,11 @@ class arranging_eigen {
     prospect::cpu::eigen_gemm{}(a, b, c, accumulate);
   }
   template <std::floating_point R>
-  auto arrange(gemm_operand<R> b, std::int64_t rows) const {
+  std::int64_t arranged_rows() const {
+    return rows_;
+  }
+  template <std::floating_point R>
+  auto arrange(gemm_operand<R> b) const {
     static thread_local std::vector<R> arranged;
     const matrix_view<const R>& m = b.matrix;
     arranged.clear();
@@ -47,7 +52,7 @@ class arranging_eigen {
     }
     ++arrangements;
     return [=, this](matrix_view<const R> a, matrix_view<R> c, bool accumulate) {
-      if (a.rows > rows) ++too_many_rows;
+      if (a.rows > rows_) ++too_many_rows;
       ++products;
       (*this)(gemm_operand<R>{a},
               gemm_operand<R>{{arranged.data(), m.rows, m.columns}, b.transposed}, c, accumulate);
@@ -55,6 +60,9 @@ class arranging_eigen {
   }
 
   mutable std::atomic<std::int64_t> arrangements{0}, products{0}, too_many_rows{0};
+
+ private:
+  std::int64_t rows_;
 };
 
 // Of several tiles, with chunks of several blocks of rows; an adapter as well.
@@ -103,6 +111,18 @@ TEMPLATE_TEST_CASE("every schedule by a GEMM that arranges, in every workspace",
   CHECK(multiply.arrangements > 0);
   CHECK(multiply.products > multiply.arrangements);
   CHECK(multiply.too_many_rows == 0);
+}
+
+TEST_CASE("every schedule by a GEMM that has nothing to arrange, or likes few rows",
+          "[head][arranged]") {
+  random_source random{799};
+  CAPTURE(random.seed());
+  for (const std::int64_t rows : {std::int64_t{24}, std::numeric_limits<std::int64_t>::max()}) {
+    CAPTURE(rows);
+    const arranging_eigen multiply{rows};
+    check_shapes<float>(random, arranged_shapes, multiply);
+    CHECK(multiply.too_many_rows == 0);
+  }
 }
 
 TEMPLATE_TEST_CASE("no executor and no workspace shows in what a GEMM that arranges makes",

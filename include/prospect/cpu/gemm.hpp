@@ -36,15 +36,18 @@ concept gemm =
              bool accumulate) { multiply(a, b, c, accumulate); };
 
 /// A functor that arranges b once and then multiplies one block of rows after the other by it, so
-/// that each can be used while it is near: `multiply.arrange(b, rows)` returns what is called as
-/// (a, c, accumulate), for blocks of any number of rows and best for `rows`. It serves on its
-/// thread until that arranges another, and holds what memory it needs itself. The head path then
-/// makes logits in that way, and sums over the vocabulary.
+/// that each can be used while it is near: `multiply.arrange(b)` returns what is called as (a, c,
+/// accumulate), for blocks of any number of rows and best for `multiply.arranged_rows<S>()`; that
+/// is more than anyone has where there is nothing to arrange. It serves on its thread until that
+/// arranges another, and holds what memory it needs itself. The head path then makes logits in that
+/// way, and sums over the vocabulary.
 template <class G, class S>
 concept arranging_gemm =
-    gemm<G, S> && requires(const G& multiply, gemm_operand<S> b, std::int64_t rows,
-                           matrix_view<const S> a, matrix_view<compute_t<S>> c,
-                           bool accumulate) { multiply.arrange(b, rows)(a, c, accumulate); };
+    gemm<G, S> && requires(const G& multiply, gemm_operand<S> b, matrix_view<const S> a,
+                           matrix_view<compute_t<S>> c, bool accumulate) {
+      { multiply.template arranged_rows<S>() } -> std::same_as<std::int64_t>;
+      multiply.arrange(b)(a, c, accumulate);
+    };
 
 /// Which products of a head whose numbers have 16 bits take them as they are. In the others all
 /// operands are widened first.

@@ -24,6 +24,7 @@ void omp_set_num_threads(int);
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -248,6 +249,19 @@ inline bool onednn_is_fast_in_bfloat16() {
   return is_fast;
 }
 
+/// Whether products are faster by a b that is arranged: where oneDNN has its batched kernels.
+inline bool onednn_arranges(dnnl::memory::data_type of_operands) {
+  try {
+    const onednn_matrix a{of_operands, 192, 64, 64, false}, b{of_operands, 64, 128, 128, false};
+    const onednn_shape shape{
+        a, b, {dnnl::memory::data_type::f32, 192, 128, 128, false}, false, 192};
+    const auto found = shape.description(onednn_products::of_this_thread().engine());
+    return std::string_view{found.impl_info_str()}.starts_with("brg");
+  } catch (const dnnl::error&) {
+    return false;
+  }
+}
+
 }  // namespace PROSPECT_CPU_ISA
 }  // namespace detail
 
@@ -276,24 +290,32 @@ class onednn_gemm {
     detail::onednn_products::of_this_thread().run(shape(a, b, c, accumulate), a.matrix.data,
                                                   b.matrix.data, c.data);
   }
-  /// As in gemm.hpp: a thread keeps b, and blocks of a and c that have gaps between their rows.
+  /// As in gemm.hpp.
   template <storage S>
     requires std::same_as<S, float> || std::same_as<S, bfloat16>
-  auto arrange(gemm_operand<S> b, std::int64_t rows) const {
+  std::int64_t arranged_rows() const {
+    static const bool worth_it = detail::onednn_arranges(type_of<S>);
+    return worth_it ? best_rows : (std::numeric_limits<std::int64_t>::max)();
+  }
+  /// The same: a thread keeps b, and blocks of a and c that have gaps between their rows.
+  template <storage S>
+    requires std::same_as<S, float> || std::same_as<S, bfloat16>
+  auto arrange(gemm_operand<S> b) const {
     const std::int64_t inner = b.transposed ? b.matrix.columns : b.matrix.rows;
     const std::int64_t columns = b.transposed ? b.matrix.rows : b.matrix.columns;
-    const auto product = [=](std::int64_t rows_of_a, bool accumulate) {
+    const bool arranges = inner > 0 && arranged_rows<S>() == best_rows;
+    const auto product = [=](std::int64_t rows, bool accumulate) {
       detail::onednn_shape of =
-          shape<S>({{nullptr, rows_of_a, inner}}, b, {nullptr, rows_of_a, columns}, accumulate);
-      of.arranged_for = rows;
+          shape<S>({{nullptr, rows, inner}}, b, {nullptr, rows, columns}, accumulate);
+      of.arranged_for = best_rows;
       return of;
     };
-    if (inner > 0) {
+    if (arranges) {
       const detail::one_thread alone;
-      detail::onednn_products::of_this_thread().arrange(product(rows, false), b.matrix.data);
+      detail::onednn_products::of_this_thread().arrange(product(best_rows, false), b.matrix.data);
     }
-    return [=](matrix_view<const S> a, matrix_view<float> c, bool accumulate) {
-      if (inner == 0) return clear(c, accumulate);
+    return [=, *this](matrix_view<const S> a, matrix_view<float> c, bool accumulate) {
+      if (!arranges) return (*this)(gemm_operand<S>{a}, b, c, accumulate);
       const detail::one_thread alone;
       detail::onednn_products::of_this_thread().run_arranged(product(a.rows, accumulate), a, c);
     };
@@ -306,15 +328,20 @@ class onednn_gemm {
 
  private:
   template <storage S>
+  static constexpr dnnl::memory::data_type type_of =
+      std::same_as<S, bfloat16> ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
+  /// Few enough for their products with a tile of the head to stay near.
+  static constexpr std::int64_t best_rows = 192;
+
+  template <storage S>
   static detail::onednn_shape shape(const gemm_operand<S>& a, const gemm_operand<S>& b,
                                     const matrix_view<float>& c, bool accumulate) {
-    using type = dnnl::memory::data_type;
-    constexpr type of_operands = std::same_as<S, bfloat16> ? type::bf16 : type::f32;
     const auto operand = [](const gemm_operand<S>& o) {
-      return detail::onednn_matrix{of_operands, o.matrix.rows, o.matrix.columns, o.matrix.pitch,
+      return detail::onednn_matrix{type_of<S>, o.matrix.rows, o.matrix.columns, o.matrix.pitch,
                                    o.transposed};
     };
-    return {operand(a), operand(b), {type::f32, c.rows, c.columns, c.pitch, false}, accumulate};
+    return {
+        operand(a), operand(b), {type_of<float>, c.rows, c.columns, c.pitch, false}, accumulate};
   }
   /// Sums of nothing, which oneDNN does not know.
   static void clear(const matrix_view<float>& c, bool accumulate) {

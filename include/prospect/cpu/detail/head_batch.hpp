@@ -21,13 +21,13 @@ class head_batch {
   using S = typename Products::S;
 
   head_batch(matrix_view<const S> hidden, const lm_head<S>& head, index_row targets,
-             const head_options& options, std::int64_t workspace)
+             const head_options& options, std::int64_t rows_at_once, std::int64_t workspace)
       : hidden_{hidden},
         head_{head},
         options_{token_options_of(options)},
         rows_{check_head(hidden, head, targets, options_)},
         workspace_{workspace},
-        sizes_{hidden.columns, head.weight.rows, head.lora.a.rows, workspace} {}
+        sizes_{hidden.columns, head.weight.rows, head.lora.a.rows, rows_at_once, workspace} {}
 
   const matrix_view<const S>& hidden() const { return hidden_; }
   const lm_head<S>& head() const { return head_; }

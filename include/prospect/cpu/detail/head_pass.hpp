@@ -48,7 +48,12 @@ class head_pass {
 
   head_pass(matrix_view<const S> hidden, const lm_head<S>& head, index_row targets,
             const head_options& options, head_workspace<R>& workspace, const Gemm& multiply, E& on)
-      : batch_{hidden, head, targets, options, workspace.bytes()},
+      : batch_{hidden,
+               head,
+               targets,
+               options,
+               prospect::cpu::detail::rows_at_once<Products>(multiply),
+               workspace.bytes()},
         multiply_{multiply},
         on_{on},
         weight_{head.weight},
@@ -308,7 +313,7 @@ class head_pass {
     const std::int64_t threads = threads_of(on_);
     if (!Products::arranges || threads == 0 || pieces == 0) return block_rows;
     const std::int64_t down = (threads + pieces - 1) / pieces;
-    return round_up((rows_ + down - 1) / down, arranged_rows);
+    return round_up((rows_ + down - 1) / down, row_multiple);
   }
   void clear_hidden(std::int64_t i) const {
     std::fill_n(buffers_.hidden + i * width(), width(), L{});

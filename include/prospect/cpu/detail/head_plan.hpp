@@ -103,11 +103,13 @@ class head_sizes {
   using G = typename Products::G;
   using R = typename Products::R;
 
+  /// `rows_at_once`: of logits, if they are made by blocks.
   constexpr head_sizes(std::int64_t width, std::int64_t vocabulary, std::int64_t rank,
-                       std::int64_t workspace) noexcept
+                       std::int64_t rows_at_once, std::int64_t workspace) noexcept
       : width_{width},
         vocabulary_{vocabulary},
         rank_{round_up(rank, rank_multiple)},
+        rows_at_once_{rows_at_once},
         room_{(std::clamp)(workspace, std::int64_t{0}, most_bytes)} {}
 
   /// Between rows of logits: not a multiple of a page, which would put all rows in the same cache
@@ -153,8 +155,8 @@ class head_sizes {
     return b;
   }
   /// Of so many rows, those of a tile that are made at a time.
-  static constexpr std::int64_t rows_of_block(std::int64_t rows) {
-    return Products::arranges ? (std::min)(rows, arranged_rows) : rows;
+  constexpr std::int64_t rows_of_block(std::int64_t rows) const {
+    return (std::min)(rows, rows_at_once_);
   }
   /// Between rows of a tile. GEMMs that arrange like them without gaps, others give other bits
   /// then: there are always some.
@@ -237,7 +239,7 @@ class head_sizes {
     return fitting * row_multiple;
   }
 
-  std::int64_t width_, vocabulary_, rank_, room_;
+  std::int64_t width_, vocabulary_, rank_, rows_at_once_, room_;
 };
 
 /// As many chunks as it takes, none of them much shorter than the others: each goes through the

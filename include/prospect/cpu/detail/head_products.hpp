@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <concepts>
 #include <cstdint>
+#include <limits>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cpu::detail {
@@ -45,9 +46,15 @@ auto with_products(const Gemm& multiply, const Run& run) {
   return run(head_products<S, R, R, arranging_gemm<Gemm, R>>{});
 }
 
-/// Rows that are multiplied at a time by what was arranged: few enough for the results to be near
-/// when they are used. A multiple of 24 (head_plan.hpp) and of 32.
-inline constexpr std::int64_t arranged_rows = 192;
+/// Rows of logits that `multiply` makes at a time: a multiple of those that chunks have.
+template <class Products, class Gemm>
+std::int64_t rows_at_once(const Gemm& multiply) {
+  if constexpr (Products::arranges) {
+    return (std::max)(multiply.template arranged_rows<typename Products::L>(), std::int64_t{1});
+  } else {
+    return (std::numeric_limits<std::int64_t>::max)();
+  }
+}
 
 /// c = a b, or c += a b: of all rows at once or, by a GEMM that arranges, of a block of them after
 /// the other. Those from `first` on come to `place(first, rows)`, and `made(first, c)` is called
@@ -57,12 +64,14 @@ void multiply_by_blocks(const Gemm& multiply, const matrix_view<const T>& a,
                         const gemm_operand<T>& b, bool accumulate, const Place& place,
                         const Made& made) {
   if constexpr (arranges) {
-    const auto times_b = multiply.arrange(b, arranged_rows);
-    for (std::int64_t first = 0; first < a.rows; first += arranged_rows) {
-      const std::int64_t rows = (std::min)(arranged_rows, a.rows - first);
+    const std::int64_t most = (std::max)(multiply.template arranged_rows<T>(), std::int64_t{1});
+    const auto times_b = multiply.arrange(b);
+    for (std::int64_t first = 0; first < a.rows;) {
+      const std::int64_t rows = (std::min)(most, a.rows - first);
       const auto c = place(first, rows);
       times_b(matrix_view<const T>{a.row(first), rows, a.columns, a.pitch}, c, accumulate);
       made(first, c);
+      first += rows;
     }
   } else {
     const auto c = place(std::int64_t{0}, a.rows);

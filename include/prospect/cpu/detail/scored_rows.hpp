@@ -39,6 +39,17 @@ class scored_rows {
     return n;
   }
 
+  /// Whether any of them.
+  bool any(std::int64_t first, std::int64_t last) const {
+    if (all()) return first < last;
+    flags scored;
+    for (; first < last; first += block_size) {
+      if (look({first, (std::min)(last - first, std::int64_t{block_size})}, scored) > 0)
+        return true;
+    }
+    return false;
+  }
+
   /// f(block) for the scored rows of [first, last), `block_size` of them at a time.
   template <class F>
   void for_each_block_of(std::int64_t first, std::int64_t last, const F& f) const {

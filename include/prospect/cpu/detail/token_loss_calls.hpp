@@ -19,34 +19,26 @@ inline pieces_of runs_of(const sequence_layout& layout, std::int64_t rows) {
   return {.rows = n, .size = n / pieces_of::most + 1, .alone = rows < pieces_of::worth_threads};
 }
 
-/// Scored tokens, and sequences that have any.
-struct scored_tally {
-  double tokens = 0, sequences = 0;
-
-  scored_tally& operator+=(const scored_tally& later) {
-    tokens += later.tokens;
-    sequences += later.sequences;
-    return *this;
-  }
-};
-
-template <executor E>
-scored_tally count_scored(const token_batch& in, E& on) {
-  const scored_rows scored{in.targets, in.mask};
-  return in_pieces(runs_of(in.layout, in.policy.size()), on, [&](range sequences) {
-    scored_tally seen;
-    for (std::int64_t i = 0; i < sequences.count; ++i) {
-      const std::int64_t sequence = sequences.first + i;
-      const std::int64_t n = scored.count(in.layout.begin(sequence), in.layout.end(sequence));
-      seen += {.tokens = static_cast<double>(n), .sequences = n > 0 ? 1.0 : 0.0};
-    }
-    return seen;
-  });
-}
-
 /// What a loss averages over, of so many.
 inline double averaged_over(averaging average, double tokens, double sequences) {
   return average == averaging::tokens ? tokens : sequences;
+}
+
+/// How many of those the batch has: scored tokens, or sequences with any.
+template <executor E>
+double count_averaged(averaging average, const token_batch& in, E& on) {
+  const scored_rows scored{in.targets, in.mask};
+  return in_pieces(runs_of(in.layout, in.policy.size()), on, [&](range sequences) {
+    double seen = 0;
+    for (std::int64_t i = 0; i < sequences.count; ++i) {
+      const std::int64_t first = in.layout.begin(sequences.first + i);
+      const std::int64_t last = in.layout.end(sequences.first + i);
+      seen += average == averaging::tokens ? static_cast<double>(scored.count(first, last))
+              : scored.any(first, last)    ? 1.0
+                                           : 0.0;
+    }
+    return seen;
+  });
 }
 
 inline void check_token_rows(const token_batch& in, const token_batch_outputs& out) {
@@ -118,8 +110,7 @@ token_metrics evaluate_tokens(const token_kernels<R, Loss>& kernels, const Loss&
   const std::int64_t sequences = in.layout.sequences();
   if (sequences > 0) check_what_is_read<R>(loss, in);
   const averaging average = loss.average;
-  const scored_tally scored = by.counts() ? count_scored(in, on) : scored_tally{};
-  const double factor = by.factor(averaged_over(average, scored.tokens, scored.sequences));
+  const double factor = by.factor(by.counts() ? count_averaged(average, in, on) : 0);
   const token_sums seen = in_pieces(runs_of(in.layout, n), on, [&](range piece) {
     return kernels.results(loss, in, out, factor, piece);
   });
