@@ -55,13 +55,15 @@ class task {
 template <class E>
 concept executor = requires(E& on, std::int64_t n, task t) { on.run(n, t); };
 
-/// How many threads an executor has; 0 if it does not say.
+/// How many threads an executor has; 0 if it does not say, or names a number that no machine has.
 template <executor E>
 PROSPECT_INLINE std::int64_t threads_of(E& on) {
   if constexpr (requires {
                   { on.threads() } -> std::integral;
                 }) {
-    return static_cast<std::int64_t>(on.threads());
+    constexpr std::int64_t most = 1 << 20;
+    const auto threads = static_cast<std::int64_t>(on.threads());
+    return threads > 0 && threads <= most ? threads : 0;
   } else {
     return 0;
   }

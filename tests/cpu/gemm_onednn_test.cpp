@@ -118,7 +118,7 @@ TEMPLATE_TEST_CASE("what is arranged lies as oneDNN's own way there leaves it", 
   random_source random{794};
   const dnnl::engine engine{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream{engine};
-  int known = 0;
+  int known = 0, all = 0;
   for (const auto& [rows, columns] : {std::array<std::int64_t, 2>{64, 64},
                                       {960, 128},
                                       {140, 1024},
@@ -139,6 +139,7 @@ TEMPLATE_TEST_CASE("what is arranged lies as oneDNN's own way there leaves it", 
                                96};
       const dnnl::memory::desc layout = shape.description_of_b(engine);
       const onednn_layout ours{layout};
+      ++all;
       if (!ours.known()) continue;
       ++known;
       dnnl::memory from{of_b.description(), engine, b.memory.data()}, want{layout, engine};
@@ -150,7 +151,9 @@ TEMPLATE_TEST_CASE("what is arranged lies as oneDNN's own way there leaves it", 
       CHECK(std::memcmp(got.data(), want.get_data_handle(), got.size()) == 0);
     }
   }
-  CHECK(known > 0);
+  // Of the kernels that this is for, every layout is.
+  const bool arranges = onednn_gemm{}.arranged_rows<TestType>() < 1000;
+  CHECK(known >= (arranges ? all : 0));
 }
 
 TEST_CASE("a double's product is Eigen's", "[gemm]") {

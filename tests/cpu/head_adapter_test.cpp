@@ -30,7 +30,7 @@ TEMPLATE_TEST_CASE("every schedule of an adapted head, in every workspace", "[he
   random_source random{761};
   CAPTURE(random.seed());
   const std::vector<head_shape> shapes{{0, 7, 5, 2},       {1, 1, 1, 1},      {9, 7, 5, 16},
-                                       {9, 1, 2500, 3},    {33, 7, 17000, 1}, {300, 7, 1024, 3},
+                                       {9, 1, 2500, 3},    {33, 7, 17000, 1}, {300, 7, 960, 3},
                                        {70, 64, 2500, 16}, {30, 9, 1100, 600}};
   check_shapes<TestType>(random, shapes);
 }

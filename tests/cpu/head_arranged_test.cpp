@@ -23,52 +23,84 @@ namespace {
 using namespace testing;
 using prospect::matrix_view;
 using prospect::cpu::gemm_operand;
+using prospect::cpu::head_gradient;
 using prospect::cpu::head_log_probs;
 using prospect::cpu::head_log_probs_and_gradient;
+using prospect::cpu::narrow_products;
 
-/// Eigen's products. What a thread arranged last takes the place of what was there before, so that
-/// a product by that is of other numbers.
+/// Eigen's products, of bf16 widened. What a thread arranged last takes the place of what was there
+/// before, so that a product by that is of other numbers.
 class arranging_eigen {
  public:
-  explicit arranging_eigen(std::int64_t rows = 192) : rows_{rows} {}
+  explicit arranging_eigen(std::int64_t rows = 192, narrow_products narrow = narrow_products::none)
+      : rows_{rows}, narrow_{narrow} {}
   arranging_eigen(const arranging_eigen&) = delete;
   arranging_eigen& operator=(const arranging_eigen&) = delete;
 
-  template <std::floating_point R>
-  void operator()(gemm_operand<R> a, gemm_operand<R> b, matrix_view<R> c, bool accumulate) const {
-    prospect::cpu::eigen_gemm{}(a, b, c, accumulate);
+  template <prospect::storage S>
+  narrow_products narrow() const {
+    return narrow_;
   }
-  template <std::floating_point R>
+  template <prospect::storage S>
+  void operator()(gemm_operand<S> a, gemm_operand<S> b, matrix_view<prospect::compute_t<S>> c,
+                  bool accumulate) const {
+    const auto x = wide_copy(a.matrix), y = wide_copy(b.matrix);
+    multiply(a, x, b, y, c, accumulate);
+  }
+  template <prospect::storage S>
   std::int64_t arranged_rows() const {
     return rows_;
   }
-  template <std::floating_point R>
-  auto arrange(gemm_operand<R> b) const {
+  template <prospect::storage S>
+  auto arrange(gemm_operand<S> b) const {
+    using R = prospect::compute_t<S>;
     static thread_local std::vector<R> arranged;
-    const matrix_view<const R>& m = b.matrix;
-    arranged.clear();
-    for (std::int64_t i = 0; i < m.rows; ++i) {
-      arranged.insert(arranged.end(), m.row(i), m.row(i) + m.columns);
-    }
+    arranged = wide_copy(b.matrix);
     ++arrangements;
-    return [=, this](matrix_view<const R> a, matrix_view<R> c, bool accumulate) {
+    return [=, this](matrix_view<const S> a, matrix_view<R> c, bool accumulate) {
       if (a.rows > rows_) ++too_many_rows;
       ++products;
-      (*this)(gemm_operand<R>{a},
-              gemm_operand<R>{{arranged.data(), m.rows, m.columns}, b.transposed}, c, accumulate);
+      multiply(gemm_operand<S>{a}, wide_copy(a), b, arranged, c, accumulate);
     };
   }
 
   mutable std::atomic<std::int64_t> arrangements{0}, products{0}, too_many_rows{0};
 
  private:
+  template <class S>
+  static std::vector<prospect::compute_t<S>> wide_copy(const matrix_view<const S>& m) {
+    std::vector<prospect::compute_t<S>> all;
+    for (std::int64_t i = 0; i < m.rows; ++i) {
+      for (std::int64_t j = 0; j < m.columns; ++j) all.push_back(prospect::load(m.row(i)[j]));
+    }
+    return all;
+  }
+  template <class S, class R>
+  static void multiply(const gemm_operand<S>& a, const std::vector<R>& wide_a,
+                       const gemm_operand<S>& b, const std::vector<R>& wide_b, matrix_view<R> c,
+                       bool accumulate) {
+    prospect::cpu::eigen_gemm{}(
+        gemm_operand<R>{{wide_a.data(), a.matrix.rows, a.matrix.columns}, a.transposed},
+        gemm_operand<R>{{wide_b.data(), b.matrix.rows, b.matrix.columns}, b.transposed}, c,
+        accumulate);
+  }
+
   std::int64_t rows_;
+  narrow_products narrow_;
 };
+
+/// How far off sums over tokens may be, of products of rounded gradients or of wide ones.
+template <class S, class Gemm>
+double sums_tolerance(const Gemm& multiply) {
+  const bool rounds =
+      std::same_as<S, bfloat16> && multiply.template narrow<S>() == narrow_products::all;
+  return rounds ? 4e-3 : sum_tolerance<prospect::compute_t<S>>;
+}
 
 // Of several tiles, with chunks of several blocks of rows; an adapter as well.
 const std::vector<head_shape> arranged_shapes{
     {0, 7, 5},       {1, 1, 1},          {9, 7, 5},          {33, 7, 17000}, {500, 7, 1100},
-    {300, 64, 2500}, {40, 520, 1100, 3}, {450, 16, 2100, 9}, {30, 7, 960}};
+    {300, 64, 2500}, {40, 520, 1100, 3}, {450, 16, 2100, 9}, {30, 530, 961}, {30, 7, 960}};
 
 /// Neither order nor workspace shows in log-probs and the frozen gradient; log-probs alone are
 /// those.
@@ -87,15 +119,36 @@ void check_invariance(random_source& random, const Gemm& multiply) {
     CHECK(same_bits(alone.lse, r.lse));
     return r;
   };
+  // Sums over tokens depend on the workspace, but on no executor.
+  const auto train = [&](std::int64_t bytes, auto& on) {
+    head_workspace<R> workspace{bytes};
+    head_results<S> r{c.shape};
+    const head_ticket ticket = head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(),
+                                              workspace, true, c.options, multiply, on);
+    head_gradient(c.hidden.view(), c.head(), c.targets, r.log_prob, r.lse, c.d_token, r.gradients(),
+                  ticket, workspace, c.options, multiply, on);
+    return r;
+  };
   prospect::serial_executor serial;
   head_results<S> want = run(plenty, serial);
   const std::int64_t least = least_bytes(c, true, multiply);
   for (const std::int64_t bytes : {least, 2 * least, 5 * least, plenty}) {
     CAPTURE(bytes);
+    head_results<S> trained = train(bytes, serial);
     testing::with_each_executor([&](const std::string& name, auto& on) {
       CAPTURE(name);
       CHECK(run(bytes, on).same_as(want));
+      CHECK(train(bytes, on).same_as(trained));
     });
+  }
+  for (const std::int64_t threads : {std::int64_t{-1}, std::numeric_limits<std::int64_t>::max()}) {
+    struct says {
+      std::int64_t threads() const { return named; }
+      void run(std::int64_t n, prospect::task t) { prospect::serial_executor::run(n, t); }
+      std::int64_t named;
+    } on{threads};
+    CAPTURE(threads);
+    CHECK(run(plenty, on).same_as(want));
   }
 }
 
@@ -111,6 +164,17 @@ TEMPLATE_TEST_CASE("every schedule by a GEMM that arranges, in every workspace",
   CHECK(multiply.arrangements > 0);
   CHECK(multiply.products > multiply.arrangements);
   CHECK(multiply.too_many_rows == 0);
+}
+
+TEST_CASE("every schedule by a GEMM that arranges what is narrow", "[head][arranged][narrow]") {
+  random_source random{800};
+  CAPTURE(random.seed());
+  for (const auto which : {narrow_products::of_logits, narrow_products::all}) {
+    CAPTURE(which);
+    const arranging_eigen multiply{192, which};
+    check_shapes<bfloat16>(random, arranged_shapes, multiply, sums_tolerance<bfloat16>(multiply));
+    check_invariance<bfloat16>(random, multiply);
+  }
 }
 
 TEST_CASE("every schedule by a GEMM that has nothing to arrange, or likes few rows",
@@ -135,12 +199,15 @@ TEMPLATE_TEST_CASE("no executor and no workspace shows in what a GEMM that arran
 TEST_CASE("log-probs alone take less memory by a GEMM that arranges", "[head][arranged][memory]") {
   random_source random{797};
   head_case<float> c{random, {1000, 8, 4000}, false};
-  // Blocks of logits for each tile at a time, and hidden states: no window of all rows.
-  const std::int64_t room = 16 * 192 * 960 * 4 + 1000 * 8 * 4 + 16 * 1000 * 80 + 4096;
+  // Room for blocks of all tiles, hidden states and sums; a window of all rows would take 16 MB.
+  const std::int64_t rows = 1008;  // a multiple of 24
+  const auto room =
+      static_cast<std::int64_t>(192 * 4000 * sizeof(float) + rows * 8 * sizeof(float) +
+                                5 * rows * sizeof(prospect::vocabulary_partial) + 4096);
   const arranging_eigen multiply;
   head_workspace<float> workspace{room};
   head_results<float> r{c.shape};
-  prospect::serial_executor on;
+  testing::reversed_executor on;  // which does not say how many threads it has
   head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, false, c.options,
                  multiply, on);
   // One chunk: every tile was arranged once.
@@ -153,9 +220,7 @@ TEMPLATE_TEST_CASE("every schedule by oneDNN, in every workspace", "[head][arran
   random_source random{798};
   CAPTURE(random.seed());
   const prospect::cpu::onednn_gemm multiply;
-  const bool rounds = multiply.narrow<TestType>() == prospect::cpu::narrow_products::all;
-  check_shapes<TestType>(random, arranged_shapes, multiply,
-                         std::same_as<TestType, bfloat16> && rounds ? 4e-3 : sum_tolerance<float>);
+  check_shapes<TestType>(random, arranged_shapes, multiply, sums_tolerance<TestType>(multiply));
   check_invariance<TestType>(random, multiply);
 }
 #endif

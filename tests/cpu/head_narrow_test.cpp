@@ -111,7 +111,7 @@ TEST_CASE("a token multiplied in bf16 is the same bits alone and in any batch",
   random_source random{784};
   CAPTURE(random.seed());
   for (const head_shape shape :
-       {head_shape{30, 7, 5}, head_shape{70, 64, 1025}, head_shape{21, 700, 130},
+       {head_shape{30, 7, 5}, head_shape{70, 64, 961}, head_shape{21, 700, 130},
         head_shape{600, 96, 1100}, head_shape{40, 64, 2100, 16}, head_shape{21, 1, 3, 1}}) {
     for (const bool by_onednn : whose_gemms()) {
       const testing::narrow_gemm multiply{narrow_products::all, by_onednn};

@@ -22,9 +22,9 @@ namespace {
 using namespace testing;
 using namespace prospect::cpu;
 
-const std::vector<head_shape> shapes{{0, 7, 5},      {1, 1, 1},      {1, 64, 1024},
-                                     {9, 7, 5},      {9, 1, 2500},   {9, 64, 1025},
-                                     {300, 7, 1024}, {33, 7, 17000}, {300, 64, 2500}};
+const std::vector<head_shape> shapes{{0, 7, 5},     {1, 1, 1},      {1, 64, 960},
+                                     {9, 7, 5},     {9, 1, 2500},   {9, 64, 961},
+                                     {300, 7, 960}, {33, 7, 17000}, {300, 64, 2500}};
 
 }  // namespace
 

@@ -39,8 +39,9 @@ concept gemm =
 /// that each can be used while it is near: `multiply.arrange(b)` returns what is called as (a, c,
 /// accumulate), for blocks of any number of rows and best for `multiply.arranged_rows<S>()`; that
 /// is more than anyone has where there is nothing to arrange. It serves on its thread until that
-/// arranges another, and holds what memory it needs itself. The head path then makes logits in that
-/// way, and sums over the vocabulary.
+/// arranges another, whatever products are called between, and holds what memory it needs itself. A
+/// row of c is the same bits in a block of any rows. The head path then makes logits in that way,
+/// and sums over the vocabulary.
 template <class G, class S>
 concept arranging_gemm =
     gemm<G, S> && requires(const G& multiply, gemm_operand<S> b, matrix_view<const S> a,

@@ -49,7 +49,8 @@ inline namespace PROSPECT_CPU_ISA {
 ///
 /// @param out rows of [tokens], each of which may be left out.
 /// @param keep_gradients whether `head_gradient` for the same tokens follows: as many tokens as the
-///        workspace holds then need no second product with the head.
+///        workspace holds then need no second product with the head. Log-probs alone fit into a
+///        smaller workspace than that.
 /// @return what `head_gradient` asks for, whether gradients are kept or not.
 template <storage S, gemm<compute_t<S>> Gemm = eigen_gemm, executor E = thread_pool>
 head_ticket head_log_probs(matrix_view<const std::type_identity_t<S>> hidden,

@@ -25,6 +25,7 @@ class onednn_layout {
   explicit onednn_layout(const dnnl::memory::desc& of) : bytes_{of.get_size()} {
 #if DNNL_VERSION_MAJOR >= 3
     if (of.get_format_kind() != dnnl::memory::format_kind::blocked) return;
+    if (of.get_submemory_offset() != 0) return;
     const auto sizes = of.get_inner_blks(), dimensions = of.get_inner_idxs(),
                strides = of.get_strides();
     const int levels = of.get_inner_nblks();
