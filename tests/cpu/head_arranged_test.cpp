@@ -198,16 +198,15 @@ TEMPLATE_TEST_CASE("no executor and no workspace shows in what a GEMM that arran
 
 TEST_CASE("log-probs alone take less memory by a GEMM that arranges", "[head][arranged][memory]") {
   random_source random{797};
-  head_case<float> c{random, {1000, 8, 4000}, false};
-  // Room for blocks of all tiles, hidden states and sums; a window of all rows would take 16 MB.
+  head_case<float> c{random, {1000, 8, 4000}, false, {}, 0};
+  // Room for a block of one tile, hidden states and sums: a tile of all rows would take 3.9 MB.
   const std::int64_t rows = 1008;  // a multiple of 24
-  const auto room =
-      static_cast<std::int64_t>(192 * 4000 * sizeof(float) + rows * 8 * sizeof(float) +
-                                5 * rows * sizeof(prospect::vocabulary_partial) + 4096);
+  const auto room = static_cast<std::int64_t>(192 * 960 * sizeof(float) + rows * 8 * sizeof(float) +
+                                              rows * sizeof(prospect::vocabulary_partial) + 4096);
   const arranging_eigen multiply;
   head_workspace<float> workspace{room};
   head_results<float> r{c.shape};
-  testing::reversed_executor on;  // which does not say how many threads it has
+  prospect::serial_executor on;
   head_log_probs(c.hidden.view(), c.head(), c.targets, r.scores(), workspace, false, c.options,
                  multiply, on);
   // One chunk: every tile was arranged once.
