@@ -109,7 +109,7 @@ struct onednn_shape {
       return {product, attributes, engine};
     };
 #endif
-    const dnnl::matmul::primitive_desc first = make();
+    dnnl::matmul::primitive_desc first = make();
     const auto name = [](const dnnl::matmul::primitive_desc& kernel) {
       return std::string_view{kernel.impl_info_str()};
     };
@@ -253,7 +253,8 @@ inline bool onednn_is_fast_in_bfloat16() {
 /// Whether products are faster by a b that is arranged: where oneDNN has its batched kernels.
 inline bool onednn_arranges(dnnl::memory::data_type of_operands) {
   try {
-    const onednn_matrix a{of_operands, 192, 64, 64, false}, b{of_operands, 64, 128, 128, false};
+    const onednn_matrix a{of_operands, 192, 64, 64, false};
+    const onednn_matrix b{of_operands, 64, 128, 128, false};
     const onednn_shape shape{
         a, b, {dnnl::memory::data_type::f32, 192, 128, 128, false}, false, 192};
     const auto found = shape.description(onednn_products::of_this_thread().engine());

@@ -26,8 +26,9 @@ class onednn_layout {
 #if DNNL_VERSION_MAJOR >= 3
     if (of.get_format_kind() != dnnl::memory::format_kind::blocked) return;
     if (of.get_submemory_offset() != 0) return;
-    const auto sizes = of.get_inner_blks(), dimensions = of.get_inner_idxs(),
-               strides = of.get_strides();
+    const dnnl::memory::dims sizes = of.get_inner_blks();
+    const dnnl::memory::dims dimensions = of.get_inner_idxs();
+    const dnnl::memory::dims strides = of.get_strides();
     const int levels = of.get_inner_nblks();
     const dnnl::memory::dims dims = of.get_dims();
     is_whole_ = dims == of.get_padded_dims();
@@ -40,7 +41,9 @@ class onednn_layout {
 #endif
     for (int d = 0; d < 2; ++d) {
       for (std::int64_t i = 0; i < dims[static_cast<std::size_t>(d)]; ++i) {
-        std::int64_t left = i, place = 0, stride = 1;
+        std::int64_t left = i;
+        std::int64_t place = 0;
+        std::int64_t stride = 1;
         for (int level = levels - 1; level >= 0; --level) {
           const auto l = static_cast<std::size_t>(level);
           if (dimensions[l] == d) {
@@ -62,7 +65,8 @@ class onednn_layout {
   void fill(const T* from, std::int64_t pitch, bool transposed, void* memory) const {
     if (!is_whole_) std::memset(memory, 0, bytes_);
     T* const to = static_cast<T*>(memory);
-    const auto& [inner, outer] = places_;
+    const places& inner = places_[0];
+    const places& outer = places_[1];
     const auto length = static_cast<std::int64_t>(inner.size());
     const auto vectors = has_words<T>(inner) ? in_vectors<T>(outer) : std::size_t{0};
     const auto put = [&](std::size_t i, std::size_t j) __attribute__((always_inline)) {
@@ -153,7 +157,8 @@ class onednn_layout {
     if constexpr (size < n) {
       unrolled<n>([&](int i) __attribute__((always_inline)) {
         if ((i & size) != 0) return;
-        const words a = row[i], b = row[i + size];
+        const words a = row[i];
+        const words b = row[i + size];
         [&]<int... k>(std::integer_sequence<int, k...>) __attribute__((always_inline)) {
           row[i] = __builtin_shufflevector(a, b, ((k & size) != 0 ? n + k - size : k)...);
           row[i + size] = __builtin_shufflevector(a, b, ((k & size) != 0 ? n + k : k + size)...);
