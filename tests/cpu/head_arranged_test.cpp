@@ -2,9 +2,6 @@
 // the same bits of log-probs in every schedule, workspace and order.
 
 #include <prospect/cpu/head.hpp>
-#ifdef PROSPECT_WITH_ONEDNN
-#include <prospect/cpu/gemm_onednn.hpp>
-#endif
 
 #include <algorithm>
 #include <atomic>
@@ -15,6 +12,7 @@
 #include "catch.hpp"
 #include "cpu/head_cases.hpp"
 #include "cpu/head_checks.hpp"
+#include "cpu/narrow_gemm.hpp"
 #include "executors.hpp"
 #include "random.hpp"
 
@@ -44,7 +42,7 @@ class arranging_eigen {
   template <prospect::storage S>
   void operator()(gemm_operand<S> a, gemm_operand<S> b, matrix_view<prospect::compute_t<S>> c,
                   bool accumulate) const {
-    const auto x = wide_copy(a.matrix), y = wide_copy(b.matrix);
+    const auto x = widened(a.matrix), y = widened(b.matrix);
     multiply(a, x, b, y, c, accumulate);
   }
   template <prospect::storage S>
@@ -55,26 +53,18 @@ class arranging_eigen {
   auto arrange(gemm_operand<S> b) const {
     using R = prospect::compute_t<S>;
     static thread_local std::vector<R> arranged;
-    arranged = wide_copy(b.matrix);
+    arranged = widened(b.matrix);
     ++arrangements;
     return [=, this](matrix_view<const S> a, matrix_view<R> c, bool accumulate) {
       if (a.rows > rows_) ++too_many_rows;
       ++products;
-      multiply(gemm_operand<S>{a}, wide_copy(a), b, arranged, c, accumulate);
+      multiply(gemm_operand<S>{a}, widened(a), b, arranged, c, accumulate);
     };
   }
 
   mutable std::atomic<std::int64_t> arrangements{0}, products{0}, too_many_rows{0};
 
  private:
-  template <class S>
-  static std::vector<prospect::compute_t<S>> wide_copy(const matrix_view<const S>& m) {
-    std::vector<prospect::compute_t<S>> all;
-    for (std::int64_t i = 0; i < m.rows; ++i) {
-      for (std::int64_t j = 0; j < m.columns; ++j) all.push_back(prospect::load(m.row(i)[j]));
-    }
-    return all;
-  }
   template <class S, class R>
   static void multiply(const gemm_operand<S>& a, const std::vector<R>& wide_a,
                        const gemm_operand<S>& b, const std::vector<R>& wide_b, matrix_view<R> c,

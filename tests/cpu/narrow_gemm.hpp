@@ -16,6 +16,16 @@
 
 namespace testing {
 
+/// A matrix without gaps, as it is computed with.
+template <class S>
+std::vector<prospect::compute_t<S>> widened(const prospect::matrix_view<const S>& m) {
+  std::vector<prospect::compute_t<S>> all;
+  for (std::int64_t i = 0; i < m.rows; ++i) {
+    for (std::int64_t j = 0; j < m.columns; ++j) all.push_back(prospect::load(m.row(i)[j]));
+  }
+  return all;
+}
+
 /// Says that it takes operands of 16 bits in `products`, and counts which it got.
 class narrow_gemm {
  public:
@@ -51,14 +61,6 @@ class narrow_gemm {
   mutable std::atomic<std::int64_t> wide{0}, narrowed{0};
 
  private:
-  template <class S>
-  static std::vector<float> widened(const prospect::matrix_view<const S>& m) {
-    std::vector<float> all;
-    for (std::int64_t i = 0; i < m.rows; ++i) {
-      for (std::int64_t j = 0; j < m.columns; ++j) all.push_back(prospect::load(m.row(i)[j]));
-    }
-    return all;
-  }
   template <class S>
   void multiply(const prospect::cpu::gemm_operand<S>& a, const prospect::cpu::gemm_operand<S>& b,
                 const prospect::matrix_view<float>& c, bool accumulate) const {

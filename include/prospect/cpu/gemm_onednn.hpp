@@ -156,23 +156,17 @@ class onednn_products {
   template <class T>
   void run_arranged(const onednn_shape& shape, const matrix_view<const T>& a,
                     const matrix_view<float>& c) {
-    const auto numbers = [](const auto& m) { return static_cast<std::size_t>(m.rows * m.columns); };
     matrix_view<const T> from = a;
     if (a.pitch != a.columns) {
-      T* const rows = static_cast<T*>(a_.of(numbers(a) * sizeof(T)));
-      for (std::int64_t i = 0; i < a.rows; ++i) {
-        std::copy_n(a.row(i), a.columns, rows + i * a.columns);
-      }
-      from = {rows, a.rows, a.columns};
+      const matrix_view<T> rows = a_.of<T>(a.rows, a.columns);
+      copy_rows<T>(a, rows);
+      from = rows;
     }
     if (c.pitch == c.columns) return run(shape, from.data, arranged_.data(), c.data);
-    const matrix_view<float> to{static_cast<float*>(c_.of(numbers(c) * sizeof(float))), c.rows,
-                                c.columns};
-    for (std::int64_t i = 0; shape.accumulate && i < c.rows; ++i) {
-      std::copy_n(c.row(i), c.columns, to.row(i));
-    }
+    const matrix_view<float> to = c_.of<float>(c.rows, c.columns);
+    if (shape.accumulate) copy_rows<float>(c, to);
     run(shape, from.data, arranged_.data(), to.data);
-    for (std::int64_t i = 0; i < c.rows; ++i) std::copy_n(to.row(i), c.columns, c.row(i));
+    copy_rows<float>(to, c);
   }
 
   const dnnl::engine& engine() const { return engine_; }
@@ -195,6 +189,11 @@ class onednn_products {
       }
       return data();
     }
+    template <class T>
+    matrix_view<T> of(std::int64_t rows, std::int64_t columns) {
+      return {static_cast<T*>(of(static_cast<std::size_t>(rows * columns) * sizeof(T))), rows,
+              columns};
+    }
     void* data() { return lines_.data(); }
 
    private:
@@ -203,6 +202,10 @@ class onednn_products {
     };
     std::vector<line> lines_;
   };
+  template <class T>
+  static void copy_rows(const matrix_view<const T>& from, const matrix_view<T>& to) {
+    for (std::int64_t i = 0; i < from.rows; ++i) std::copy_n(from.row(i), from.columns, to.row(i));
+  }
   const known& find(const onednn_shape& shape) {
     for (const known& k : known_) {
       if (k.product && k.shape == shape) return k;
@@ -250,13 +253,14 @@ inline bool onednn_is_fast_in_bfloat16() {
   return is_fast;
 }
 
-/// Whether products are faster by a b that is arranged: where oneDNN has its batched kernels.
-inline bool onednn_arranges(dnnl::memory::data_type of_operands) {
+/// Whether products with so many rows are faster by a b that is arranged: where oneDNN has its
+/// batched kernels.
+inline bool onednn_arranges(dnnl::memory::data_type of_operands, std::int64_t rows) {
   try {
-    const onednn_matrix a{of_operands, 192, 64, 64, false};
+    const onednn_matrix a{of_operands, rows, 64, 64, false};
     const onednn_matrix b{of_operands, 64, 128, 128, false};
     const onednn_shape shape{
-        a, b, {dnnl::memory::data_type::f32, 192, 128, 128, false}, false, 192};
+        a, b, {dnnl::memory::data_type::f32, rows, 128, 128, false}, false, rows};
     const auto found = shape.description(onednn_products::of_this_thread().engine());
     return std::string_view{found.impl_info_str()}.starts_with("brg");
   } catch (const dnnl::error&) {
@@ -296,7 +300,7 @@ class onednn_gemm {
   template <storage S>
     requires std::same_as<S, float> || std::same_as<S, bfloat16>
   std::int64_t arranged_rows() const {
-    static const bool worth_it = detail::onednn_arranges(type_of<S>);
+    static const bool worth_it = detail::onednn_arranges(type_of<S>, best_rows);
     return worth_it ? best_rows : (std::numeric_limits<std::int64_t>::max)();
   }
   /// The same: a thread keeps b, and blocks of a and c that have gaps between their rows.
