@@ -3,6 +3,7 @@
 #pragma once
 
 #include <prospect/cpu/token_losses.hpp>
+#include <prospect/losses/parts/kl.hpp>
 
 #include <array>
 #include <cmath>
@@ -25,8 +26,8 @@ struct token_facts {
 /// Value, slope in the policy, slope in the sum.
 using token_answer = std::array<double, 3>;
 
-/// The clipped surrogate, and a pull towards the reference. `scalar` breaks the promise to take
-/// several at once.
+/// The clipped surrogate, and a pull towards the reference by the square and by k3. `scalar` breaks
+/// the promise to take several at once.
 template <bool takes_several = true>
 struct clipped_loss {
   averaging average = averaging::sequence_means;
@@ -38,14 +39,16 @@ struct clipped_loss {
     const T ratio = exp(t.log_ratio());
     const T plain = t.advantage * ratio, held = t.advantage * prospect::clamp(ratio, 0.75, 1.5);
     const T least = select(held.value < plain.value, held, plain);
-    return prospect::term(pull, square(t.log_reference_ratio())) - least;
+    return prospect::term(pull, square(t.log_reference_ratio()) + prospect::kl_estimate_3(t)) -
+           least;
   }
   token_answer textbook(const token_facts& t) const {
     const double r = std::exp(t.ratio), a = t.advantage;
     const double held = std::min(std::max(r, 0.75), 1.5);
     const bool bounded = a * held < a * r;
-    return {-(bounded ? a * held : a * r) + pull * t.reference_ratio * t.reference_ratio,
-            -(bounded ? 0 : a * r) + 2 * pull * t.reference_ratio, 0};
+    const double x = t.reference_ratio;
+    return {-(bounded ? a * held : a * r) + pull * (x * x + std::expm1(-x) + x),
+            -(bounded ? 0 : a * r) + pull * (2 * x - std::expm1(-x)), 0};
   }
   static std::array<double, 2> contribution_by_hand(const token_facts&) { return {0, 0}; }
 };
@@ -80,7 +83,7 @@ struct detaching_loss {
 
   template <class T>
   PROSPECT_HD T operator()(const prospect::token<T>& t) const {
-    return -t.advantage * (prospect::detached(exp(t.log_ratio())) * t.policy);
+    return -t.advantage * t.probability_ratio() * t.policy;
   }
   token_answer textbook(const token_facts& t) const {
     const double r = std::exp(t.ratio);

@@ -155,20 +155,23 @@ TEST_CASE("a loss gives to several examples what it gives to each", "[sequences]
             differentiate(loss, pair<several<float>>{.chosen = one, .rejected = other}),
             [&](int k) { return pair<float>{.chosen = lane(one, k), .rejected = lane(other, k)}; });
       } else if constexpr (prospect::token_loss<L>) {
-        check(differentiate(loss, token<several<float>>{.policy = one.policy,
-                                                        .ratio = one.ratio,
-                                                        .reference_ratio = other.ratio,
-                                                        .advantage = other.policy + 30,
-                                                        .sum = one.ratio,
-                                                        .tokens = one.tokens}),
-              [&](int k) {
-                return token<float>{.policy = one.policy.lane[k],
-                                    .ratio = one.ratio.lane[k],
-                                    .reference_ratio = other.ratio.lane[k],
-                                    .advantage = other.policy.lane[k] + 30,
-                                    .sum = one.ratio.lane[k],
-                                    .tokens = one.tokens.lane[k]};
-              });
+        check(
+            differentiate(loss, token<several<float>>{.policy = one.policy,
+                                                      .ratio = one.ratio,
+                                                      .reference_ratio = other.ratio,
+                                                      .advantage = other.policy + 30,
+                                                      .sum = one.ratio,
+                                                      .tokens = one.tokens,
+                                                      .exponentials = {ratios(one.ratio),
+                                                                       divergences(other.ratio)}}),
+            [&](int k) {
+              return token<float>{.policy = one.policy.lane[k],
+                                  .ratio = one.ratio.lane[k],
+                                  .reference_ratio = other.ratio.lane[k],
+                                  .advantage = other.policy.lane[k] + 30,
+                                  .sum = one.ratio.lane[k],
+                                  .tokens = one.tokens.lane[k]};
+            });
       } else {
         const several<float> zero = 0;
         check(differentiate(loss,

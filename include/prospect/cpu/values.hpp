@@ -123,7 +123,7 @@ value_metrics evaluate_values(const Loss& loss, const value_batch& in, const val
   output_row("d_value", out.d_value, n);
   if (n == 0) return {};
   const index_row no_targets;
-  const auto counted = static_cast<double>(scored_rows{no_targets, in.mask}.count(0, n));
+  const auto counted = static_cast<double>(scored_rows{no_targets, in.mask}.find(0, n).count);
   const double factor = by.factor(counted);
   const auto sums =
       in_pieces(n, on, [&](range piece) { return value_results<R>(loss, in, out, factor, piece); });

@@ -100,7 +100,8 @@ PROSPECT_HD constexpr token_value<R> differentiate(const L& loss, const token<R>
                                  .reference_ratio = D::variable(sample.reference_ratio, 0),
                                  .advantage = sample.advantage,
                                  .sum = D::variable(sample.sum, 1),
-                                 .tokens = sample.tokens});
+                                 .tokens = sample.tokens,
+                                 .exponentials = sample.exponentials});
   return {.loss = result.value, .d_policy = result.partial[0], .d_sum = result.partial[1]};
 }
 
@@ -114,7 +115,8 @@ PROSPECT_HD constexpr token_contribution<R> contribution(const L& loss, const to
                                  .ratio = D::variable(sample.ratio, 0),
                                  .reference_ratio = D::variable(sample.reference_ratio, 0),
                                  .advantage = sample.advantage,
-                                 .tokens = sample.tokens});
+                                 .tokens = sample.tokens,
+                                 .exponentials = sample.exponentials});
   return {.value = result.value, .slope = result.partial[0]};
 }
 

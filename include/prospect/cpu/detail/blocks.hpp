@@ -110,7 +110,7 @@ auto in_pieces(std::int64_t n, E& on, const F& f) {
 }
 
 /// Enough to make little of what a block costs beside its rows.
-inline constexpr int block_size = 256;
+inline constexpr int block_size = 512;
 
 /// The rows of a block with those that fill up its last vector.
 inline int whole_vectors(range at) {

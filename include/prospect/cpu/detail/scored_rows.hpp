@@ -25,18 +25,34 @@ struct scored_block {
   }
 };
 
+/// The scored rows of a sequence: how many there are, and from where on if they lie side by side.
+struct scored_run {
+  std::int64_t first = 0, count = 0;
+  bool side_by_side = true;
+};
+
 /// Which rows of a batch are scored: those whose target is not -100 and whose mask is not 0.
 class scored_rows {
  public:
   scored_rows(const index_row& targets, const mask_row& mask) : targets_{targets}, mask_{mask} {}
 
-  /// How many of the rows [first, last).
-  std::int64_t count(std::int64_t first, std::int64_t last) const {
-    if (all()) return last - first;
+  /// How many of the rows [first, last), and where the first of them is.
+  scored_run find(std::int64_t first, std::int64_t last) const {
+    if (all()) return {.first = first, .count = last - first};
+    scored_run run;
     flags scored;
-    std::int64_t n = 0;
-    for_each_block({first, last - first}, [&](range at) { n += look(at, scored); });
-    return n;
+    for_each_block({first, last - first}, [&](range at) {
+      const int n = look(at, scored);
+      if (n == 0) return;
+      const std::int64_t begin = run.count == 0 ? scored.find(1, 0, at.count) : 0;
+      if (run.count == 0) run.first = at.first + begin;
+      const bool none_between =
+          begin + n == at.count || scored.find(0, begin, begin + n) == begin + n;
+      run.side_by_side =
+          run.side_by_side && run.first + run.count == at.first + begin && none_between;
+      run.count += n;
+    });
+    return run;
   }
 
   /// Whether any of them.
@@ -50,11 +66,13 @@ class scored_rows {
     return false;
   }
 
-  /// f(block) for the scored rows of [first, last), `block_size` of them at a time.
+  /// f(block) for the scored rows of [first, last), where this run was found, `block_size` of them
+  /// at a time.
   template <class F>
-  void for_each_block_of(std::int64_t first, std::int64_t last, const F& f) const {
-    if (all()) {
-      for_each_block({first, last - first}, [&](range at) { f(scored_block{at}); });
+  void for_each_block_of(const scored_run& run, std::int64_t first, std::int64_t last,
+                         const F& f) const {
+    if (run.side_by_side) {
+      for_each_block({run.first, run.count}, [&](range at) { f(scored_block{at}); });
     } else {
       for_each_gathered_block(first, last, f);
     }
@@ -67,6 +85,11 @@ class scored_rows {
   struct flags {
     alignas(64) std::uint8_t row[block_size];
 
+    /// The first place in [begin, end) that holds this, or `end`.
+    std::int64_t find(int what, std::int64_t begin, std::int64_t end) const {
+      const void* const at = std::memchr(row + begin, what, static_cast<std::size_t>(end - begin));
+      return at == nullptr ? end : static_cast<const std::uint8_t*>(at) - row;
+    }
     /// How many are scored, of which each word of eight knows its own.
     int count() const {
       constexpr int in_word = sizeof(std::uint64_t);
@@ -139,8 +162,7 @@ class scored_rows {
       t += at.count;
       if (n == 0) continue;
       if (waiting == 0 && scored.row[0] == 0) {  // a prompt ends here
-        const void* const begin = std::memchr(scored.row, 1, static_cast<std::size_t>(at.count));
-        t = at.first + (static_cast<const std::uint8_t*>(begin) - scored.row);
+        t = at.first + scored.find(1, 0, at.count);
         continue;
       }
       if (waiting == 0 && n == at.count) {

@@ -28,22 +28,28 @@ class token_log {
   PROSPECT_INLINE void look_at(Values... values) {
     probe_.look_at(values...);
   }
-  /// Those of the tokens from i on that are kept.
-  PROSPECT_INLINE void add(int which, int i, flag_of<several<R>> kept, several<R> x) {
-    sums_.add(which, i, select(kept, x, several<R>(0)));
-  }
-  /// Their losses and coefficients. What is added up shows in its sum whether it was finite, and so
+  /// Those of the tokens from i on. What is added up shows in its sum whether it was finite, and so
   /// does what it was made of.
-  PROSPECT_INLINE void add_tokens(int i, flag_of<several<R>> kept, const tokens<R>& t,
-                                  several<R> loss, several<R> coefficient) {
-    sums_.add(token_sum::loss, i, loss);
+  PROSPECT_INLINE void add(int which, int i, several<R> x) { sums_.add(which, i, x); }
+  PROSPECT_INLINE void add(int which, int i, flag_of<several<R>> kept, several<R> x) {
+    add(which, i, select(kept, x, several<R>(0)));
+  }
+  /// What shows in no sum, or in none that every batch has.
+  PROSPECT_INLINE void look_at_tokens(const tokens<R>& t, several<R> coefficient) {
     if (has_old_) {
-      add(token_sum::ratio, i, kept, ratios(t.ratio));
-      probe_.look_at(t.ratio, coefficient);
+      look_at(t.ratio, coefficient);
     } else {
-      probe_.look_at(t.policy, coefficient);
+      look_at(t.policy, coefficient);
     }
-    if (has_reference_) add(token_sum::kl, i, kept, divergences(t.reference_ratio));
+  }
+  /// n tokens' losses, pi / pi_old where there is an old policy, and estimates k3 where there is a
+  /// reference.
+  PROSPECT_INLINE void add_strip(int n, const R* losses, const R* ratio, const R* k3) {
+    for (int i = 0; i < n; i += lanes<R>) {
+      add(token_sum::loss, i, load_several(losses + i));
+      if (has_old_) add(token_sum::ratio, i, load_several(ratio + i));
+      if (has_reference_) add(token_sum::kl, i, load_several(k3 + i));
+    }
   }
   /// Tokens that are led nowhere, though something was to be gained.
   PROSPECT_INLINE void count_clipped(flag_of<several<R>> led_nowhere, several<R> advantage,

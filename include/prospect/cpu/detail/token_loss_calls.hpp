@@ -33,7 +33,7 @@ double count_averaged(averaging average, const token_batch& in, E& on) {
     for (std::int64_t i = 0; i < sequences.count; ++i) {
       const std::int64_t first = in.layout.begin(sequences.first + i);
       const std::int64_t last = in.layout.end(sequences.first + i);
-      seen += average == averaging::tokens ? static_cast<double>(scored.count(first, last))
+      seen += average == averaging::tokens ? static_cast<double>(scored.find(first, last).count)
               : scored.any(first, last)    ? 1.0
                                            : 0.0;
     }

@@ -2,9 +2,7 @@
 // it is in cache. One for every loss, but for what a block of tokens goes through.
 #pragma once
 
-#include <prospect/cpu/detail/sequence_sums.hpp>
-#include <prospect/cpu/detail/token_log.hpp>
-#include <prospect/cpu/detail/token_samples.hpp>
+#include <prospect/cpu/detail/token_loss_blocks.hpp>
 #include <prospect/token_batch.hpp>
 
 #include <cstddef>
@@ -39,123 +37,6 @@ struct token_kernels {
 };
 
 inline namespace PROSPECT_CPU_ISA {
-
-/// Where the results of a block of tokens go.
-template <std::floating_point R>
-struct token_results_at {
-  results_at<R> loss, d_policy, d_entropy;
-  bool has_d_entropy;
-
-  bool finite(std::int64_t i) const {
-    return loss.finite(i) && d_policy.finite(i) && (!has_d_entropy || d_entropy.finite(i));
-  }
-};
-
-/// What a block of tokens of one loss goes through. Only a loss that sums has the first two: what
-/// its tokens contribute, and how the loss changes with that, in which order they are called. Then
-/// the results, of tokens that share an advantage and have no weight and no entropy, or of any.
-template <std::floating_point R>
-struct token_blocks {
-  using sum = double (*)(const void* loss, const tokens_at<R>& rows, int n,
-                         const sequence_terms& of);
-  using differentiate = bool (*)(const void* loss, const tokens_at<R>& rows,
-                                 const token_results_at<R>& out, int n, const sequence_terms& of,
-                                 double entropy_coef, tally<token_sum::size>& sums);
-  bool sequence_level = false;
-  sum contribution = nullptr, d_sum = nullptr;
-  differentiate plain, with_options;
-};
-
-/// value(i) of the tokens from i on, those of a block that are kept, added up.
-template <std::floating_point R, class F>
-PROSPECT_INLINE double sum_of_block(const tokens_at<R>& rows, int n, const F& value) {
-  tally<1> sums;
-  running_tally<1> here{sums};
-  for (int i = 0; i < n; i += lanes<R>) {
-    here.add(0, i, select(rows.kept(i), value(i), several<R>(0)));
-  }
-  here.store_to(sums);
-  return sums.total(0);
-}
-
-template <std::floating_point R, class Loss>
-[[gnu::flatten]] double contribution_of_block(const void* of_loss, const tokens_at<R>& block, int n,
-                                              const sequence_terms& of) {
-  const Loss loss = *static_cast<const Loss*>(of_loss);
-  const tokens_at<R> rows = block;
-  return sum_of_block(rows, n, [&](int i) {
-    return contributions_of<R>(loss, rows.several_of(i), of, rows.kept(i)).value;
-  });
-}
-
-template <std::floating_point R, class Loss>
-[[gnu::flatten]] double d_sum_of_block(const void* of_loss, const tokens_at<R>& block, int n,
-                                       const sequence_terms& of) {
-  const Loss loss = *static_cast<const Loss*>(of_loss);
-  const tokens_at<R> rows = block;
-  return sum_of_block(rows, n, [&](int i) {
-    return weighted(load_several(rows.weight + i),
-                    values_of<R>(loss, rows.several_of(i), of, rows.kept(i)).d_sum);
-  });
-}
-
-/// A block's losses and coefficients, added to the sums with what else is logged of its tokens, and
-/// whether all is finite. What a loss and a mean both need, such as pi / pi_old, is computed once.
-template <bool with_options, std::floating_point R, class Loss>
-[[gnu::flatten]] bool token_results_of_block(const void* of_loss, const tokens_at<R>& block,
-                                             const token_results_at<R>& to, int n,
-                                             const sequence_terms& of, double entropy_coef,
-                                             tally<token_sum::size>& sums) {
-  // Copies, which no result can overlap.
-  const Loss loss = *static_cast<const Loss*>(of_loss);
-  const tokens_at<R> rows = block;
-  R* const losses = to.loss.row;
-  R* const coefficients = to.d_policy.row;
-  const sequence_terms terms = of;
-  const several<R> none = 0;
-  [[maybe_unused]] const several<R> bonus = entropy_coef;
-  [[maybe_unused]] const several<R> advantage = load_several(rows.advantage);
-  const times<R> factor{terms.factor};
-  token_log<R> log{rows, sums};
-  token_value<several<R>> of_all;
-  const bool sequence_level = !with_options && prospect::sequence_level(loss);
-  if constexpr (!with_options) {
-    log.look_at(advantage);
-    const auto all = none < several<R>(1);
-    if (sequence_level) of_all = values_of<R>(loss, {.advantage = advantage}, terms, all);
-  }
-  for (int i = 0; i < n; i += lanes<R>) {
-    ask_ahead<true>(coefficients + i);
-    const auto kept = rows.kept(i);
-    tokens<R> t = rows.several_of(i);
-    if constexpr (!with_options) t.advantage = advantage;
-    token_value<several<R>> v = of_all;
-    if (!sequence_level) v = values_of<R>(loss, t, terms, kept);
-    several<R> d = v.d_policy;
-    several<R> value = v.loss;
-    if constexpr (with_options) {
-      const several<R> weight = load_several(rows.weight + i);
-      const several<R> entropy = load_several(rows.entropy + i);
-      d = weighted(weight, d);
-      value = weighted(weight, value - bonus * entropy);
-      log.look_at(t.advantage, weight, entropy);
-      if (rows.has_advantages) log.add(token_sum::advantages, i, kept, t.advantage);
-      if (rows.measured_entropy != nullptr) {
-        log.add(token_sum::entropy, i, kept, load_several<R>(rows.measured_entropy + i));
-      }
-    }
-    if constexpr (sums_tokens<Loss>) {
-      d += contributions_of<R>(loss, t, terms, kept).slope * several<R>(terms.d_sum);
-    }
-    value = select(kept, value, none);
-    const several<R> coefficient = select(kept, factor(d), none);
-    store_several(losses + i, value);
-    store_several(coefficients + i, coefficient);
-    log.add_tokens(i, kept, t, value, coefficient);
-    log.count_clipped(kept && d == none, t.advantage, !with_options);
-  }
-  return log.store_to(sums);
-}
 
 /// Zeros for the rows [first, last): they are not scored.
 inline void zero_rows(const any_row& row, std::int64_t first, std::int64_t last) {
@@ -202,7 +83,8 @@ class token_run {
     const std::int64_t first = in_.layout.begin(sequence);
     const std::int64_t last = in_.layout.end(sequence);
     zero_rows(out_, in_.layout.gap(sequence), first);
-    const std::int64_t tokens = scored_.count(first, last);
+    found_ = scored_.find(first, last);
+    const std::int64_t tokens = found_.count;
     if (tokens == 0) return zero_rows(out_, first, last);
     const auto n = static_cast<double>(tokens);
     const bool of_means = average_ == averaging::sequence_means;
@@ -210,8 +92,9 @@ class token_run {
     if (in_.token_advantage.empty()) {
       const R advantage = in_.advantage.empty() ? R(0) : in_.advantage.get<R>(sequence);
       seen_.sum[token_sum::advantages] += n * double{advantage};
-      std::fill_n(of_sequence_.row, (std::min)(tokens + lanes<R>, std::int64_t{block_size}),
-                  advantage);
+      const bool in_first_vector = plain_ && blocks_.contribution == nullptr;
+      const std::int64_t read = in_first_vector ? lanes<R> : tokens + lanes<R>;
+      std::fill_n(of_sequence_.row, (std::min)(read, std::int64_t{block_size}), advantage);
     }
     if (blocks_.contribution != nullptr) {
       terms.sum = summed(blocks_.contribution, first, last, terms);
@@ -255,7 +138,7 @@ class token_run {
   double summed(typename token_blocks<R>::sum of_block, std::int64_t first, std::int64_t last,
                 const sequence_terms& terms) {
     double sum = 0;
-    scored_.for_each_block_of(first, last, [&](const scored_block& block) {
+    scored_.for_each_block_of(found_, first, last, [&](const scored_block& block) {
       sum += of_block(loss_, read(block), whole_vectors(block.at), terms);
     });
     return sum;
@@ -280,7 +163,7 @@ class token_run {
                                  const sequence_terms& terms) {
     tally<token_sum::size> sums;
     std::int64_t done = first;
-    scored_.for_each_block_of(first, last, [&](const scored_block& block) {
+    scored_.for_each_block_of(found_, first, last, [&](const scored_block& block) {
       const std::int64_t end = block.row(block.at.count - 1) + 1;
       zero_rows(out_, done, block.through == nullptr ? block.row(0) : end);
       done = end;
@@ -315,6 +198,7 @@ class token_run {
 
   [[gnu::cold, gnu::noinline]] void note(const scored_block& block, const tokens_at<R>& rows,
                                          const token_results_at<R>& out) {
+    std::fill_n(of_sequence_.row, block_size, of_sequence_.row[0]);
     for (std::int64_t i = 0; i < block.at.count; ++i) {
       if (rows.finite(i) && out.finite(i)) continue;
       ++seen_.nonfinite;
@@ -330,23 +214,12 @@ class token_run {
   const token_batch_outputs& out_;
   double factor_;
   scored_rows scored_;
+  scored_run found_;  ///< of the sequence
   row_reader<R> policy_, old_, reference_, advantage_, weight_, entropy_;
   row_writer<R> losses_, d_policy_, d_entropy_;
   block<R> of_sequence_;  ///< its advantage, for each of its tokens
   token_sums seen_;
 };
-
-template <std::floating_point R, class Loss>
-token_blocks<R> token_blocks_of(const Loss& loss) {
-  token_blocks<R> blocks{.sequence_level = sequence_level(loss),
-                         .plain = token_results_of_block<false, R, Loss>,
-                         .with_options = token_results_of_block<true, R, Loss>};
-  if constexpr (sums_tokens<Loss>) {
-    blocks.contribution = contribution_of_block<R, Loss>;
-    blocks.d_sum = d_sum_of_block<R, Loss>;
-  }
-  return blocks;
-}
 
 template <std::floating_point R, class Loss>
 token_sums token_results_of(const Loss& loss, const token_batch& in, const token_batch_outputs& out,

@@ -26,10 +26,65 @@ PROSPECT_INLINE void ask_ahead(const R* row) {
   __builtin_prefetch(reinterpret_cast<const char*>(row) + 4096, to_write, 3);
 }
 
+/// f of each lane: for what is no vector code.
+template <std::floating_point R, class F>
+several<R> in_lanes(several<R> x, const F& f) {
+  for (int k = 0; k < lanes<R>; ++k) x.lane[k] = f(R{x.lane[k]});
+  return x;
+}
+
+/// pi / pi_old.
+template <std::floating_point R>
+PROSPECT_INLINE several<R> ratios(several<R> log_ratio) {
+  if constexpr (has_vector_primitives<R>) {
+    return exp(log_ratio);
+  } else {
+    return in_lanes(log_ratio, [](R x) { return prospect::exp(x); });
+  }
+}
+
+/// The estimates k3 of the divergence of policy and reference, and their slopes where a loss is
+/// given several tokens at once.
+template <std::floating_point R>
+PROSPECT_INLINE value_and_slope<several<R>> divergences(several<R> log_ratio) {
+  if constexpr (has_vector_primitives<R>) {
+    return prospect::detail::k3(log_ratio);
+  } else {
+    return {in_lanes(-log_ratio, [](R x) { return prospect::detail::expm1_minus(x); }), {}};
+  }
+}
+
+}  // namespace PROSPECT_CPU_ISA
+}  // namespace prospect::inline v2::cpu::detail
+
+namespace prospect::inline v2 {
+
+/// Worked out in a loop of its own. Nobody makes several tokens without.
+template <std::floating_point R>
+struct token_exponentials<cpu::detail::several<R>> {
+  using number = cpu::detail::several<R>;
+  number known_ratio;
+  value_and_slope<number> known_k3;
+
+  PROSPECT_INLINE token_exponentials(number of_ratio, value_and_slope<number> of_k3)
+      : known_ratio{of_ratio}, known_k3{of_k3} {}
+  PROSPECT_INLINE number ratio(number /*log_ratio*/) const { return known_ratio; }
+  PROSPECT_INLINE value_and_slope<number> k3(number /*log_reference_ratio*/) const {
+    return known_k3;
+  }
+};
+
+}  // namespace prospect::inline v2
+
+namespace prospect::inline v2::cpu::detail {
+inline namespace PROSPECT_CPU_ISA {
+
 /// Several tokens. Not token<several<R>>, whose functions nvcc would want for the device.
 template <std::floating_point R>
 struct tokens {
   several<R> policy{}, ratio{}, reference_ratio{}, advantage{};
+  /// Where a loss is given several at once.
+  token_exponentials<several<R>> exponentials{1, {0, 0}};
 
   token<R> lane(int k, const sequence_terms& of) const {
     return {.policy = policy.lane[k],
@@ -61,22 +116,22 @@ struct tokens_at {
   PROSPECT_INLINE flag_of<several<R>> kept(int i) const {
     return several<R>(0) < load_several<R>(scored + i);
   }
+  /// Whether the policy is asked for beside the reference, as what is read with it first.
+  PROSPECT_INLINE bool asks_with_reference() const { return has_reference && !has_old; }
   /// Those from i on. Without an old policy pi / pi_old = 1, whatever pi is; a reference that is
   /// not given was found unread.
   PROSPECT_INLINE tokens<R> several_of(int i) const {
+    tokens<R> t = without_exponentials(i);
+    if constexpr (has_vector_primitives<R>) {
+      t.exponentials = {ratios(t.ratio), divergences(t.reference_ratio)};
+    }
+    return t;
+  }
+  PROSPECT_INLINE tokens<R> without_exponentials(int i) const {
     const several<R> p = load_several<R>(policy + i);
-    ask_ahead<false>(policy + i);
-    const auto ratio = [&](const R* row, bool given) __attribute__((always_inline)) {
-      several<R> difference = 0;
-      if (given) {
-        ask_ahead<false>(row + i);
-        difference = p - load_several<R>(row + i);
-      }
-      return difference;
-    };
     return {.policy = p,
-            .ratio = ratio(old, has_old),
-            .reference_ratio = ratio(reference, has_reference),
+            .ratio = has_old ? p - load_several<R>(old + i) : several<R>(0),
+            .reference_ratio = has_reference ? p - load_several<R>(reference + i) : several<R>(0),
             .advantage = load_several<R>(advantage + i)};
   }
   bool finite(std::int64_t i) const {
@@ -97,7 +152,8 @@ token_value<several<R>> values_of(const Loss& loss, const tokens<R>& t, const se
                                                  .reference_ratio = t.reference_ratio,
                                                  .advantage = t.advantage,
                                                  .sum = of.sum,
-                                                 .tokens = of.tokens});
+                                                 .tokens = of.tokens,
+                                                 .exponentials = t.exponentials});
   } else {
     token_value<several<R>> values{};
     for (int k = 0; k < lanes<R>; ++k) {
@@ -121,7 +177,8 @@ token_contribution<several<R>> contributions_of(const Loss& loss, const tokens<R
                                                 .ratio = t.ratio,
                                                 .reference_ratio = t.reference_ratio,
                                                 .advantage = t.advantage,
-                                                .tokens = of.tokens});
+                                                .tokens = of.tokens,
+                                                .exponentials = t.exponentials});
   } else {
     token_contribution<several<R>> values{};
     for (int k = 0; k < lanes<R>; ++k) {
@@ -131,33 +188,6 @@ token_contribution<several<R>> contributions_of(const Loss& loss, const tokens<R
       values.slope.lane[k] = value.slope;
     }
     return values;
-  }
-}
-
-/// f of each lane: for what is no vector code.
-template <std::floating_point R, class F>
-several<R> in_lanes(several<R> x, const F& f) {
-  for (int k = 0; k < lanes<R>; ++k) x.lane[k] = f(R{x.lane[k]});
-  return x;
-}
-
-/// pi / pi_old.
-template <std::floating_point R>
-PROSPECT_INLINE several<R> ratios(several<R> log_ratio) {
-  if constexpr (has_vector_primitives<R>) {
-    return exp(log_ratio);
-  } else {
-    return in_lanes(log_ratio, [](R x) { return prospect::exp(x); });
-  }
-}
-
-/// The estimates k3 of the divergence of policy and reference.
-template <std::floating_point R>
-PROSPECT_INLINE several<R> divergences(several<R> log_ratio) {
-  if constexpr (has_vector_primitives<R>) {
-    return prospect::detail::expm1_minus(-log_ratio);
-  } else {
-    return in_lanes(-log_ratio, [](R x) { return prospect::detail::expm1_minus(x); });
   }
 }
 

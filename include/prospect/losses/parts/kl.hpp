@@ -8,24 +8,6 @@
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2 {
 
-namespace detail {
-
-/// e^y - 1 - y, which near 0, where its terms cancel, is y^2 (1/2! + y (1/3! + y (1/4! + ...))).
-template <number R>
-PROSPECT_HD constexpr R expm1_minus(const R& y) {
-  constexpr int terms = in_fp32<R> ? 7 : 14;
-  double factorial = in_fp32<R> ? 5040 : 87178291200;
-  R series = R(1 / factorial);
-  for (int k = terms; k > 2; --k) {
-    factorial /= k;
-    series = R(1 / factorial) + y * series;
-  }
-  const auto close = y > R(-0.5) && y < R(0.5);
-  return select(close, y * y * series, expm1(y) - y);
-}
-
-}  // namespace detail
-
 /// k1 = log pi - log pi_ref: unbiased, of either sign.
 template <class T>
 PROSPECT_HD constexpr T kl_estimate_1(const token<T>& t) {
@@ -39,18 +21,17 @@ PROSPECT_HD constexpr T kl_estimate_2(const token<T>& t) {
 /// k3 = pi_ref / pi - 1 + log pi - log pi_ref: unbiased and never negative.
 template <class T>
 PROSPECT_HD constexpr T kl_estimate_3(const token<T>& t) {
-  return along(t.log_reference_ratio(), [](const scalar_of_t<T>& x) {
-    return value_and_slope<scalar_of_t<T>>{.value = detail::expm1_minus(-x), .slope = -expm1(-x)};
-  });
+  return along(t.log_reference_ratio(),
+               [&](const scalar_of_t<T>& x) { return t.exponentials.k3(x); });
 }
 /// r k3 with r = pi / pi_old attached, whose gradient is r (log pi - log pi_ref): k3 of samples of
 /// the old policy (DeepSeek-V3.2, arXiv:2512.02556). What cancels in it is left out beforehand.
 template <class T>
 PROSPECT_HD constexpr T kl_estimate_3_corrected(const token<T>& t) {
   using R = scalar_of_t<T>;
-  const R ratio = exp(value_of(t.log_ratio()));
+  const R ratio = t.probability_ratio();
   return along(t.log_reference_ratio(), [&](const R& x) {
-    return value_and_slope<R>{.value = ratio * detail::expm1_minus(-x), .slope = ratio * x};
+    return value_and_slope<R>{.value = ratio * t.exponentials.k3(x).value, .slope = ratio * x};
   });
 }
 

@@ -26,16 +26,16 @@ PROSPECT_HD constexpr ratio_bounds two_sided(double epsilon, double epsilon_high
 
 /// The clipped surrogate (Schulman et al. 2017, arXiv:1707.06347, eq. 7), to be minimised:
 ///
-///   -min(A r, A clip(r, low, high)),  r = exp(log_ratio)
+///   -min(A r, A clip(r, low, high)),  r = exp(log_ratio) as a plain number
 ///
 /// On a bound the gradient is whole, beyond it 0.
 template <class T>
-PROSPECT_HD constexpr T clipped_surrogate(const T& log_ratio, const scalar_of_t<T>& advantage,
+PROSPECT_HD constexpr T clipped_surrogate(const T& log_ratio, const scalar_of_t<T>& r,
+                                          const scalar_of_t<T>& advantage,
                                           const ratio_bounds& bounds) {
   using R = scalar_of_t<T>;
   const R a = advantage;
-  return along(log_ratio, [&](const R& x) {
-    const R r = exp(x);
+  return along(log_ratio, [&](const R& /*x*/) {
     const auto rises = a > R(0);
     const R least = select(rises, R(0), R(bounds.low));
     const R most = select(rises, R(bounds.high), bounds.most > 0 ? R(bounds.most) : r);

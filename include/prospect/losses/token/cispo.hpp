@@ -31,7 +31,7 @@ struct cispo {
   template <class T>
   PROSPECT_HD constexpr T operator()(const token<T>& t) const {
     using R = scalar_of_t<T>;
-    const R ratio = exp(value_of(t.log_ratio()));
+    const R ratio = t.probability_ratio();
     const R weight = select(ratio > R(epsilon_high), R(epsilon_high), ratio);
     return -(weight * t.advantage) * t.policy;
   }

@@ -36,7 +36,7 @@ struct dppo {
   PROSPECT_HD constexpr T operator()(const token<T>& t) const {
     using R = scalar_of_t<T>;
     const R log_ratio = value_of(t.log_ratio());
-    const R ratio = exp(log_ratio);
+    const R ratio = t.probability_ratio();
     // pi - pi_old as pi (1 - pi_old / pi), which keeps its digits near the old policy.
     const R moved = -exp(value_of(t.policy)) * expm1(-log_ratio);
     const auto outside =

@@ -45,7 +45,7 @@ struct dr_grpo {
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const token<T>& t) const {
-    return group_relative(*this, t, t.log_ratio()) / max_completion_length;
+    return group_relative(*this, t) / max_completion_length;
   }
 };
 

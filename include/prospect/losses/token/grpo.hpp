@@ -32,7 +32,7 @@ struct grpo {
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const token<T>& t) const {
-    return group_relative(*this, t, t.log_ratio());
+    return group_relative(*this, t);
   }
 };
 

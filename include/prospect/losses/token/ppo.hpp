@@ -35,7 +35,7 @@ struct ppo {
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const token<T>& t) const {
-    return clipped_surrogate(t.log_ratio(), t.advantage,
+    return clipped_surrogate(t.log_ratio(), t.probability_ratio(), t.advantage,
                              {.low = 1 - cliprange, .high = 1 + cliprange, .most = dual_clip});
   }
 };

@@ -39,7 +39,8 @@ struct rloo {
 
   template <class T>
   PROSPECT_HD constexpr T operator()(const token<T>& t) const {
-    return clipped_surrogate(t.sum, t.advantage, {.low = 1 - epsilon, .high = 1 + epsilon_high});
+    return clipped_surrogate(t.sum, exp(value_of(t.sum)), t.advantage,
+                             {.low = 1 - epsilon, .high = 1 + epsilon_high});
   }
 };
 

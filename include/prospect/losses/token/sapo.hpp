@@ -37,7 +37,7 @@ struct sapo {
     const R a = t.advantage;
     const R tau = select(a > R(0), R(temperature_pos), R(temperature_neg));
     return along(t.log_ratio(), [&](const R& x) {
-      const R r = exp(x);
+      const R r = t.probability_ratio();
       const R y = tau * expm1(x);
       const R slope = sigmoid_slope(y);
       // Far out the slope is 0, whatever the ratio has become.
