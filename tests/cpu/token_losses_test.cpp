@@ -126,7 +126,8 @@ TEST_CASE("however sequences are laid out and whoever runs the loops: the same b
   std::vector<std::int64_t> lengths;
   for (int i = 0; i < 50; ++i) lengths.push_back(random.integer(0, 1300));
   lengths[0] = 1300;  // several blocks
-  constexpr std::int64_t longest = 1370;
+  constexpr std::int64_t block = prospect::cpu::detail::block_size;
+  constexpr std::int64_t longest = 1300 + block;
   token_loss_case packed = plain_tokens(random, lengths);
   REQUIRE(packed.rows > 1 << 14);  // worth threads
 
@@ -188,6 +189,7 @@ TEST_CASE("however sequences are laid out and whoever runs the loops: the same b
       elsewhere([](std::int64_t j, std::int64_t) { return j; }, padded);
       elsewhere([=](std::int64_t j, std::int64_t n) { return longest - n + j; }, padded);
       elsewhere([](std::int64_t j, std::int64_t) { return j + j / 21; }, padded);
+      elsewhere([](std::int64_t j, std::int64_t) { return j < block ? j : j + block; }, padded);
     }
     std::vector<std::int32_t> offsets{0};
     for (const std::int64_t end : packed.ends) offsets.push_back(static_cast<std::int32_t>(end));
