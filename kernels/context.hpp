@@ -21,6 +21,8 @@ class host_executor {
     }
   }
 
+  /// 0: a trainer's do not say.
+  int threads() const noexcept { return theirs_ == nullptr ? thread_pool::shared().threads() : 0; }
   void run(std::int64_t n, task body) const {
     if (theirs_ == nullptr) return thread_pool::shared().run(n, body);
     work all{.body = body};

@@ -22,12 +22,15 @@ class any_executor {
     requires(!std::same_as<E, any_executor>)
   explicit any_executor(const E& on) noexcept
       : on_{&on},
+        threads_{threads_of(on)},
         run_{[](const void* e, std::int64_t n, task t) { static_cast<const E*>(e)->run(n, t); }} {}
 
+  std::int64_t threads() const noexcept { return threads_; }
   void run(std::int64_t n, task t) const { run_(on_, n, t); }
 
  private:
   const void* on_;
+  std::int64_t threads_;
   void (*run_)(const void*, std::int64_t, task);
 };
 

@@ -48,6 +48,22 @@ TEMPLATE_TEST_CASE("step 0, policy equal to reference: the known constants to 1 
   }
 }
 
+TEMPLATE_TEST_CASE("k3 keeps its digits where its series ends", "[losses]", float, double) {
+  using R = TestType;
+  for (int i = -2000; i <= 2000; ++i) {
+    const R x = R(i) / R(1999.5);  // near +-0.5 from both sides
+    const long double y = -static_cast<long double>(x);
+    long double want = 0;  // e^y - 1 - y
+    for (long double term = y * y / 2, k = 3; std::abs(term) > 1e-24L; term *= y / k++) {
+      want += term;
+    }
+    const auto k3 = prospect::token_exponentials<R>{}.k3(x);
+    CAPTURE(x, k3.value);
+    if (i != 0) CHECK(ulps(k3.value, want) <= 4);
+    CHECK(ulps(k3.slope, -std::expm1(y)) <= 2);
+  }
+}
+
 // ------------------------------------------------------------------------------------- symmetries
 
 TEST_CASE("logistic losses: f(-m) - f(m) = m, and slopes add up to -1", "[losses]") {

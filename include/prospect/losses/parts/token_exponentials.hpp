@@ -11,8 +11,8 @@ namespace detail {
 /// e^y - 1 - y, which near 0, where its terms cancel, is y^2 (1/2! + y (1/3! + y (1/4! + ...))).
 template <number R>
 PROSPECT_HD constexpr R expm1_minus(const R& y) {
-  constexpr int terms = in_fp32<R> ? 7 : 14;
-  double factorial = in_fp32<R> ? 5040 : 87178291200;
+  constexpr int terms = in_fp32<R> ? 9 : 14;
+  double factorial = in_fp32<R> ? 362880 : 87178291200;
   R series = R(1 / factorial);
   for (int k = terms; k > 2; --k) {
     factorial /= k;
