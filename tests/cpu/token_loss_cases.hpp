@@ -34,12 +34,13 @@ struct clipped_loss {
   double pull = 0;
   static constexpr bool branch_free = takes_several;
 
-  template <class T>
-  PROSPECT_HD T operator()(const prospect::token<T>& t) const {
+  template <class T, class E = prospect::token_exponentials>
+  PROSPECT_HD T operator()(const prospect::token<T>& t, const E& exponentials = {}) const {
     const T ratio = exp(t.log_ratio());
     const T plain = t.advantage * ratio, held = t.advantage * prospect::clamp(ratio, 0.75, 1.5);
     const T least = select(held.value < plain.value, held, plain);
-    return prospect::term(pull, square(t.log_reference_ratio()) + prospect::kl_estimate_3(t)) -
+    return prospect::term(
+               pull, square(t.log_reference_ratio()) + prospect::kl_estimate_3(t, exponentials)) -
            least;
   }
   token_answer textbook(const token_facts& t) const {
@@ -81,9 +82,9 @@ struct detaching_loss {
   averaging average = averaging::tokens;
   static constexpr bool branch_free = true;
 
-  template <class T>
-  PROSPECT_HD T operator()(const prospect::token<T>& t) const {
-    return -t.advantage * t.probability_ratio() * t.policy;
+  template <class T, class E = prospect::token_exponentials>
+  PROSPECT_HD T operator()(const prospect::token<T>& t, const E& exponentials = {}) const {
+    return -t.advantage * exponentials.ratio(value_of(t.log_ratio())) * t.policy;
   }
   token_answer textbook(const token_facts& t) const {
     const double r = std::exp(t.ratio);

@@ -1,6 +1,7 @@
 // What makes a type a preference loss, and the optional members a loss may have.
 #pragma once
 
+#include <prospect/losses/parts/token_exponentials.hpp>
 #include <prospect/losses/samples.hpp>
 
 #include <concepts>
@@ -138,6 +139,16 @@ PROSPECT_INLINE constexpr const char* problem_of_weights(double desirable, doubl
 PROSPECT_INLINE constexpr bool of_either_sign(double x) { return x >= -1e30 && x <= 1e30; }
 
 }  // namespace detail
+
+/// The loss of a token, with exponentials where the formula takes them.
+template <class L, class T, class E>
+PROSPECT_HD constexpr T loss_of(const L& loss, const token<T>& t, const E& exponentials) {
+  if constexpr (requires { loss(t, exponentials); }) {
+    return loss(t, exponentials);
+  } else {
+    return loss(t);
+  }
+}
 
 }  // namespace prospect::inline v2
 PROSPECT_STRICT_END

@@ -92,16 +92,18 @@ PROSPECT_HD constexpr value_gradient<R> differentiate(const L& loss,
 /// Of a loss that sums tokens, the gradient of a whole sequence is
 ///   d loss / d policy_t = d_policy_t + slope_t sum_s d_sum_s
 /// with the slope of what token t contributes.
-template <number R, token_loss<R> L>
-PROSPECT_HD constexpr token_value<R> differentiate(const L& loss, const token<R>& sample) {
+template <number R, token_loss<R> L, class E = token_exponentials>
+PROSPECT_HD constexpr token_value<R> differentiate(const L& loss, const token<R>& sample,
+                                                   const E& exponentials = {}) {
   using D = dual<R, 2>;
-  const D result = loss(token<D>{.policy = D::variable(sample.policy, 0),
-                                 .ratio = D::variable(sample.ratio, 0),
-                                 .reference_ratio = D::variable(sample.reference_ratio, 0),
-                                 .advantage = sample.advantage,
-                                 .sum = D::variable(sample.sum, 1),
-                                 .tokens = sample.tokens,
-                                 .exponentials = sample.exponentials});
+  const D result = loss_of(loss,
+                           token<D>{.policy = D::variable(sample.policy, 0),
+                                    .ratio = D::variable(sample.ratio, 0),
+                                    .reference_ratio = D::variable(sample.reference_ratio, 0),
+                                    .advantage = sample.advantage,
+                                    .sum = D::variable(sample.sum, 1),
+                                    .tokens = sample.tokens},
+                           exponentials);
   return {.loss = result.value, .d_policy = result.partial[0], .d_sum = result.partial[1]};
 }
 
@@ -115,8 +117,7 @@ PROSPECT_HD constexpr token_contribution<R> contribution(const L& loss, const to
                                  .ratio = D::variable(sample.ratio, 0),
                                  .reference_ratio = D::variable(sample.reference_ratio, 0),
                                  .advantage = sample.advantage,
-                                 .tokens = sample.tokens,
-                                 .exponentials = sample.exponentials});
+                                 .tokens = sample.tokens});
   return {.value = result.value, .slope = result.partial[0]};
 }
 

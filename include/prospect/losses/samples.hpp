@@ -4,7 +4,6 @@
 #pragma once
 
 #include <prospect/core/dual.hpp>
-#include <prospect/losses/parts/token_exponentials.hpp>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2 {
@@ -87,15 +86,10 @@ struct token {
   scalar_of_t<T> advantage{};  ///< of the token, or of its sequence
   T sum{};                     ///< of what the loss has each token of the sequence add, attached
   scalar_of_t<T> tokens{1};    ///< number of scored tokens of the sequence, at least 1
-  token_exponentials<scalar_of_t<T>> exponentials{};
 
   /// log (pi / pi_old), and that of the policy and the reference.
   PROSPECT_HD constexpr T log_ratio() const noexcept { return ratio; }
   PROSPECT_HD constexpr T log_reference_ratio() const noexcept { return reference_ratio; }
-  /// pi / pi_old, a plain number.
-  PROSPECT_HD constexpr scalar_of_t<T> probability_ratio() const {
-    return exponentials.ratio(value_of(ratio));
-  }
   /// The mean over the sequence's scored tokens of what each adds.
   PROSPECT_HD constexpr T mean() const noexcept { return sum / tokens; }
 };

@@ -30,9 +30,6 @@ namespace prospect::inline v2::adapters {
 /// They are OpenMP's as a rule, so that a unit compiled without -fopenmp has the calling thread
 /// alone (with it, define EIGEN_DONT_PARALLELIZE, because the head path's threads are these).
 struct torch_executor {
-  PROSPECT_INLINE static int threads() {
-    return at::in_parallel_region() ? 1 : at::get_num_threads();
-  }
   PROSPECT_INLINE static void run(std::int64_t n, task t) {
     at::parallel_for(0, n, 1, [t](std::int64_t first, std::int64_t last) {
       for (std::int64_t i = first; i < last; ++i) t(i);

@@ -51,6 +51,15 @@ class token_log {
       if (has_reference_) add(token_sum::kl, i, load_several(k3 + i));
     }
   }
+  /// What tokens have of their own where not all share it.
+  PROSPECT_INLINE void add_options(const tokens_at<R>& rows, int i, flag_of<several<R>> kept) {
+    const several<R> advantage = load_several(rows.advantage + i);
+    look_at(advantage, load_several(rows.weight + i), load_several(rows.entropy + i));
+    if (rows.has_advantages) add(token_sum::advantages, i, kept, advantage);
+    if (rows.measured_entropy != nullptr) {
+      add(token_sum::entropy, i, kept, load_several(rows.measured_entropy + i));
+    }
+  }
   /// Tokens that are led nowhere, though something was to be gained.
   PROSPECT_INLINE void count_clipped(flag_of<several<R>> led_nowhere, several<R> advantage,
                                      bool is_shared) {

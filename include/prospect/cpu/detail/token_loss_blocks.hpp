@@ -94,21 +94,33 @@ struct token_strip {
       for (int i = begin; i < end; i += lanes<R>) {
         const several<R> x = load_several(rows.policy + i) - load_several(rows.reference + i);
         const value_and_slope<several<R>> at = divergences(x);
-        ask_ahead<false>(rows.reference + i);
-        if (rows.asks_with_reference()) ask_ahead<false>(rows.policy + i);
+        rows.ask_ahead_with_reference(i);
         store_several(k3 + (i - begin), select(rows.kept(i), at.value, none));
         store_several(k3_slope + (i - begin), at.slope);
       }
     }
   }
   /// Of those from the i-th of the strip on.
-  PROSPECT_INLINE token_exponentials<several<R>> known(const tokens_at<R>& rows, int i) const {
-    token_exponentials<several<R>> e{1, {0, 0}};
+  PROSPECT_INLINE known_exponentials<R> known(const tokens_at<R>& rows, int i) const {
+    known_exponentials<R> e;
     if (rows.has_old) e.known_ratio = load_several(ratio + i);
     if (rows.has_reference) e.known_k3 = {load_several(k3 + i), load_several(k3_slope + i)};
     return e;
   }
 };
+
+/// The losses of the tokens from i on and their derivatives, times their weights, with the bonus of
+/// their entropies.
+template <std::floating_point R>
+PROSPECT_INLINE token_value<several<R>> with_weight_and_bonus(token_value<several<R>> v,
+                                                              const tokens_at<R>& rows, int i,
+                                                              double entropy_coef) {
+  const several<R> weight = load_several(rows.weight + i);
+  const several<R> entropy = load_several(rows.entropy + i);
+  v.d_policy = weighted(weight, v.d_policy);
+  v.loss = weighted(weight, v.loss - several<R>(entropy_coef) * entropy);
+  return v;
+}
 
 /// A block's losses and coefficients, added to the sums with what else is logged of its tokens, and
 /// whether all is finite. What a loss and a mean both need, such as pi / pi_old, is computed once.
@@ -124,7 +136,6 @@ template <bool with_options, std::floating_point R, class Loss>
   R* const coefficients = to.d_policy.row;
   const sequence_terms terms = of;
   const several<R> none = 0;
-  [[maybe_unused]] const several<R> bonus = entropy_coef;
   [[maybe_unused]] const several<R> advantage = load_several(rows.advantage);
   const times<R> factor{terms.factor};
   token_log<R> log{rows, sums};
@@ -142,32 +153,24 @@ template <bool with_options, std::floating_point R, class Loss>
     const int end = (std::min)(begin + size, n);
     strip.fill(rows, begin, end);
     for (int i = begin; i < end; i += lanes<R>) {
-      if (!rows.asks_with_reference()) ask_ahead<false>(rows.policy + i);
-      if (rows.has_old) ask_ahead<false>(rows.old + i);
+      rows.ask_ahead_with_old(i);
       if (in_strips) ask_ahead<true>(coefficients + i);
       const auto kept = rows.kept(i);
-      tokens<R> t = rows.without_exponentials(i);
-      t.exponentials = strip.known(rows, i - begin);
+      tokens<R> t = rows.several_of(i);
       if constexpr (!with_options) t.advantage = advantage;
       token_value<several<R>> v = of_all;
-      if (!sequence_level) v = values_of<R>(loss, t, terms, kept);
-      several<R> d = v.d_policy;
-      several<R> value = v.loss;
-      if constexpr (with_options) {
-        const several<R> weight = load_several(rows.weight + i);
-        const several<R> entropy = load_several(rows.entropy + i);
-        d = weighted(weight, d);
-        value = weighted(weight, value - bonus * entropy);
-        log.look_at(t.advantage, weight, entropy);
-        if (rows.has_advantages) log.add(token_sum::advantages, i, kept, t.advantage);
-        if (rows.measured_entropy != nullptr) {
-          log.add(token_sum::entropy, i, kept, load_several<R>(rows.measured_entropy + i));
-        }
+      if (!sequence_level) {
+        v = values_of<R>(loss, t, terms, kept, strip.known(rows, i - begin));
       }
+      if constexpr (with_options) {
+        v = with_weight_and_bonus(v, rows, i, entropy_coef);
+        log.add_options(rows, i, kept);
+      }
+      several<R> d = v.d_policy;
       if constexpr (sums_tokens<Loss>) {
         d += contributions_of<R>(loss, t, terms, kept).slope * several<R>(terms.d_sum);
       }
-      value = select(kept, value, none);
+      const several<R> value = select(kept, v.loss, none);
       const several<R> coefficient = select(kept, factor(d), none);
       store_several(losses + i, value);
       store_several(coefficients + i, coefficient);

@@ -54,37 +54,22 @@ PROSPECT_INLINE value_and_slope<several<R>> divergences(several<R> log_ratio) {
   }
 }
 
-}  // namespace PROSPECT_CPU_ISA
-}  // namespace prospect::inline v2::cpu::detail
-
-namespace prospect::inline v2 {
-
-/// Worked out in a loop of its own. Nobody makes several tokens without.
+/// Exponentials of several tokens, worked out in a loop of their own.
 template <std::floating_point R>
-struct token_exponentials<cpu::detail::several<R>> {
-  using number = cpu::detail::several<R>;
-  number known_ratio;
-  value_and_slope<number> known_k3;
+struct known_exponentials {
+  several<R> known_ratio = 1;
+  value_and_slope<several<R>> known_k3{};
 
-  PROSPECT_INLINE token_exponentials(number of_ratio, value_and_slope<number> of_k3)
-      : known_ratio{of_ratio}, known_k3{of_k3} {}
-  PROSPECT_INLINE number ratio(number /*log_ratio*/) const { return known_ratio; }
-  PROSPECT_INLINE value_and_slope<number> k3(number /*log_reference_ratio*/) const {
+  PROSPECT_INLINE several<R> ratio(several<R> /*log_ratio*/) const { return known_ratio; }
+  PROSPECT_INLINE value_and_slope<several<R>> k3(several<R> /*log_reference_ratio*/) const {
     return known_k3;
   }
 };
-
-}  // namespace prospect::inline v2
-
-namespace prospect::inline v2::cpu::detail {
-inline namespace PROSPECT_CPU_ISA {
 
 /// Several tokens. Not token<several<R>>, whose functions nvcc would want for the device.
 template <std::floating_point R>
 struct tokens {
   several<R> policy{}, ratio{}, reference_ratio{}, advantage{};
-  /// Where a loss is given several at once.
-  token_exponentials<several<R>> exponentials{1, {0, 0}};
 
   token<R> lane(int k, const sequence_terms& of) const {
     return {.policy = policy.lane[k],
@@ -116,18 +101,19 @@ struct tokens_at {
   PROSPECT_INLINE flag_of<several<R>> kept(int i) const {
     return several<R>(0) < load_several<R>(scored + i);
   }
-  /// Whether the policy is asked for beside the reference, as what is read with it first.
-  PROSPECT_INLINE bool asks_with_reference() const { return has_reference && !has_old; }
+  /// Asks for the tokens a page ahead: for the policy beside the reference where that is what it is
+  /// read with first.
+  PROSPECT_INLINE void ask_ahead_with_reference(int i) const {
+    ask_ahead<false>(reference + i);
+    if (!has_old) ask_ahead<false>(policy + i);
+  }
+  PROSPECT_INLINE void ask_ahead_with_old(int i) const {
+    if (has_old || !has_reference) ask_ahead<false>(policy + i);
+    if (has_old) ask_ahead<false>(old + i);
+  }
   /// Those from i on. Without an old policy pi / pi_old = 1, whatever pi is; a reference that is
   /// not given was found unread.
   PROSPECT_INLINE tokens<R> several_of(int i) const {
-    tokens<R> t = without_exponentials(i);
-    if constexpr (has_vector_primitives<R>) {
-      t.exponentials = {ratios(t.ratio), divergences(t.reference_ratio)};
-    }
-    return t;
-  }
-  PROSPECT_INLINE tokens<R> without_exponentials(int i) const {
     const several<R> p = load_several<R>(policy + i);
     return {.policy = p,
             .ratio = has_old ? p - load_several<R>(old + i) : several<R>(0),
@@ -143,17 +129,18 @@ struct tokens_at {
 };
 
 /// The losses of several tokens and their derivatives; those that are not kept are not asked for.
-template <std::floating_point R, class Loss>
+template <std::floating_point R, class Loss, class E = token_exponentials>
 token_value<several<R>> values_of(const Loss& loss, const tokens<R>& t, const sequence_terms& of,
-                                  flag_of<several<R>> kept) {
+                                  flag_of<several<R>> kept, const E& exponentials = {}) {
   if constexpr (lanewise<Loss, R>) {
-    return differentiate(loss, token<several<R>>{.policy = t.policy,
-                                                 .ratio = t.ratio,
-                                                 .reference_ratio = t.reference_ratio,
-                                                 .advantage = t.advantage,
-                                                 .sum = of.sum,
-                                                 .tokens = of.tokens,
-                                                 .exponentials = t.exponentials});
+    return differentiate(loss,
+                         token<several<R>>{.policy = t.policy,
+                                           .ratio = t.ratio,
+                                           .reference_ratio = t.reference_ratio,
+                                           .advantage = t.advantage,
+                                           .sum = of.sum,
+                                           .tokens = of.tokens},
+                         exponentials);
   } else {
     token_value<several<R>> values{};
     for (int k = 0; k < lanes<R>; ++k) {
@@ -177,8 +164,7 @@ token_contribution<several<R>> contributions_of(const Loss& loss, const tokens<R
                                                 .ratio = t.ratio,
                                                 .reference_ratio = t.reference_ratio,
                                                 .advantage = t.advantage,
-                                                .tokens = of.tokens,
-                                                .exponentials = t.exponentials});
+                                                .tokens = of.tokens});
   } else {
     token_contribution<several<R>> values{};
     for (int k = 0; k < lanes<R>; ++k) {

@@ -25,9 +25,9 @@ struct averaged {
   {
     return loss.contribution(sample);
   }
-  template <class T>
-  PROSPECT_HD constexpr T operator()(const token<T>& t) const {
-    return loss(t);
+  template <class T, class E = token_exponentials>
+  PROSPECT_HD constexpr T operator()(const token<T>& t, const E& exponentials = {}) const {
+    return loss_of(loss, t, exponentials);
   }
 };
 template <class L>

@@ -15,22 +15,24 @@ namespace prospect::inline v2 {
 /// -min(A r, A clip(r, 1 - epsilon, 1 + epsilon_high)) + beta k3,  r = exp(log_ratio)
 ///
 /// k3 estimates the KL divergence from the reference, which is read where `beta` is not 0.
-template <class L, class T>
+template <class L, class T, class E>
 PROSPECT_HD constexpr T group_relative(const L& loss, const token<T>& t, const T& log_ratio,
-                                       const scalar_of_t<T>& r) {
+                                       const scalar_of_t<T>& r, const E& exponentials) {
   const T clipped = clipped_surrogate(log_ratio, r, t.advantage,
                                       two_sided(loss.epsilon, loss.epsilon_high, loss.delta));
-  return clipped + kl_penalty(t, loss.beta, loss.use_bias_correction_kl);
+  return clipped + kl_penalty(t, loss.beta, loss.use_bias_correction_kl, exponentials);
 }
 /// The same of a ratio that is not the token's own.
-template <class L, class T>
-PROSPECT_HD constexpr T group_relative(const L& loss, const token<T>& t, const T& log_ratio) {
-  return group_relative(loss, t, log_ratio, exp(value_of(log_ratio)));
+template <class L, class T, class E>
+PROSPECT_HD constexpr T group_relative(const L& loss, const token<T>& t, const T& log_ratio,
+                                       const E& exponentials) {
+  return group_relative(loss, t, log_ratio, exp(value_of(log_ratio)), exponentials);
 }
 /// The same of the token's.
-template <class L, class T>
-PROSPECT_HD constexpr T group_relative(const L& loss, const token<T>& t) {
-  return group_relative(loss, t, t.log_ratio(), t.probability_ratio());
+template <class L, class T, class E>
+PROSPECT_HD constexpr T group_relative(const L& loss, const token<T>& t, const E& exponentials) {
+  const T log_ratio = t.log_ratio();
+  return group_relative(loss, t, log_ratio, exponentials.ratio(value_of(log_ratio)), exponentials);
 }
 
 namespace detail {

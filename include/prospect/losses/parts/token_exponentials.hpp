@@ -31,12 +31,16 @@ PROSPECT_HD constexpr value_and_slope<R> k3(const R& log_reference_ratio) {
 
 }  // namespace detail
 
-/// Computed where it is asked for. A back end that works it out beforehand, for many tokens at
-/// once, holds it in a specialisation for its numbers.
-template <class R>
+/// Computed where they are asked for: what a formula has if nobody gives it any. A back end that
+/// works them out beforehand, for many tokens at once, gives an object with the same functions
+/// instead, which knows those of the token that it comes with.
 struct token_exponentials {
-  /// pi / pi_old.
-  PROSPECT_HD constexpr R ratio(const R& log_ratio) const { return exp(log_ratio); }
+  /// pi / pi_old, of its logarithm.
+  template <number R>
+  PROSPECT_HD constexpr R ratio(const R& log_ratio) const {
+    return exp(log_ratio);
+  }
+  template <number R>
   PROSPECT_HD constexpr value_and_slope<R> k3(const R& log_reference_ratio) const {
     return detail::k3(log_reference_ratio);
   }

@@ -29,9 +29,9 @@ struct bnpo {
     return detail::problem_of_group_relative(*this);
   }
 
-  template <class T>
-  PROSPECT_HD constexpr T operator()(const token<T>& t) const {
-    return group_relative(*this, t);
+  template <class T, class E = token_exponentials>
+  PROSPECT_HD constexpr T operator()(const token<T>& t, const E& exponentials = {}) const {
+    return group_relative(*this, t, exponentials);
   }
 };
 

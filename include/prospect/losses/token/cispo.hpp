@@ -28,10 +28,10 @@ struct cispo {
     return nullptr;
   }
 
-  template <class T>
-  PROSPECT_HD constexpr T operator()(const token<T>& t) const {
+  template <class T, class E = token_exponentials>
+  PROSPECT_HD constexpr T operator()(const token<T>& t, const E& exponentials = {}) const {
     using R = scalar_of_t<T>;
-    const R ratio = t.probability_ratio();
+    const R ratio = exponentials.ratio(value_of(t.log_ratio()));
     const R weight = select(ratio > R(epsilon_high), R(epsilon_high), ratio);
     return -(weight * t.advantage) * t.policy;
   }

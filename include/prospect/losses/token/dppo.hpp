@@ -32,11 +32,11 @@ struct dppo {
     return nullptr;
   }
 
-  template <class T>
-  PROSPECT_HD constexpr T operator()(const token<T>& t) const {
+  template <class T, class E = token_exponentials>
+  PROSPECT_HD constexpr T operator()(const token<T>& t, const E& exponentials = {}) const {
     using R = scalar_of_t<T>;
     const R log_ratio = value_of(t.log_ratio());
-    const R ratio = t.probability_ratio();
+    const R ratio = exponentials.ratio(log_ratio);
     // pi - pi_old as pi (1 - pi_old / pi), which keeps its digits near the old policy.
     const R moved = -exp(value_of(t.policy)) * expm1(-log_ratio);
     const auto outside =

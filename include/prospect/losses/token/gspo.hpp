@@ -37,9 +37,9 @@ struct gspo {
     return t.log_ratio();
   }
 
-  template <class T>
-  PROSPECT_HD constexpr T operator()(const token<T>& t) const {
-    return group_relative(*this, t, t.mean());
+  template <class T, class E = token_exponentials>
+  PROSPECT_HD constexpr T operator()(const token<T>& t, const E& exponentials = {}) const {
+    return group_relative(*this, t, t.mean(), exponentials);
   }
 };
 

@@ -35,13 +35,13 @@ struct gspo_token {
     return t.log_ratio();
   }
 
-  template <class T>
-  PROSPECT_HD constexpr T operator()(const token<T>& t) const {
+  template <class T, class E = token_exponentials>
+  PROSPECT_HD constexpr T operator()(const token<T>& t, const E& exponentials = {}) const {
     using R = scalar_of_t<T>;
     const T own = along(t.log_ratio(), [](const R& /*x*/) {
       return value_and_slope<R>{.value = R(0), .slope = R(1)};
     });
-    return group_relative(*this, t, detached(t.mean()) + own);
+    return group_relative(*this, t, detached(t.mean()) + own, exponentials);
   }
 };
 

@@ -21,9 +21,9 @@ struct kl_k3 {
 
   PROSPECT_INLINE static constexpr const char* problem() { return nullptr; }
 
-  template <class T>
-  PROSPECT_HD constexpr T operator()(const token<T>& t) const {
-    return kl_estimate_3(t);
+  template <class T, class E = token_exponentials>
+  PROSPECT_HD constexpr T operator()(const token<T>& t, const E& exponentials = {}) const {
+    return kl_estimate_3(t, exponentials);
   }
 };
 

@@ -31,13 +31,13 @@ struct sapo {
     return nullptr;
   }
 
-  template <class T>
-  PROSPECT_HD constexpr T operator()(const token<T>& t) const {
+  template <class T, class E = token_exponentials>
+  PROSPECT_HD constexpr T operator()(const token<T>& t, const E& exponentials = {}) const {
     using R = scalar_of_t<T>;
     const R a = t.advantage;
     const R tau = select(a > R(0), R(temperature_pos), R(temperature_neg));
     return along(t.log_ratio(), [&](const R& x) {
-      const R r = t.probability_ratio();
+      const R r = exponentials.ratio(x);
       const R y = tau * expm1(x);
       const R slope = sigmoid_slope(y);
       // Far out the slope is 0, whatever the ratio has become.
