@@ -20,6 +20,7 @@ class token_log {
   token_log(const tokens_at<R>& rows, const tally<token_sum::size>& before)
       : has_old_{rows.has_old},
         has_reference_{rows.has_reference},
+        in_strips_{rows.in_strips()},
         clips_{rows.clips},
         sums_{before} {}
 
@@ -34,17 +35,20 @@ class token_log {
   PROSPECT_INLINE void add(int which, int i, flag_of<several<R>> kept, several<R> x) {
     add(which, i, select(kept, x, several<R>(0)));
   }
-  /// What shows in no sum, or in none that every batch has.
-  PROSPECT_INLINE void look_at_tokens(const tokens<R>& t, several<R> coefficient) {
+  /// Tokens from i on, of whom some things show in no sum. Losses are added here or by strips.
+  PROSPECT_INLINE void add_tokens(int i, const tokens<R>& t, several<R> loss,
+                                  several<R> coefficient) {
     if (has_old_) {
       look_at(t.ratio, coefficient);
     } else {
       look_at(t.policy, coefficient);
     }
+    if (!in_strips_) add(token_sum::loss, i, loss);
   }
   /// n tokens' losses, pi / pi_old where there is an old policy, and estimates k3 where there is a
   /// reference.
   PROSPECT_INLINE void add_strip(int n, const R* losses, const R* ratio, const R* k3) {
+    if (!in_strips_) return;
     for (int i = 0; i < n; i += lanes<R>) {
       add(token_sum::loss, i, load_several(losses + i));
       if (has_old_) add(token_sum::ratio, i, load_several(ratio + i));
@@ -78,7 +82,7 @@ class token_log {
   }
 
  private:
-  bool has_old_, has_reference_, clips_;
+  bool has_old_, has_reference_, in_strips_, clips_;
   running_tally<token_sum::size> sums_;
   finite_probe<R> probe_;
   several<R> clipped_;

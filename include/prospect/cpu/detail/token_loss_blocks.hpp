@@ -147,14 +147,13 @@ template <bool with_options, std::floating_point R, class Loss>
     if (sequence_level) of_all = values_of<R>(loss, {.advantage = advantage}, terms, all);
   }
   token_strip<R> strip;
-  const bool in_strips = rows.has_old || rows.has_reference;
-  const int size = in_strips ? strip.most : n;
+  const int size = rows.in_strips() ? strip.most : n;
   for (int begin = 0; begin < n; begin += size) {
     const int end = (std::min)(begin + size, n);
     strip.fill(rows, begin, end);
     for (int i = begin; i < end; i += lanes<R>) {
       rows.ask_ahead_with_old(i);
-      if (in_strips) ask_ahead<true>(coefficients + i);
+      rows.ask_ahead_to_write(coefficients + i);
       const auto kept = rows.kept(i);
       tokens<R> t = rows.several_of(i);
       if constexpr (!with_options) t.advantage = advantage;
@@ -174,11 +173,10 @@ template <bool with_options, std::floating_point R, class Loss>
       const several<R> coefficient = select(kept, factor(d), none);
       store_several(losses + i, value);
       store_several(coefficients + i, coefficient);
-      log.look_at_tokens(t, coefficient);
-      if (!in_strips) log.add(token_sum::loss, i, value);
+      log.add_tokens(i, t, value, coefficient);
       log.count_clipped(kept && d == none, t.advantage, !with_options);
     }
-    if (in_strips) log.add_strip(end - begin, losses + begin, strip.ratio, strip.k3);
+    log.add_strip(end - begin, losses + begin, strip.ratio, strip.k3);
   }
   return log.store_to(sums);
 }

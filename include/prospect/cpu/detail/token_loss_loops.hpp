@@ -63,8 +63,6 @@ class token_run {
             const token_batch& in, const token_batch_outputs& out, double factor)
       : blocks_{blocks},
         loss_{loss},
-        average_{average},
-        plain_{in.token_advantage.empty() && in.weight.empty() && in.entropy.empty()},
         in_{in},
         out_{out},
         factor_{factor},
@@ -77,7 +75,9 @@ class token_run {
         entropy_{in.entropy},
         losses_{out.loss},
         d_policy_{out.d_policy},
-        d_entropy_{out.d_entropy} {}
+        d_entropy_{out.d_entropy},
+        average_{average},
+        plain_{in.token_advantage.empty() && in.weight.empty() && in.entropy.empty()} {}
 
   void add(std::int64_t sequence) {
     const std::int64_t first = in_.layout.begin(sequence);
@@ -208,8 +208,6 @@ class token_run {
 
   const token_blocks<R>& blocks_;
   const void* loss_;
-  averaging average_;
-  bool plain_;
   const token_batch& in_;
   const token_batch_outputs& out_;
   double factor_;
@@ -219,6 +217,8 @@ class token_run {
   row_writer<R> losses_, d_policy_, d_entropy_;
   block<R> of_sequence_;  ///< its advantage, for each of its tokens
   token_sums seen_;
+  averaging average_;
+  bool plain_;
 };
 
 template <std::floating_point R, class Loss>

@@ -101,6 +101,12 @@ struct tokens_at {
   PROSPECT_INLINE flag_of<several<R>> kept(int i) const {
     return several<R>(0) < load_several<R>(scored + i);
   }
+  /// Whether exponentials and sums have loops of their own. Without an old policy and a reference
+  /// there is little to a token, and memory is not asked for what will be written.
+  PROSPECT_INLINE bool in_strips() const { return has_old || has_reference; }
+  PROSPECT_INLINE void ask_ahead_to_write(R* row) const {
+    if (in_strips()) ask_ahead<true>(row);
+  }
   /// Asks for the tokens a page ahead: for the policy beside the reference where that is what it is
   /// read with first.
   PROSPECT_INLINE void ask_ahead_with_reference(int i) const {
