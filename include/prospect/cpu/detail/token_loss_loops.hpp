@@ -61,13 +61,7 @@ class token_run {
  public:
   token_run(const token_blocks<R>& blocks, const void* loss, averaging average,
             const token_batch& in, const token_batch_outputs& out, double factor)
-      : blocks_{blocks},
-        loss_{loss},
-        in_{in},
-        out_{out},
-        factor_{factor},
-        scored_{in.targets, in.mask},
-        policy_{in.policy},
+      : policy_{in.policy},
         old_{in.old},
         reference_{in.reference},
         advantage_{in.token_advantage},
@@ -76,6 +70,12 @@ class token_run {
         losses_{out.loss},
         d_policy_{out.d_policy},
         d_entropy_{out.d_entropy},
+        blocks_{blocks},
+        loss_{loss},
+        in_{in},
+        out_{out},
+        factor_{factor},
+        scored_{in.targets, in.mask},
         average_{average},
         plain_{in.token_advantage.empty() && in.weight.empty() && in.entropy.empty()} {}
 
@@ -206,6 +206,9 @@ class token_run {
     }
   }
 
+  block<R> of_sequence_;  ///< its advantage, for each of its tokens
+  row_reader<R> policy_, old_, reference_, advantage_, weight_, entropy_;
+  row_writer<R> losses_, d_policy_, d_entropy_;
   const token_blocks<R>& blocks_;
   const void* loss_;
   const token_batch& in_;
@@ -213,9 +216,6 @@ class token_run {
   double factor_;
   scored_rows scored_;
   scored_run found_;  ///< of the sequence
-  row_reader<R> policy_, old_, reference_, advantage_, weight_, entropy_;
-  row_writer<R> losses_, d_policy_, d_entropy_;
-  block<R> of_sequence_;  ///< its advantage, for each of its tokens
   token_sums seen_;
   averaging average_;
   bool plain_;
