@@ -200,4 +200,13 @@ bool agrees(const L& loss, const Point& at, const auto& got) {
          near(found[2], e.want[2], 0, e.tolerance[2]);
 }
 
+/// e^-x - 1 + x, as a series: for |x| of at most a few.
+inline long double textbook_k3(long double x) {
+  long double sum = 0;
+  for (long double term = x * x / 2, k = 3; std::abs(term) > 1e-24L; term *= -x / k++) {
+    sum += term;
+  }
+  return sum;
+}
+
 }  // namespace testing
