@@ -20,13 +20,17 @@ using namespace bench;
 constexpr std::size_t length = 1024;
 constexpr std::size_t batches = 16;
 
+/// Of ratios near 1 and far from it: a loss may be even, or bounded, about 1.
 bool reads_old(const prospect::any_token& loss) {
   const auto at = [&](double ratio, double advantage) {
     const double sum = 0.5 * ratio;
     return loss(prospect::token<double>{
         .policy = -2, .ratio = ratio, .advantage = advantage, .sum = sum, .tokens = 2});
   };
-  return at(0.1, 1) != at(-0.1, 1) || at(0.1, -1) != at(-0.1, -1);
+  for (const double ratio : {-3.0, -0.1, 0.1, 3.0}) {
+    if (at(ratio, 1) != at(0, 1) || at(ratio, -1) != at(0, -1)) return true;
+  }
+  return false;
 }
 
 template <class S>
