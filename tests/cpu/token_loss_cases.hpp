@@ -278,4 +278,30 @@ inline token_loss_case random_tokens(random_source& random, bool fp64,
   return c;
 }
 
+/// A plain batch of rows of one type, sequences of these lengths side by side.
+inline token_loss_case plain_tokens(random_source& random, const std::vector<std::int64_t>& lengths,
+                                    dtype type = dtype::f32) {
+  token_loss_case c;
+  for (const std::int64_t length : lengths) {
+    c.begins.push_back(c.rows);
+    c.ends.push_back(c.rows += length);
+  }
+  for (auto* row : {&c.policy, &c.old, &c.loss, &c.d_policy, &c.d_entropy}) {
+    *row = {type, c.rows};
+  }
+  c.advantage = {type, c.sequences()};
+  for (std::int64_t i = 0; i < c.sequences(); ++i) c.advantage.put(i, random.normal(1));
+  for (std::int64_t t = 0; t < c.rows; ++t) {
+    c.policy.put(t, -0.5 - std::abs(random.normal(2)));
+    c.old.put(t, c.policy[t] + random.normal(0.3));
+  }
+  return c;
+}
+
+inline std::vector<double> numbers_of(const run_time_row& row, std::int64_t size) {
+  std::vector<double> numbers;
+  for (std::int64_t t = 0; t < size; ++t) numbers.push_back(row[t]);
+  return numbers;
+}
+
 }  // namespace testing

@@ -27,10 +27,11 @@ using prospect::sequence_layout;
 using prospect::token_metrics;
 using prospect::cpu::evaluate;
 using testing::clipped_loss;
-using testing::detaching_loss;
 using testing::infinity;
 using testing::near;
 using testing::not_a_number;
+using testing::numbers_of;
+using testing::plain_tokens;
 using testing::random_source;
 using testing::same_bits;
 using testing::summing_loss;
@@ -40,31 +41,6 @@ template <class Loss>
 void check_by_hand(const Loss& loss, token_loss_case c, const normaliser& by) {
   const token_metrics m = evaluate(loss, c.in(), c.out(), by);
   check_token_results(c, m, loss.average, by_hand(loss, c, by));
-}
-
-/// A plain batch of fp32 rows, sequences of these lengths side by side.
-token_loss_case plain_tokens(random_source& random, const std::vector<std::int64_t>& lengths) {
-  token_loss_case c;
-  for (const std::int64_t length : lengths) {
-    c.begins.push_back(c.rows);
-    c.ends.push_back(c.rows += length);
-  }
-  for (auto* row : {&c.policy, &c.old, &c.loss, &c.d_policy, &c.d_entropy}) {
-    *row = {prospect::dtype::f32, c.rows};
-  }
-  c.advantage = {prospect::dtype::f32, c.sequences()};
-  for (std::int64_t i = 0; i < c.sequences(); ++i) c.advantage.put(i, random.normal(1));
-  for (std::int64_t t = 0; t < c.rows; ++t) {
-    c.policy.put(t, -0.5 - std::abs(random.normal(2)));
-    c.old.put(t, c.policy[t] + random.normal(0.3));
-  }
-  return c;
-}
-
-std::vector<double> numbers_of(const testing::run_time_row& row, std::int64_t size) {
-  std::vector<double> numbers;
-  for (std::int64_t t = 0; t < size; ++t) numbers.push_back(row[t]);
-  return numbers;
 }
 
 bool same_metrics(const token_metrics& a, const token_metrics& b) {
@@ -129,6 +105,7 @@ TEST_CASE("however sequences are laid out and whoever runs the loops: the same b
   constexpr std::int64_t block = prospect::cpu::detail::block_size;
   constexpr std::int64_t longest = 1300 + block;
   token_loss_case packed = plain_tokens(random, lengths);
+  packed.d_entropy = {};           // nothing is copied, and a sequence is one block
   REQUIRE(packed.rows > 1 << 14);  // worth threads
 
   const auto check = [&](const auto& loss) {
@@ -201,6 +178,47 @@ TEST_CASE("however sequences are laid out and whoever runs the loops: the same b
   check(summing_loss{});
 }
 
+TEMPLATE_TEST_CASE("whichever results are asked for: the same bits", "[tokens]", float, double) {
+  random_source random{313};
+  CAPTURE(random.seed());
+  constexpr auto type = prospect::dtype_of<TestType>;
+  token_loss_case c = plain_tokens(
+      random, {1, 15, 16, 17, 63, 64, 65, 79, 511, 512, 513, 527, 528, 1024, 3000, 0, 2}, type);
+  const auto check = [&](const auto& loss) {
+    const token_metrics want = evaluate(loss, c.in(), c.out());  // in blocks
+    const auto losses = numbers_of(c.loss, c.rows), d = numbers_of(c.d_policy, c.rows);
+    for (const bool with_loss : {true, false}) {
+      for (const bool with_d : {true, false}) {
+        CAPTURE(with_loss, with_d);
+        token_loss_case again = c;
+        for (std::int64_t t = 0; t < c.rows; ++t) {
+          again.loss.put(t, 77);
+          again.d_policy.put(t, 77);
+        }
+        const auto out = again.out();
+        CHECK(same_metrics(evaluate(loss, c.in(),
+                                    {.loss = with_loss ? out.loss : prospect::any_row{},
+                                     .d_policy = with_d ? out.d_policy : prospect::any_row{}}),
+                           want));
+        if (with_loss) CHECK(same_bits(numbers_of(again.loss, c.rows), losses));
+        if (with_d) CHECK(same_bits(numbers_of(again.d_policy, c.rows), d));
+      }
+    }
+  };
+  check(clipped_loss<>{});
+  check(summing_loss{});
+  check(prospect::grpo{.delta = 1.1});
+  check(prospect::gspo{});
+  c.reference = c.old;
+  check(clipped_loss<>{.pull = 0.5});
+  check(prospect::grpo{.beta = 0.25});
+  check(prospect::grpo{});  // which does not read it
+  c.old = {};
+  check(prospect::kl_k3{});
+  c.reference = {};
+  check(prospect::sft{});
+}
+
 TEST_CASE("micro-batches of a step add up to one batch", "[tokens]") {
   random_source random{304};
   CAPTURE(random.seed());
@@ -228,67 +246,6 @@ TEST_CASE("micro-batches of a step add up to one batch", "[tokens]") {
     CHECK(same_bits(got, want));
     CHECK(near(total, whole.total, 1e-14L, 1e-16L));
   }
-}
-
-TEST_CASE("what is no number stays in its token, or its sequence, and is reported", "[tokens]") {
-  random_source random{305};
-  CAPTURE(random.seed());
-  const token_loss_case clean = plain_tokens(random, {40, 300, 25});
-  const auto check = [&](const auto& loss, std::int64_t first, std::int64_t last) {
-    token_loss_case good = clean;
-    evaluate(loss, good.in(), good.out());
-    for (const double bad : {not_a_number, infinity, -infinity}) {
-      for (const bool in_policy : {true, false}) {
-        CAPTURE(bad, in_policy);
-        token_loss_case c = clean;
-        (in_policy ? c.policy : c.old).put(310, bad);
-        const token_metrics m = evaluate(loss, c.in(), c.out());
-        CHECK(m.nonfinite.sum == static_cast<double>(last - first));
-        CHECK(m.first_nonfinite == first);
-        bool same = true;
-        for (std::int64_t t = 0; t < c.rows; ++t) {
-          if (t >= first && t < last) continue;
-          same = same && c.loss[t] == good.loss[t] && c.d_policy[t] == good.d_policy[t];
-        }
-        CHECK(same);
-        c.mask.assign(static_cast<std::size_t>(c.rows), 1);
-        c.mask[310] = 0;
-        CHECK(evaluate(loss, c.in(), c.out()).nonfinite.sum == 0);
-        CHECK(c.d_policy[310] == 0);
-      }
-    }
-  };
-  check(clipped_loss<>{}, 310, 311);
-  check(detaching_loss{}, 310, 311);
-  check(summing_loss{}, 40, 340);
-
-  token_loss_case c = clean;
-  c.advantage.put(2, not_a_number);
-  CHECK(evaluate(clipped_loss<>{}, c.in(), c.out()).nonfinite.sum == 25);
-  CHECK(evaluate(prospect::sft{}, c.in(), c.out()).nonfinite.sum == 25);  // which reads none
-  for (const double bad : {not_a_number, infinity, -infinity}) {
-    c = clean;
-    c.reference = {prospect::dtype::f32, c.rows};
-    for (std::int64_t t = 0; t < c.rows; ++t) c.reference.put(t, -2);
-    c.reference.put(50, bad);
-    const token_metrics seen = evaluate(clipped_loss<>{}, c.in(), c.out());  // which reads none
-    CHECK(seen.nonfinite.sum == 1);
-    CHECK(seen.first_nonfinite == 50);
-  }
-  c = clean;
-  c.entropy = {prospect::dtype::f32, c.rows};
-  c.entropy.put(3, infinity);
-  token_metrics m = evaluate(clipped_loss<>{}, c.in(), c.out());
-  CHECK(m.nonfinite.sum == 1);  // an input, though nothing is made of it
-  CHECK(m.first_nonfinite == 3);
-  CHECK(std::isfinite(m.total));
-  c = clean;
-  c.loss = {prospect::dtype::f16, c.rows};
-  c.policy.put(7, -1e6);
-  CHECK(evaluate(detaching_loss{}, c.in(), c.out()).first_nonfinite == -1);  // e^-1e6 = 0
-  c.old.put(7, -1e6);
-  m = evaluate(detaching_loss{}, c.in(), c.out());
-  CHECK(m.first_nonfinite == 7);  // no number of the type that it is stored as
 }
 
 TEST_CASE("without an old policy the ratio is 1, whatever the policy", "[tokens]") {

@@ -175,7 +175,8 @@ class times {
 
   PROSPECT_INLINE several<R> operator()(several<R> x) const {
     if constexpr (std::same_as<R, float>) {
-      if (!fits_) return in_double(x, [&](several<double> d) { return factor_ * d; });
+      if (!fits_) [[unlikely]]
+        return in_double(x, [&](several<double> d) { return factor_ * d; });
     }
     return rounded_ * x;
   }
@@ -258,10 +259,10 @@ class running_tally {
 
 /// f(block) for each block of the rows `all`.
 template <class F>
-void for_each_block(range all, const F& f) {
-  for (std::int64_t done = 0; done < all.count; done += block_size) {
+void for_each_block(range all, const F& f, std::int64_t size = block_size) {
+  for (std::int64_t done = 0; done < all.count; done += size) {
     const std::int64_t left = all.count - done;
-    f(range{all.first + done, left < block_size ? left : block_size});
+    f(range{all.first + done, left < size ? left : size});
   }
 }
 

@@ -21,7 +21,7 @@ struct scored_block {
   indices_at through = nullptr;
 
   std::int64_t row(std::int64_t i) const {
-    return through == nullptr ? at.first + i : (*through)[i];
+    return through == nullptr ? at.first + i : (*through)[at.first + i];
   }
 };
 
@@ -81,8 +81,9 @@ class scored_rows {
  private:
   bool all() const { return targets_.empty() && mask_.empty(); }
 
-  /// For each row of a block, and for what is left of it, 1 if it is scored, else 0.
+  /// For each row of a block, and for what is left of its last word, 1 if it is scored, else 0.
   struct flags {
+    static constexpr int in_word = sizeof(std::uint64_t);
     alignas(64) std::uint8_t row[block_size];
 
     /// The first place in [begin, end) that holds this, or `end`.
@@ -90,12 +91,11 @@ class scored_rows {
       const void* const at = std::memchr(row + begin, what, static_cast<std::size_t>(end - begin));
       return at == nullptr ? end : static_cast<const std::uint8_t*>(at) - row;
     }
-    /// How many are scored, of which each word of eight knows its own.
-    int count() const {
-      constexpr int in_word = sizeof(std::uint64_t);
+    /// How many of the first n are scored, of which each word of eight knows its own.
+    int count(int n) const {
       static_assert(block_size / in_word < 256);
       std::uint64_t sums = 0;
-      for (int i = 0; i < block_size; i += in_word) {
+      for (int i = 0; i < n; i += in_word) {
         std::uint64_t word;
         std::memcpy(&word, row + i, sizeof(word));
         sums += word;
@@ -108,7 +108,8 @@ class scored_rows {
 
   /// Looks at the rows `at` of a batch that has targets or a mask, and counts those scored.
   int look(range at, flags& scored) const {
-    std::fill(scored.row + at.count, scored.row + block_size, std::uint8_t{0});
+    const int n = static_cast<int>(at.count);
+    std::fill_n(scored.row + n, -n & (flags::in_word - 1), std::uint8_t{0});
     if (!targets_.empty()) {
       targets_.visit([&]<class T>(strided_span<const T> row) {
         const auto is_scored = [first = row.data()](std::int64_t i) {
@@ -125,7 +126,7 @@ class scored_rows {
         targets_.empty() ? ask<false>(at, scored, is_scored) : ask<true>(at, scored, is_scored);
       });
     }
-    return scored.count();
+    return scored.count(n);
   }
 
   /// `again`: of those that were scored so far.

@@ -37,8 +37,8 @@ inline namespace PROSPECT_CPU_ISA {
 /// there.
 template <std::floating_point R>
 struct results_at {
-  R* row;
-  R limit;
+  R* row = nullptr;
+  R limit = 0;
 
   bool finite(std::int64_t i) const {
     using prospect::detail::magnitude_bits;

@@ -1,7 +1,7 @@
 // What is logged of the tokens of a block beside their losses, and whether all of it was finite.
 #pragma once
 
-#include <prospect/cpu/detail/token_samples.hpp>
+#include <prospect/cpu/detail/token_strip.hpp>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cpu::detail {
@@ -20,8 +20,7 @@ class token_log {
   token_log(const tokens_at<R>& rows, const tally<token_sum::size>& before)
       : has_old_{rows.has_old},
         has_reference_{rows.has_reference},
-        in_strips_{rows.in_strips()},
-        clips_{rows.clips},
+        clip_{rows.clips ? R(1) : R(0)},
         sums_{before} {}
 
   /// Inputs that no sum shows.
@@ -35,25 +34,15 @@ class token_log {
   PROSPECT_INLINE void add(int which, int i, flag_of<several<R>> kept, several<R> x) {
     add(which, i, select(kept, x, several<R>(0)));
   }
-  /// Tokens from i on, of whom some things show in no sum. Losses are added here or by strips.
-  PROSPECT_INLINE void add_tokens(int i, const tokens<R>& t, several<R> loss,
-                                  several<R> coefficient) {
-    if (has_old_) {
-      look_at(t.ratio, coefficient);
-    } else {
-      look_at(t.policy, coefficient);
-    }
-    if (!in_strips_) add(token_sum::loss, i, loss);
-  }
   /// n tokens' losses, pi / pi_old where there is an old policy, and estimates k3 where there is a
   /// reference.
   PROSPECT_INLINE void add_strip(int n, const R* losses, const R* ratio, const R* k3) {
-    if (!in_strips_) return;
-    for (int i = 0; i < n; i += lanes<R>) {
-      add(token_sum::loss, i, load_several(losses + i));
-      if (has_old_) add(token_sum::ratio, i, load_several(ratio + i));
-      if (has_reference_) add(token_sum::kl, i, load_several(k3 + i));
-    }
+    for_each_vector<R>(
+        n, [&](int i) __attribute__((always_inline)) {
+          add(token_sum::loss, i, load_several(losses + i));
+          if (has_old_) add(token_sum::ratio, i, load_several(ratio + i));
+          if (has_reference_) add(token_sum::kl, i, load_several(k3 + i));
+        });
   }
   /// What tokens have of their own where not all share it.
   PROSPECT_INLINE void add_options(const tokens_at<R>& rows, int i, flag_of<several<R>> kept) {
@@ -67,11 +56,9 @@ class token_log {
   /// Tokens that are led nowhere, though something was to be gained.
   PROSPECT_INLINE void count_clipped(flag_of<several<R>> led_nowhere, several<R> advantage,
                                      bool is_shared) {
-    if (!clips_) return;
     const several<R> none = 0;
-    const several<R> one = 1;
     // One that is shared is not 0 where tokens can be clipped.
-    const several<R> clipped = is_shared ? one : select(advantage == none, none, one);
+    const several<R> clipped = is_shared ? clip_ : select(advantage == none, none, clip_);
     clipped_ += select(led_nowhere, clipped, none);
   }
   /// Whether all was finite.
@@ -82,7 +69,8 @@ class token_log {
   }
 
  private:
-  bool has_old_, has_reference_, in_strips_, clips_;
+  bool has_old_, has_reference_;
+  several<R> clip_;  ///< what a token that was clipped counts as
   running_tally<token_sum::size> sums_;
   finite_probe<R> probe_;
   several<R> clipped_;

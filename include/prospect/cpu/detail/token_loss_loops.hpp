@@ -77,7 +77,8 @@ class token_run {
         factor_{factor},
         scored_{in.targets, in.mask},
         average_{average},
-        plain_{in.token_advantage.empty() && in.weight.empty() && in.entropy.empty()} {}
+        plain_{in.token_advantage.empty() && in.weight.empty() && in.entropy.empty()},
+        in_runs_{plain_ && lie_as_computed()} {}
 
   void add(std::int64_t sequence) {
     const std::int64_t first = in_.layout.begin(sequence);
@@ -92,9 +93,9 @@ class token_run {
     if (in_.token_advantage.empty()) {
       const R advantage = in_.advantage.empty() ? R(0) : in_.advantage.get<R>(sequence);
       seen_.sum[token_sum::advantages] += n * double{advantage};
-      const bool in_first_vector = plain_ && blocks_.contribution == nullptr;
-      const std::int64_t read = in_first_vector ? lanes<R> : tokens + lanes<R>;
-      std::fill_n(of_sequence_.row, (std::min)(read, std::int64_t{block_size}), advantage);
+      // Of whole vectors only the first is read.
+      const std::int64_t most = plain_ && blocks_.contribution == nullptr ? few : block_size;
+      std::fill_n(of_sequence_.row, (std::min)(tokens + lanes<float>, most), advantage);
     }
     if (blocks_.contribution != nullptr) {
       terms.sum = summed(blocks_.contribution, first, last, terms);
@@ -114,14 +115,16 @@ class token_run {
 
  private:
   tokens_at<R> read(const scored_block& block) {
-    const R* const present = ones<R>.row + (block_size - block.at.count);
+    const int count = static_cast<int>(block.at.count);
+    const R* const present = ones<R>.row + (block_size - (std::min)(count, block_size));
     const auto row = [&](row_reader<R>& given, const R* otherwise) {
       const R* const at = given.read(block.at, block.through);
       return at == nullptr ? otherwise : at;
     };
     const R* const policy = policy_.read(block.at, block.through);
     const R* const nothing = ones<R>.row + block_size;
-    return {.scored = present,
+    return {.count = count,
+            .scored = present,
             .policy = policy,
             .old = row(old_, policy),
             .reference = row(reference_, policy),
@@ -149,7 +152,8 @@ class token_run {
     const R* const one = ones<R>.row + (block_size - 1);
     const R* const nothing = one + 1;
     return blocks_.d_sum(loss_,
-                         {.scored = one,
+                         {.count = 1,
+                          .scored = one,
                           .policy = nothing,
                           .old = nothing,
                           .reference = nothing,
@@ -163,29 +167,52 @@ class token_run {
                                  const sequence_terms& terms) {
     tally<token_sum::size> sums;
     std::int64_t done = first;
-    scored_.for_each_block_of(found_, first, last, [&](const scored_block& block) {
+    for_each_run(first, last, [&](const scored_block& block) {
       const std::int64_t end = block.row(block.at.count - 1) + 1;
       zero_rows(out_, done, block.through == nullptr ? block.row(0) : end);
       done = end;
-      const int n = whole_vectors(block.at);
-      const tokens_at<R> rows = read(block);
-      const auto place = [&](row_writer<R>& to) {
-        return results_at<R>{to.begin(block.at, block.through), to.limit()};
-      };
-      const token_results_at<R> out{.loss = place(losses_),
-                                    .d_policy = place(d_policy_),
-                                    .d_entropy = place(d_entropy_),
-                                    .has_d_entropy = !out_.d_entropy.empty()};
-      const auto differentiate = plain_ ? blocks_.plain : blocks_.with_options;
-      bool finite = differentiate(loss_, rows, out, n, terms, in_.entropy_coef, sums);
-      if (!out_.d_entropy.empty()) d_entropies(rows, out.d_entropy.row, n, terms);
-      for (row_writer<R>* to : {&losses_, &d_policy_, &d_entropy_}) {
-        finite &= to->write(block.at, block.through);
-      }
-      if (!finite) note(block, rows, out);
+      // Whole vectors have nothing to ask for each token; a few are not worth a call of their own.
+      const std::int64_t whole =
+          plain_ && block.at.count >= few ? block.at.count & -lanes<float> : block.at.count;
+      add_results({{block.at.first, whole}, block.through}, terms, sums);
+      add_results({{block.at.first + whole, block.at.count - whole}, block.through}, terms, sums);
     });
     zero_rows(out_, done, last);
     return sums;
+  }
+  void add_results(const scored_block& run, const sequence_terms& terms,
+                   tally<token_sum::size>& sums) {
+    if (run.at.count > block_size) {
+      const tally<token_sum::size> before = sums;
+      if (add_block(run, terms, sums)) return;
+      sums = before;
+    }
+    for_each_block(run.at, [&](range at) {
+      const scored_block block{at, run.through};
+      if (!add_block(block, terms, sums)) note(block);
+    });
+  }
+  /// Whether all was finite.
+  bool add_block(const scored_block& block, const sequence_terms& terms,
+                 tally<token_sum::size>& sums) {
+    const int n = whole_vectors(block.at);
+    read_ = read(block);
+    const auto place = [&](row_writer<R>& to, const any_row& row) {
+      const bool wanted = !row.empty() || block.at.count <= block_size;
+      return results_at<R>{wanted ? to.begin(block.at, block.through) : nullptr, to.limit()};
+    };
+    written_ = {.loss = place(losses_, out_.loss),
+                .d_policy = place(d_policy_, out_.d_policy),
+                .d_entropy = place(d_entropy_, out_.d_entropy),
+                .has_d_entropy = !out_.d_entropy.empty()};
+    const auto whole = in_.reference.empty() ? blocks_.whole : blocks_.whole_with_reference;
+    const auto differentiate = plain_ && n == block.at.count ? whole : blocks_.any;
+    bool finite = differentiate(loss_, read_, written_, n, terms, in_.entropy_coef, sums);
+    if (!out_.d_entropy.empty()) d_entropies(read_, written_.d_entropy.row, n, terms);
+    for (row_writer<R>* to : {&losses_, &d_policy_, &d_entropy_}) {
+      finite &= to->write(block.at, block.through);
+    }
+    return finite;
   }
 
   void d_entropies(const tokens_at<R>& rows, R* to, int n, const sequence_terms& terms) const {
@@ -196,15 +223,37 @@ class token_run {
     }
   }
 
-  [[gnu::cold, gnu::noinline]] void note(const scored_block& block, const tokens_at<R>& rows,
-                                         const token_results_at<R>& out) {
+  /// Which rows of the block that was added last are not finite.
+  [[gnu::cold, gnu::noinline]] void note(const scored_block& block) {
     std::fill_n(of_sequence_.row, block_size, of_sequence_.row[0]);
     for (std::int64_t i = 0; i < block.at.count; ++i) {
-      if (rows.finite(i) && out.finite(i)) continue;
+      if (read_.finite(i) && written_.finite(i)) continue;
       ++seen_.nonfinite;
       if (seen_.first_nonfinite < 0) seen_.first_nonfinite = block.row(i);
     }
   }
+
+  /// Whether rows that are scored side by side need no copies, and are read and written where they
+  /// lie, however many.
+  bool lie_as_computed() const {
+    const auto lies = [](const auto& row) {
+      return row.empty() || (row.type() == dtype_of<R> && row.stride() == 1);
+    };
+    return lies(in_.policy) && lies(in_.old) && lies(in_.reference) && lies(out_.loss) &&
+           lies(out_.d_policy) && out_.d_entropy.empty();
+  }
+  /// f(block) for the scored rows of the sequence [first, last): as few blocks as can be.
+  template <class F>
+  void for_each_run(std::int64_t first, std::int64_t last, const F& f) const {
+    if (!in_runs_ || !found_.side_by_side) {
+      return scored_.for_each_block_of(found_, first, last, f);
+    }
+    const auto hand_out = [&](range at) { f(scored_block{at}); };
+    for_each_block({found_.first, found_.count}, hand_out, largest_run);
+  }
+
+  /// Tokens that are worth no call of their own, and as many as floats count one by one with ease.
+  static constexpr std::int64_t few = 64, largest_run = 1 << 20;
 
   block<R> of_sequence_;  ///< its advantage, for each of its tokens
   row_reader<R> policy_, old_, reference_, advantage_, weight_, entropy_;
@@ -217,8 +266,11 @@ class token_run {
   scored_rows scored_;
   scored_run found_;  ///< of the sequence
   token_sums seen_;
+  tokens_at<R> read_;            ///< the block that was added last
+  token_results_at<R> written_;  ///< likewise
   averaging average_;
   bool plain_;
+  bool in_runs_;
 };
 
 template <std::floating_point R, class Loss>

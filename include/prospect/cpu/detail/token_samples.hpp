@@ -19,13 +19,6 @@ struct sequence_terms {
 
 inline namespace PROSPECT_CPU_ISA {
 
-/// Asks for memory a page ahead, into which hardware does not follow a row by itself. Never faults,
-/// so it may run past the end.
-template <bool to_write, std::floating_point R>
-PROSPECT_INLINE void ask_ahead(const R* row) {
-  __builtin_prefetch(reinterpret_cast<const char*>(row) + 4096, to_write, 3);
-}
-
 /// f of each lane: for what is no vector code.
 template <std::floating_point R, class F>
 several<R> in_lanes(several<R> x, const F& f) {
@@ -55,8 +48,9 @@ PROSPECT_INLINE value_and_slope<several<R>> divergences(several<R> log_ratio) {
 }
 
 /// Exponentials of several tokens, worked out in a loop of their own.
-template <std::floating_point R>
+template <std::floating_point R, bool reference>
 struct known_exponentials {
+  static constexpr bool has_reference = reference;
   several<R> known_ratio = 1;
   value_and_slope<several<R>> known_k3{};
 
@@ -85,12 +79,13 @@ struct tokens {
 /// nothing, so that no loop has to ask.
 template <std::floating_point R>
 struct tokens_at {
-  const R* scored;  ///< 1 for each token, and 0 in what is left of the last vector
-  const R* policy;
-  const R* old;
-  const R* reference;
-  const R* advantage;
-  const R* weight;
+  int count = 0;
+  const R* scored = nullptr;  ///< 1 for each token, and 0 in what is left of the last vector
+  const R* policy = nullptr;
+  const R* old = nullptr;
+  const R* reference = nullptr;
+  const R* advantage = nullptr;
+  const R* weight = nullptr;
   const R* entropy = nullptr;           ///< of the bonus: 0 where there is none
   const R* measured_entropy = nullptr;  ///< null where none is given
   bool has_old = false;
@@ -98,24 +93,28 @@ struct tokens_at {
   bool has_advantages = false;  ///< one for each token
   bool clips = false;           ///< whether a token whose coefficient is 0 was clipped
 
+  /// Those from the i-th on, at most as many as a block has. Only rows that are given for each
+  /// token may be longer than that.
+  PROSPECT_INLINE tokens_at from(int i, bool with_options) const {
+    const int left = count - i;
+    const int option = with_options ? i : 0;
+    // Not a copy that is changed, for which compilers go through memory.
+    return {.count = left,
+            .scored = ones<R>.row + (block_size - (std::min)(left, block_size)),
+            .policy = policy + i,
+            .old = old + i,
+            .reference = reference + i,
+            .advantage = advantage + option,
+            .weight = weight + option,
+            .entropy = entropy + option,
+            .measured_entropy = measured_entropy == nullptr ? nullptr : measured_entropy + option,
+            .has_old = has_old,
+            .has_reference = has_reference,
+            .has_advantages = has_advantages,
+            .clips = clips};
+  }
   PROSPECT_INLINE flag_of<several<R>> kept(int i) const {
     return several<R>(0) < load_several<R>(scored + i);
-  }
-  /// Whether exponentials and sums have loops of their own. Without an old policy and a reference
-  /// there is little to a token, and memory is not asked for what will be written.
-  PROSPECT_INLINE bool in_strips() const { return has_old || has_reference; }
-  PROSPECT_INLINE void ask_ahead_to_write(R* row) const {
-    if (in_strips()) ask_ahead<true>(row);
-  }
-  /// Asks for the tokens a page ahead: for the policy beside the reference where that is what it is
-  /// read with first.
-  PROSPECT_INLINE void ask_ahead_with_reference(int i) const {
-    ask_ahead<false>(reference + i);
-    if (!has_old) ask_ahead<false>(policy + i);
-  }
-  PROSPECT_INLINE void ask_ahead_with_old(int i) const {
-    if (has_old || !has_reference) ask_ahead<false>(policy + i);
-    if (has_old) ask_ahead<false>(old + i);
   }
   /// Those from i on. Without an old policy pi / pi_old = 1, whatever pi is; a reference that is
   /// not given was found unread.
@@ -135,9 +134,9 @@ struct tokens_at {
 };
 
 /// The losses of several tokens and their derivatives; those that are not kept are not asked for.
-template <std::floating_point R, class Loss, class E = token_exponentials>
+template <std::floating_point R, class Loss, class Kept, class E = token_exponentials>
 token_value<several<R>> values_of(const Loss& loss, const tokens<R>& t, const sequence_terms& of,
-                                  flag_of<several<R>> kept, const E& exponentials = {}) {
+                                  const Kept& kept, const E& exponentials = {}) {
   if constexpr (lanewise<Loss, R>) {
     return differentiate(loss,
                          token<several<R>>{.policy = t.policy,
@@ -161,10 +160,9 @@ token_value<several<R>> values_of(const Loss& loss, const tokens<R>& t, const se
 }
 
 /// What several tokens add to the sum over their sequence.
-template <std::floating_point R, class Loss>
+template <std::floating_point R, class Loss, class Kept>
 token_contribution<several<R>> contributions_of(const Loss& loss, const tokens<R>& t,
-                                                const sequence_terms& of,
-                                                flag_of<several<R>> kept) {
+                                                const sequence_terms& of, const Kept& kept) {
   if constexpr (lanewise<Loss, R>) {
     return contribution(loss, token<several<R>>{.policy = t.policy,
                                                 .ratio = t.ratio,

@@ -18,9 +18,14 @@ namespace prospect::inline v2 {
 template <class L, class T, class E>
 PROSPECT_HD constexpr T group_relative(const L& loss, const token<T>& t, const T& log_ratio,
                                        const scalar_of_t<T>& r, const E& exponentials) {
-  const T clipped = clipped_surrogate(log_ratio, r, t.advantage,
-                                      two_sided(loss.epsilon, loss.epsilon_high, loss.delta));
-  return clipped + kl_penalty(t, loss.beta, loss.use_bias_correction_kl, exponentials);
+  using R = scalar_of_t<T>;
+  const T clipped = detail::clipped(log_ratio, r, t.advantage,
+                                    two_sided<R>(loss.epsilon, loss.epsilon_high, loss.delta));
+  if constexpr (!E::has_reference) {
+    return clipped;
+  } else {
+    return clipped + kl_penalty(t, loss.beta, loss.use_bias_correction_kl, exponentials);
+  }
 }
 /// The same of a ratio that is not the token's own.
 template <class L, class T, class E>

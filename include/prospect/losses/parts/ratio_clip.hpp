@@ -5,23 +5,59 @@
 #include <prospect/losses/concepts.hpp>
 #include <prospect/losses/parts/along.hpp>
 
+#include <limits>
+
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2 {
 
 /// How far a ratio may lead its loss: down to `low` where the advantage is negative, up to `high`
-/// where it is positive, and up to `most` where it is negative, if that is not 0.
-struct ratio_bounds {
-  double low, high;
-  double most = 0;
+/// where it is positive, and up to `most` where it is negative.
+template <number R>
+struct bounds_of_ratio {
+  R low, high;
+  R most = R(std::numeric_limits<double>::infinity());
 };
+using ratio_bounds = bounds_of_ratio<double>;
+
+namespace detail {
+
+/// A bound that a hyper-parameter of 0 takes away.
+PROSPECT_HD constexpr double bound_or_none(double bound) {
+  return bound > 0 ? bound : std::numeric_limits<double>::infinity();
+}
+
+template <class T>
+PROSPECT_HD constexpr T clipped(const T& log_ratio, const scalar_of_t<T>& r,
+                                const scalar_of_t<T>& advantage,
+                                const bounds_of_ratio<scalar_of_t<T>>& bounds) {
+  using R = scalar_of_t<T>;
+  const R a = advantage;
+  return along(log_ratio, [&](const R& /*x*/) {
+    const auto rises = a > R(0);
+    const R least = select(rises, R(0), bounds.low);
+    const R most = select(rises, bounds.high, bounds.most);
+    const auto outside = r < least || r > most || a == R(0);
+    const R held = -a * clamp(r, least, most);
+    // A ratio that is no number any more is of no matter where nothing is gained.
+    const R none = 0;
+    return value_and_slope<R>{.value = select(a == none, none, held),
+                              .slope = select(outside, none, held)};
+  });
+}
+
+}  // namespace detail
 
 /// GRPO's: a positive `delta` bounds the unclipped ratio, whatever the advantage (TRL's two-sided
 /// clipping, INTELLECT-2, arXiv:2505.07291).
-PROSPECT_HD constexpr ratio_bounds two_sided(double epsilon, double epsilon_high, double delta) {
-  const double high = 1 + epsilon_high;
-  if (!(delta > 0)) return {.low = 1 - epsilon, .high = high};
-  return {
-      .low = 1 - epsilon, .high = delta < high ? delta : high, .most = delta < high ? high : delta};
+template <number R>
+PROSPECT_HD constexpr bounds_of_ratio<R> two_sided(double epsilon, double epsilon_high,
+                                                   double delta) {
+  const R high = R(1 + epsilon_high);
+  const R bound = R(detail::bound_or_none(delta));
+  const auto bound_first = bound < high;
+  return {.low = R(1 - epsilon),
+          .high = select(bound_first, bound, high),
+          .most = select(bound_first, high, bound)};
 }
 
 /// The clipped surrogate (Schulman et al. 2017, arXiv:1707.06347, eq. 7), to be minimised:
@@ -34,18 +70,9 @@ PROSPECT_HD constexpr T clipped_surrogate(const T& log_ratio, const scalar_of_t<
                                           const scalar_of_t<T>& advantage,
                                           const ratio_bounds& bounds) {
   using R = scalar_of_t<T>;
-  const R a = advantage;
-  return along(log_ratio, [&](const R& /*x*/) {
-    const auto rises = a > R(0);
-    const R least = select(rises, R(0), R(bounds.low));
-    const R most = select(rises, R(bounds.high), bounds.most > 0 ? R(bounds.most) : r);
-    const auto outside = r < least || r > most || a == R(0);
-    const R held = -a * clamp(r, least, most);
-    // A ratio that is no number any more is of no matter where nothing is gained.
-    const R none = 0;
-    return value_and_slope<R>{.value = select(a == none, none, held),
-                              .slope = select(outside, none, held)};
-  });
+  return detail::clipped(
+      log_ratio, r, advantage,
+      bounds_of_ratio<R>{.low = R(bounds.low), .high = R(bounds.high), .most = R(bounds.most)});
 }
 
 namespace detail {

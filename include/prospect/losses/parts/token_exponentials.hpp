@@ -32,9 +32,12 @@ PROSPECT_HD constexpr value_and_slope<R> k3(const R& log_reference_ratio) {
 }  // namespace detail
 
 /// Computed where they are asked for: what a formula has if nobody gives it any. A back end that
-/// works them out beforehand, for many tokens at once, gives an object with the same functions
-/// instead, which knows those of the token that it comes with.
+/// works them out beforehand, for many tokens at once, gives an object with the same members
+/// instead, which knows those of the token that it comes with; its `has_reference` is false where
+/// no reference was given, which the loss was then found not to read.
 struct token_exponentials {
+  static constexpr bool has_reference = true;
+
   /// pi / pi_old, of its logarithm.
   template <number R>
   PROSPECT_HD constexpr R ratio(const R& log_ratio) const {
