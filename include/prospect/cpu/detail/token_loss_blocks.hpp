@@ -97,8 +97,7 @@ template <block_kind kind, std::floating_point R, class Loss>
   const sequence_terms terms = of;
   tokens_at<R> rows = block;
   if (!with_options) rows.has_reference = kind == block_kind::whole_with_reference;
-  R* const losses = to.loss.row;
-  R* const coefficients = to.d_policy.row;
+  const token_results_at<R> out = to;
   const several<R> none = 0;
   [[maybe_unused]] const several<R> advantage = load_several(rows.advantage);
   const times<R> factor{terms.factor};
@@ -115,8 +114,8 @@ template <block_kind kind, std::floating_point R, class Loss>
     const int count = (std::min)(n - begin, strip.most);
     const tokens_at<R> here = rows.from(begin, with_options);
     const strip_at<R> at = strip.template fill<kind>(here, count);
-    R* const loss_here = losses == nullptr ? strip.loss : losses + begin;
-    R* const coefficient_here = coefficients == nullptr ? strip.d_policy : coefficients + begin;
+    R* const losses = out.loss.from(begin, strip.loss);
+    R* const coefficients = out.d_policy.from(begin, strip.d_policy);
     for (int i = 0; i < count; i += lanes<R>) {
       ask_for(at.soon + i);
       const auto is_kept = kept<kind>(here, i);
@@ -138,12 +137,12 @@ template <block_kind kind, std::floating_point R, class Loss>
       }
       const several<R> value = select(is_kept, v.loss, none);
       const several<R> coefficient = select(is_kept, factor(d), none);
-      store_several(loss_here + i, value);
-      store_several(coefficient_here + i, coefficient);
+      store_several(losses + i, value);
+      store_several(coefficients + i, coefficient);
       log.look_at(load_several(at.probed + i), coefficient);
       log.count_clipped(is_kept && d == none, t.advantage, !with_options);
     }
-    log.add_strip(count, loss_here, at.ratio, at.k3);
+    log.add_strip(count, losses, at.ratio, at.k3);
   }
   return log.store_to(sums);
 }
