@@ -27,6 +27,7 @@ using prospect::sequence_layout;
 using prospect::token_metrics;
 using prospect::cpu::evaluate;
 using testing::clipped_loss;
+using testing::detaching_loss;
 using testing::infinity;
 using testing::near;
 using testing::not_a_number;
