@@ -37,7 +37,7 @@ TEST_CASE("what is no number stays in its token, or its sequence, and is reporte
   if (!in_blocks) clean.d_entropy = {};
   const auto check = [&](const auto& loss, std::int64_t first, std::int64_t last) {
     token_loss_case good = clean;
-    evaluate(loss, good.in(), good.out());
+    const token_metrics good_metrics = evaluate(loss, good.in(), good.out());
     for (const double bad : {not_a_number, infinity, -infinity}) {
       for (const bool in_policy : {true, false}) {
         CAPTURE(bad, in_policy);
@@ -46,6 +46,8 @@ TEST_CASE("what is no number stays in its token, or its sequence, and is reporte
         const token_metrics m = evaluate(loss, c.in(), c.out());
         CHECK(m.nonfinite.sum == static_cast<double>(last - first));
         CHECK(m.first_nonfinite == first);
+        CHECK(m.clip_ratio.sum <= good_metrics.clip_ratio.sum + 1);
+        CHECK(m.clip_ratio.sum >= good_metrics.clip_ratio.sum - static_cast<double>(last - first));
         bool same = true;
         for (std::int64_t t = 0; t < c.rows; ++t) {
           if (t >= first && t < last) continue;
@@ -90,4 +92,26 @@ TEST_CASE("what is no number stays in its token, or its sequence, and is reporte
   c.old.put(7, -1e6);
   m = evaluate(detaching_loss{}, c.in(), c.out());
   CHECK(m.first_nonfinite == 7);  // no number of the type that it is stored as
+}
+
+TEST_CASE("a token that is no number is named by its row, whatever lies between", "[tokens]") {
+  random_source random{314};
+  CAPTURE(random.seed());
+  for (const std::int64_t length : {3, 100, 700, 2000}) {
+    const token_loss_case clean = plain_tokens(random, {5, length});
+    for (const std::int64_t before_last : {1, 2, 20, 90, 600}) {
+      const std::int64_t bad = 5 + length - before_last;
+      if (bad < 5) continue;
+      CAPTURE(length, bad);
+      token_loss_case c = clean;
+      c.mask.assign(static_cast<std::size_t>(c.rows), 1);
+      for (std::int64_t t = 6; t < c.rows; t += 3) {
+        if (t != bad) c.mask[static_cast<std::size_t>(t)] = 0;
+      }
+      c.old.put(bad, not_a_number);
+      const token_metrics m = evaluate(clipped_loss<>{}, c.in(), c.out());
+      CHECK(m.nonfinite.sum == 1);
+      CHECK(m.first_nonfinite == bad);
+    }
+  }
 }
