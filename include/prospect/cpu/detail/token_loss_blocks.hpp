@@ -106,8 +106,10 @@ template <block_kind kind, std::floating_point R, class Loss>
   const bool sequence_level = !with_options && prospect::sequence_level(loss);
   if constexpr (!with_options) {
     log.look_at(advantage);
-    const auto all = none < several<R>(1);
-    if (sequence_level) of_all = values_of<R>(loss, {.advantage = advantage}, terms, all);
+    if (sequence_level) {
+      of_all = values_of<R>(loss, {.advantage = advantage}, terms, all_kept{},
+                            own_exponentials<kind != block_kind::whole>{});
+    }
   }
   token_strip<R> strip;
   for (int begin = 0; begin < n; begin += strip.most) {

@@ -5,6 +5,7 @@
 #include <prospect/cpu/detail/token_loss_blocks.hpp>
 #include <prospect/token_batch.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 
@@ -167,33 +168,37 @@ class token_run {
                                  const sequence_terms& terms) {
     tally<token_sum::size> sums;
     std::int64_t done = first;
+    // Whole vectors have nothing to ask for each token. Which of a sequence's tokens are in them,
+    // its length alone says: in other code, formulas may round another way.
+    const std::int64_t whole = plain_ && found_.count >= few ? found_.count & -lanes<float> : 0;
+    std::int64_t before = 0;
     for_each_run(first, last, [&](const scored_block& block) {
       const std::int64_t end = block.row(block.at.count - 1) + 1;
       zero_rows(out_, done, block.through == nullptr ? block.row(0) : end);
       done = end;
-      // Whole vectors have nothing to ask for each token; a few are not worth a call of their own.
-      const std::int64_t whole =
-          plain_ && block.at.count >= few ? block.at.count & -lanes<float> : block.at.count;
-      add_results({{block.at.first, whole}, block.through}, terms, sums);
-      add_results({{block.at.first + whole, block.at.count - whole}, block.through}, terms, sums);
+      const auto [begin, count] = block.at;
+      const std::int64_t here = std::clamp<std::int64_t>(whole - before, 0, count);
+      add_results({{begin, here}, block.through}, true, terms, sums);
+      add_results({{begin + here, count - here}, block.through}, false, terms, sums);
+      before += count;
     });
     zero_rows(out_, done, last);
     return sums;
   }
-  void add_results(const scored_block& run, const sequence_terms& terms,
+  void add_results(const scored_block& run, bool whole, const sequence_terms& terms,
                    tally<token_sum::size>& sums) {
     if (run.at.count > block_size) {
       const tally<token_sum::size> before = sums;
-      if (add_block(run, terms, sums)) return;
+      if (add_block(run, whole, terms, sums)) return;
       sums = before;
     }
     for_each_block(run.at, [&](range at) {
       const scored_block block{at, run.through};
-      if (!add_block(block, terms, sums)) note(block);
+      if (!add_block(block, whole, terms, sums)) note(block);
     });
   }
   /// Whether all was finite.
-  bool add_block(const scored_block& block, const sequence_terms& terms,
+  bool add_block(const scored_block& block, bool whole, const sequence_terms& terms,
                  tally<token_sum::size>& sums) {
     const int n = whole_vectors(block.at);
     read_ = read(block);
@@ -205,8 +210,9 @@ class token_run {
                 .d_policy = place(d_policy_, out_.d_policy),
                 .d_entropy = place(d_entropy_, out_.d_entropy),
                 .has_d_entropy = !out_.d_entropy.empty()};
-    const auto whole = in_.reference.empty() ? blocks_.whole : blocks_.whole_with_reference;
-    const auto differentiate = plain_ && n == block.at.count ? whole : blocks_.any;
+    const auto differentiate = !whole                  ? blocks_.any
+                               : in_.reference.empty() ? blocks_.whole
+                                                       : blocks_.whole_with_reference;
     bool finite = differentiate(loss_, read_, written_, n, terms, in_.entropy_coef, sums);
     if (!out_.d_entropy.empty()) d_entropies(read_, written_.d_entropy.row, n, terms);
     for (row_writer<R>* to : {&losses_, &d_policy_, &d_entropy_}) {

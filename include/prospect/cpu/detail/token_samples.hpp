@@ -170,7 +170,7 @@ token_contribution<several<R>> contributions_of(const Loss& loss, const tokens<R
                                                 .advantage = t.advantage,
                                                 .tokens = of.tokens});
   } else {
-    token_contribution<several<R>> values{};
+    token_contribution<several<R>> values{.value = R(0), .slope = R(0)};
     for (int k = 0; k < lanes<R>; ++k) {
       if (!kept[k]) continue;
       const auto value = contribution(loss, t.lane(k, of));

@@ -85,6 +85,13 @@ struct strip_at {
   }
 };
 
+/// What is worked out where it is asked for, as by token_exponentials, in a batch with a reference
+/// or without.
+template <bool reference>
+struct own_exponentials : token_exponentials {
+  static constexpr bool has_reference = reference;
+};
+
 /// Room for it. Strips are short and rows are asked for in different loops, since memory is best
 /// busy all the time.
 template <std::floating_point R>

@@ -19,8 +19,8 @@ template <class L, class T, class E>
 PROSPECT_HD constexpr T group_relative(const L& loss, const token<T>& t, const T& log_ratio,
                                        const scalar_of_t<T>& r, const E& exponentials) {
   using R = scalar_of_t<T>;
-  const T clipped = detail::clipped(log_ratio, r, t.advantage,
-                                    two_sided<R>(loss.epsilon, loss.epsilon_high, loss.delta));
+  const T clipped = detail::clipped(
+      log_ratio, r, t.advantage, detail::two_sided<R>(loss.epsilon, loss.epsilon_high, loss.delta));
   if constexpr (!E::has_reference) {
     return clipped;
   } else {

@@ -2,28 +2,45 @@
 // that its relatives give it.
 #pragma once
 
+#include <prospect/core/wide_math.hpp>
 #include <prospect/losses/concepts.hpp>
 #include <prospect/losses/parts/along.hpp>
-
-#include <limits>
 
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2 {
 
 /// How far a ratio may lead its loss: down to `low` where the advantage is negative, up to `high`
-/// where it is positive, and up to `most` where it is negative.
-template <number R>
-struct bounds_of_ratio {
-  R low, high;
-  R most = R(std::numeric_limits<double>::infinity());
+/// where it is positive, and up to `most` where it is negative, if that is not 0.
+struct ratio_bounds {
+  double low, high;
+  double most = 0;
 };
-using ratio_bounds = bounds_of_ratio<double>;
 
 namespace detail {
 
-/// A bound that a hyper-parameter of 0 takes away.
+/// The same in the formula's numbers, where compilers see that a batch needs them once.
+template <number R>
+struct bounds_of_ratio {
+  R low, high, most;
+};
+
+/// A bound that 0 takes away.
 PROSPECT_HD constexpr double bound_or_none(double bound) {
-  return bound > 0 ? bound : std::numeric_limits<double>::infinity();
+  if (bound > 0) return bound;
+  return wide::infinity;
+}
+
+/// GRPO's: a positive `delta` bounds the unclipped ratio, whatever the advantage (TRL's two-sided
+/// clipping, INTELLECT-2, arXiv:2505.07291).
+template <number R>
+PROSPECT_HD constexpr bounds_of_ratio<R> two_sided(double epsilon, double epsilon_high,
+                                                   double delta) {
+  const R high = R(1 + epsilon_high);
+  const R bound = R(bound_or_none(delta));
+  const auto bound_first = bound < high;
+  return {.low = R(1 - epsilon),
+          .high = select(bound_first, bound, high),
+          .most = select(bound_first, high, bound)};
 }
 
 template <class T>
@@ -47,19 +64,6 @@ PROSPECT_HD constexpr T clipped(const T& log_ratio, const scalar_of_t<T>& r,
 
 }  // namespace detail
 
-/// GRPO's: a positive `delta` bounds the unclipped ratio, whatever the advantage (TRL's two-sided
-/// clipping, INTELLECT-2, arXiv:2505.07291).
-template <number R>
-PROSPECT_HD constexpr bounds_of_ratio<R> two_sided(double epsilon, double epsilon_high,
-                                                   double delta) {
-  const R high = R(1 + epsilon_high);
-  const R bound = R(detail::bound_or_none(delta));
-  const auto bound_first = bound < high;
-  return {.low = R(1 - epsilon),
-          .high = select(bound_first, bound, high),
-          .most = select(bound_first, high, bound)};
-}
-
 /// The clipped surrogate (Schulman et al. 2017, arXiv:1707.06347, eq. 7), to be minimised:
 ///
 ///   -min(A r, A clip(r, low, high)),  r = exp(log_ratio) as a plain number
@@ -70,9 +74,10 @@ PROSPECT_HD constexpr T clipped_surrogate(const T& log_ratio, const scalar_of_t<
                                           const scalar_of_t<T>& advantage,
                                           const ratio_bounds& bounds) {
   using R = scalar_of_t<T>;
-  return detail::clipped(
-      log_ratio, r, advantage,
-      bounds_of_ratio<R>{.low = R(bounds.low), .high = R(bounds.high), .most = R(bounds.most)});
+  return detail::clipped(log_ratio, r, advantage,
+                         detail::bounds_of_ratio<R>{.low = R(bounds.low),
+                                                    .high = R(bounds.high),
+                                                    .most = R(detail::bound_or_none(bounds.most))});
 }
 
 namespace detail {

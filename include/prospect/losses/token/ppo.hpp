@@ -35,9 +35,9 @@ struct ppo {
 
   template <class T, class E = token_exponentials>
   PROSPECT_HD constexpr T operator()(const token<T>& t, const E& exponentials = {}) const {
-    return clipped_surrogate(
-        t.log_ratio(), exponentials.ratio(value_of(t.log_ratio())), t.advantage,
-        {.low = 1 - cliprange, .high = 1 + cliprange, .most = detail::bound_or_none(dual_clip)});
+    return clipped_surrogate(t.log_ratio(), exponentials.ratio(value_of(t.log_ratio())),
+                             t.advantage,
+                             {.low = 1 - cliprange, .high = 1 + cliprange, .most = dual_clip});
   }
 };
 
