@@ -50,7 +50,10 @@ void refuse_unless_null(const json& object, const char* key) {
 
 // ------------------------------------------------------------------------------- vocabulary ---
 
-void put_token(bpe_description& d, std::int64_t id, const std::string& text, token_type type) {
+void put_token(bpe_description& d, const json& given, const std::string& text, token_type type) {
+  if (!given.is_number_integer())
+    refuse("gives the token \"" + text + "\" the id " + given.dump() + ", which is no integer");
+  const auto id = given.get<std::int64_t>();
   if (id < 0 || id >= largest_vocabulary)
     refuse("gives the token \"" + text + "\" the id " + std::to_string(id) +
            ", which is not between 0 and " + std::to_string(largest_vocabulary));
@@ -69,7 +72,7 @@ void read_added_token(bpe_description& d, const json& added) {
   for (const char* key : {"single_word", "lstrip", "rstrip"})
     if (is_on(added, key))
       refuse("has the added token \"" + text + "\" with " + key + ", which is not supported");
-  put_token(d, added.at("id").get<std::int64_t>(), text,
+  put_token(d, added.at("id"), text,
             is_on(added, "special") ? token_type::control : token_type::user_defined);
 }
 
@@ -96,7 +99,7 @@ void read_model(bpe_description& d, const json& model) {
   if (const json& dropout = at(model, "dropout"); !dropout.is_null() && dropout.get<double>() != 0)
     refuse("has a dropout, which is not supported");
   for (const auto& [text, id] : model.at("vocab").items())
-    put_token(d, id.get<std::int64_t>(), text, token_type::normal);
+    put_token(d, id, text, token_type::normal);
   for (const json& merge : model.at("merges")) d.merges.push_back(merge_of(merge));
   d.ignore_merges = is_on(model, "ignore_merges");
   if (const std::string unknown = text_at(model, "unk_token"); !unknown.empty())

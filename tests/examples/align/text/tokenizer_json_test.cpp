@@ -131,6 +131,14 @@ TEST_CASE("what is not supported is refused by name") {
   CHECK(contains(file_refusal({.model = R"("vocab":{"a":-1},"merges":[])"}), "the id -1"));
   CHECK(contains(file_refusal({.model = R"("vocab":{"a":99999999},"merges":[])"}),
                  "the id 99999999"));
+  for (const char* id : {"6.6e73", "1.5", "\"0\"", "[0]", "null"}) {
+    CHECK(
+        contains(file_refusal({.model = R"("vocab":{"a":)" + std::string(id) + R"(},"merges":[])"}),
+                 "no integer"));
+  }
+  CHECK(contains(file_refusal({.added = R"({"id":6.6e73,"content":"<m>"})"}), "no integer"));
+  CHECK(contains(file_refusal({.model = R"("vocab":{"a":18446744073709551615},"merges":[])"}),
+                 "not between 0"));
   CHECK(contains(file_refusal({.added = R"({"id":3,"content":"<m>","lstrip":true})"}), "lstrip"));
   CHECK(contains(file_refusal({.pre_tokenizer = R"({"type":"Metaspace"})"}), "\"Metaspace\""));
   CHECK(contains(file_refusal({.pre_tokenizer = R"({"type":"ByteLevel"})"}), "add_prefix_space"));
