@@ -90,6 +90,9 @@ class row_reader {
   explicit row_reader(const const_any_row& row, indices_at through = nullptr)
       : row_{row}, through_{through}, as_it_lies_{row.type() == dtype_of<R> && row.stride() == 1} {}
 
+  /// Whether rows side by side have to be copied to be read.
+  bool copies() const { return !row_.empty() && !as_it_lies_; }
+
   /// The rows `at`, and 0 in what is left of the last vector; null where no row is given. Good
   /// until the next call.
   const R* read(range at) { return read(at, through_); }
@@ -154,6 +157,8 @@ class row_writer {
         limit_{row.empty() ? std::numeric_limits<R>::infinity() : infinite_from<R>(row.type())},
         as_it_lies_{!row.empty() && row.type() == dtype_of<R> && row.stride() == 1} {}
 
+  /// Whether results of rows side by side have to be copied to be written.
+  bool copies() const { return !row_.empty() && !as_it_lies_; }
   /// From which magnitude on a result is infinite once it is written.
   R limit() const { return limit_; }
 

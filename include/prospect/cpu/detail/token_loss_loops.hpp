@@ -79,7 +79,8 @@ class token_run {
         scored_{in.targets, in.mask},
         average_{average},
         plain_{in.token_advantage.empty() && in.weight.empty() && in.entropy.empty()},
-        in_runs_{plain_ && lie_as_computed()} {}
+        in_runs_{plain_ && out.d_entropy.empty() && !policy_.copies() && !old_.copies() &&
+                 !reference_.copies() && !losses_.copies() && !d_policy_.copies()} {}
 
   void add(std::int64_t sequence) {
     const std::int64_t first = in_.layout.begin(sequence);
@@ -239,15 +240,6 @@ class token_run {
     }
   }
 
-  /// Whether rows that are scored side by side need no copies, and are read and written where they
-  /// lie, however many.
-  bool lie_as_computed() const {
-    const auto lies = [](const auto& row) {
-      return row.empty() || (row.type() == dtype_of<R> && row.stride() == 1);
-    };
-    return lies(in_.policy) && lies(in_.old) && lies(in_.reference) && lies(out_.loss) &&
-           lies(out_.d_policy) && out_.d_entropy.empty();
-  }
   /// f(block) for the scored rows of the sequence [first, last): as few blocks as can be.
   template <class F>
   void for_each_run(std::int64_t first, std::int64_t last, const F& f) const {
@@ -276,7 +268,7 @@ class token_run {
   token_results_at<R> written_;  ///< likewise
   averaging average_;
   bool plain_;
-  bool in_runs_;
+  bool in_runs_;  ///< sequences that nothing is copied of are one block
 };
 
 template <std::floating_point R, class Loss>

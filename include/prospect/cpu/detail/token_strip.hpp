@@ -49,6 +49,13 @@ PROSPECT_INLINE auto kept(const tokens_at<R>& rows, [[maybe_unused]] int i) {
   }
 }
 
+/// What is worked out where it is asked for, as by token_exponentials, in a batch with a reference
+/// or without.
+template <bool reference>
+struct own_exponentials : token_exponentials {
+  static constexpr bool has_reference = reference;
+};
+
 /// Asks for memory, which need not exist.
 template <std::floating_point R>
 PROSPECT_INLINE void ask_for(const R* row) {
@@ -85,20 +92,13 @@ struct strip_at {
   }
 };
 
-/// What is worked out where it is asked for, as by token_exponentials, in a batch with a reference
-/// or without.
-template <bool reference>
-struct own_exponentials : token_exponentials {
-  static constexpr bool has_reference = reference;
-};
-
-/// Room for it. Strips are short and rows are asked for in different loops, since memory is best
-/// busy all the time.
+/// Room for what is worked out of a strip. Strips are short and rows are asked for in different
+/// loops, since memory is best busy all the time.
 template <std::floating_point R>
 struct token_strip {
   static constexpr int most = 128;
-  /// Hardware does not follow a row into the next page by itself: so many tokens ahead, and where
-  /// one after the other is done at once.
+  /// How many tokens ahead memory is asked for, since hardware does not follow a row into the next
+  /// page by itself: farther where there is but one row, and little to a token.
   static constexpr int ahead = 1024 / sizeof(R);
   static constexpr int far_ahead = 4096 / sizeof(R);
   alignas(64) R log_ratio[most];
