@@ -3,6 +3,7 @@
 #pragma once
 
 #include <prospect/core/dtype.hpp>
+#include <prospect/cpu/detail/exponentials.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -55,9 +56,14 @@ inline constexpr real lse_error<float> = 2.4e-7L;
 template <>
 inline constexpr real lse_error<double> = 1e-13L;
 
-/// What is smaller may be 0, whatever it is stored as (fp16 rounds it to 0 anyway).
+/// What is smaller may be 0, whatever it is stored as (fp16 rounds it to 0 anyway): less than the
+/// smallest normal number, and where a power comes from a table a step of it more.
 template <class S>
-inline constexpr real negligible = std::numeric_limits<prospect::compute_t<S>>::min();
+inline constexpr real negligible = std::numeric_limits<prospect::compute_t<S>>::min() *
+                                   (std::is_same_v<prospect::compute_t<S>, float> &&
+                                            prospect::cpu::detail::best_power::lowest > -126
+                                        ? 1.03L
+                                        : 1);
 
 /// Within the contract on gradients: 8 ulp in fp32; for 16 bits one rounding of a value that is
 /// accurate to 4e-6; for fp64 as many digits as an lse of the size of `largest_logit` has. `terms`
