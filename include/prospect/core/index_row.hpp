@@ -5,6 +5,7 @@
 #include <prospect/core/strided_span.hpp>
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 
 PROSPECT_STRICT_BEGIN
@@ -50,6 +51,13 @@ class index_row {
     return wide_.empty() ? f(narrow_) : f(wide_);
   }
 
+  /// Where row i is, or would be.
+  PROSPECT_INLINE const std::byte* address(std::int64_t i) const noexcept {
+    return visit([i]<class T>(strided_span<const T> row) {
+      return reinterpret_cast<const std::byte*>(row.data()) +
+             i * row.stride() * std::int64_t{sizeof(T)};
+    });
+  }
   /// What makes it no description of memory ("<name> ..."), or nullptr; nothing is read.
   PROSPECT_INLINE const char* problem() const noexcept {
     const char* const narrow = detail::view_problem(narrow_);

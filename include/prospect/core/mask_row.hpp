@@ -76,6 +76,10 @@ class mask_row {
         return as(std::uint32_t{0x7fffffffU});
     }
   }
+  /// Where row i is, or would be.
+  PROSPECT_INLINE const std::byte* address(std::int64_t i) const noexcept {
+    return static_cast<const std::byte*>(data_) + i * stride_ * (kind_ == kind::byte ? 1 : 4);
+  }
   PROSPECT_HD constexpr std::int64_t size() const noexcept { return size_; }
   PROSPECT_HD constexpr bool empty() const noexcept { return size_ == 0; }
 

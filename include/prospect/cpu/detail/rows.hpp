@@ -15,6 +15,9 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
+/// Asks for memory, which need not exist.
+PROSPECT_INLINE void ask_for(const void* p) { __builtin_prefetch(p, 0, 3); }
+
 /// One element for each row of a block.
 template <class T>
 struct block {

@@ -42,6 +42,7 @@ class scored_rows {
     scored_run run;
     flags scored;
     for_each_block({first, last - first}, [&](range at) {
+      ask_for_flags({at.first + (last - first), at.count});
       const int n = look(at, scored);
       if (n == 0) return;
       const std::int64_t begin = run.count == 0 ? scored.find(1, 0, at.count) : 0;
@@ -80,6 +81,18 @@ class scored_rows {
 
  private:
   bool all() const { return targets_.empty() && mask_.empty(); }
+
+  /// Asks for what is known of later rows, at which a sequence was last looked too long ago for
+  /// hardware to foresee them. (Never out of line, where GCC takes this for nothing at all.)
+  PROSPECT_INLINE void ask_for_flags(range at) const {
+    const auto ask_for_row = [at](const auto& row) __attribute__((always_inline)) {
+      if (row.address(1) - row.address(0) > 8) return;  // apart
+      const std::byte* const end = row.address(at.first + at.count);
+      for (const std::byte* p = row.address(at.first); p < end; p += 64) ask_for(p);
+    };
+    if (!targets_.empty()) ask_for_row(targets_);
+    if (!mask_.empty()) ask_for_row(mask_);
+  }
 
   /// For each row of a block, and for what is left of its last word, 1 if it is scored, else 0.
   struct flags {

@@ -56,12 +56,6 @@ struct own_exponentials : token_exponentials {
   static constexpr bool has_reference = reference;
 };
 
-/// Asks for memory, which need not exist.
-template <std::floating_point R>
-PROSPECT_INLINE void ask_for(const R* row) {
-  __builtin_prefetch(row, 0, 3);
-}
-
 /// Where a strip of tokens is, with what was worked out of it. In place of what comes from a row
 /// that is not given stand numbers that change nothing, so that the loop over a loss has nothing to
 /// ask.
@@ -99,7 +93,7 @@ struct token_strip {
   static constexpr int most = 128;
   /// How many tokens ahead memory is asked for, since hardware does not follow a row into the next
   /// page by itself: farther where there is but one row, and little to a token.
-  static constexpr int ahead = 1024 / sizeof(R);
+  static constexpr int ahead = 2048 / sizeof(R);
   static constexpr int far_ahead = 4096 / sizeof(R);
   alignas(64) R log_ratio[most];
   alignas(64) R ratio[most];
