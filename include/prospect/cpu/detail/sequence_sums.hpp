@@ -39,11 +39,8 @@ template <std::floating_point R>
 struct results_at {
   R* row = nullptr;
   R limit = 0;
+  bool past_caches = false;  ///< whether to be written past them
 
-  /// Where those from the i-th on go, or elsewhere if nobody asks for them.
-  PROSPECT_INLINE R* from(int i, R* elsewhere) const {
-    return row == nullptr ? elsewhere : row + i;
-  }
   bool finite(std::int64_t i) const {
     using prospect::detail::magnitude_bits;
     return magnitude_bits(row[i]) < magnitude_bits(limit);

@@ -2,6 +2,7 @@
 // losses, coefficients and what is logged of them.
 #pragma once
 
+#include <prospect/cpu/detail/past_caches.hpp>
 #include <prospect/cpu/detail/sequence_sums.hpp>
 #include <prospect/cpu/detail/token_log.hpp>
 #include <prospect/cpu/detail/token_strip.hpp>
@@ -97,7 +98,6 @@ template <block_kind kind, std::floating_point R, class Loss>
   const sequence_terms terms = of;
   tokens_at<R> rows = block;
   if (!with_options) rows.has_reference = kind == block_kind::whole_with_reference;
-  const token_results_at<R> out = to;
   const several<R> none = 0;
   [[maybe_unused]] const several<R> advantage = load_several(rows.advantage);
   const times<R> factor{terms.factor};
@@ -112,12 +112,14 @@ template <block_kind kind, std::floating_point R, class Loss>
     }
   }
   token_strip<R> strip;
+  strip_results<R, strip.most> loss_row{to.loss.row, n, to.loss.past_caches};
+  strip_results<R, strip.most> d_policy_row{to.d_policy.row, n, to.d_policy.past_caches};
   for (int begin = 0; begin < n; begin += strip.most) {
     const int count = (std::min)(n - begin, strip.most);
     const tokens_at<R> here = rows.from(begin, with_options);
     const strip_at<R> at = strip.template fill<kind>(here, count);
-    R* const losses = out.loss.from(begin, strip.loss);
-    R* const coefficients = out.d_policy.from(begin, strip.d_policy);
+    R* const losses = loss_row.from(begin);
+    R* const coefficients = d_policy_row.from(begin);
     for (int i = 0; i < count; i += lanes<R>) {
       ask_for(at.soon + i);
       const auto is_kept = kept<kind>(here, i);
@@ -145,7 +147,11 @@ template <block_kind kind, std::floating_point R, class Loss>
       log.count_clipped(is_kept && d == none, t.advantage, !with_options);
     }
     log.add_strip(count, losses, at.ratio, at.k3);
+    loss_row.add(count);
+    d_policy_row.add(count);
   }
+  loss_row.finish();
+  d_policy_row.finish();
   return log.store_to(sums);
 }
 

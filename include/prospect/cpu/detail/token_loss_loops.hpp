@@ -2,6 +2,7 @@
 // it is in cache. One for every loss, but for what a block of tokens goes through.
 #pragma once
 
+#include <prospect/cpu/detail/past_caches.hpp>
 #include <prospect/cpu/detail/token_loss_blocks.hpp>
 #include <prospect/token_batch.hpp>
 
@@ -40,19 +41,21 @@ struct token_kernels {
 inline namespace PROSPECT_CPU_ISA {
 
 /// Zeros for the rows [first, last): they are not scored.
-inline void zero_rows(const any_row& row, std::int64_t first, std::int64_t last) {
+inline void zero_rows(const any_row& row, std::int64_t first, std::int64_t last, bool past_caches) {
   if (row.empty() || first >= last) return;
   if (row.stride() == 1) {
     const std::int64_t bytes = bytes_of(row.type());
-    std::memset(static_cast<std::byte*>(row.data()) + first * bytes, 0,
-                static_cast<std::size_t>((last - first) * bytes));
+    std::byte* const to = static_cast<std::byte*>(row.data()) + first * bytes;
+    if (past_caches) return clear_past_caches(to, (last - first) * bytes);
+    std::memset(to, 0, static_cast<std::size_t>((last - first) * bytes));
   } else {
     for (std::int64_t t = first; t < last; ++t) row.put(t, 0.0F);
   }
 }
-inline void zero_rows(const token_batch_outputs& out, std::int64_t first, std::int64_t last) {
+inline void zero_rows(const token_batch_outputs& out, std::int64_t first, std::int64_t last,
+                      bool past_caches = false) {
   for (const any_row* row : {&out.loss, &out.d_policy, &out.d_entropy}) {
-    zero_rows(*row, first, last);
+    zero_rows(*row, first, last, past_caches);
   }
 }
 
@@ -79,16 +82,17 @@ class token_run {
         scored_{in.targets, in.mask},
         average_{average},
         plain_{in.token_advantage.empty() && in.weight.empty() && in.entropy.empty()},
+        past_caches_{in.policy.size() >= worth_passing_caches},
         in_runs_{plain_ && out.d_entropy.empty() && !policy_.copies() && !old_.copies() &&
                  !reference_.copies() && !losses_.copies() && !d_policy_.copies()} {}
 
   void add(std::int64_t sequence) {
     const std::int64_t first = in_.layout.begin(sequence);
     const std::int64_t last = in_.layout.end(sequence);
-    zero_rows(out_, in_.layout.gap(sequence), first);
+    zero(in_.layout.gap(sequence), first);
     found_ = scored_.find(first, last);
     const std::int64_t tokens = found_.count;
-    if (tokens == 0) return zero_rows(out_, first, last);
+    if (tokens == 0) return zero(first, last);
     const auto n = static_cast<double>(tokens);
     const bool of_means = average_ == averaging::sequence_means;
     sequence_terms terms{.tokens = n, .factor = of_means ? factor_ / n : factor_};
@@ -140,6 +144,10 @@ class token_run {
             .clips = !in_.token_advantage.empty() || of_sequence_.row[0] != 0};
   }
 
+  void zero(std::int64_t first, std::int64_t last) const {
+    zero_rows(out_, first, last, past_caches_);
+  }
+
   double summed(typename token_blocks<R>::sum of_block, std::int64_t first, std::int64_t last,
                 const sequence_terms& terms) {
     double sum = 0;
@@ -175,15 +183,17 @@ class token_run {
     std::int64_t before = 0;
     for_each_run(first, last, [&](const scored_block& block) {
       const std::int64_t end = block.row(block.at.count - 1) + 1;
-      zero_rows(out_, done, block.through == nullptr ? block.row(0) : end);
-      done = end;
+      if (block.through != nullptr) zero(done, end);  // between them as well
       const auto [begin, count] = block.at;
       const std::int64_t here = std::clamp<std::int64_t>(whole - before, 0, count);
       add_results({{begin, here}, block.through}, true, terms, sums);
       add_results({{begin + here, count - here}, block.through}, false, terms, sums);
+      // Afterwards, when a line that they share with results is there.
+      if (block.through == nullptr) zero(done, begin);
+      done = end;
       before += count;
     });
-    zero_rows(out_, done, last);
+    zero(done, last);
     return sums;
   }
   void add_results(const scored_block& run, bool whole, const sequence_terms& terms,
@@ -205,7 +215,8 @@ class token_run {
     read_ = read(block);
     const auto place = [&](row_writer<R>& to, const any_row& row) {
       const bool wanted = !row.empty() || block.at.count <= block_size;
-      return results_at<R>{wanted ? to.begin(block.at, block.through) : nullptr, to.limit()};
+      return results_at<R>{wanted ? to.begin(block.at, block.through) : nullptr, to.limit(),
+                           past_caches_ && whole && !row.empty() && !to.copies()};
     };
     written_ = {.loss = place(losses_, out_.loss),
                 .d_policy = place(d_policy_, out_.d_policy),
@@ -268,7 +279,8 @@ class token_run {
   token_results_at<R> written_;  ///< likewise
   averaging average_;
   bool plain_;
-  bool in_runs_;  ///< sequences that nothing is copied of are one block
+  bool past_caches_;  ///< whether to write whole vectors of results past them, and zeros
+  bool in_runs_;      ///< sequences that nothing is copied of are one block
 };
 
 template <std::floating_point R, class Loss>
@@ -278,6 +290,7 @@ token_sums token_results_of(const Loss& loss, const token_batch& in, const token
     const token_blocks<R> blocks = token_blocks_of<R>(one);
     token_run<R> run{blocks, &one, loss.average, in, out, factor};
     for (std::int64_t i = 0; i < sequences.count; ++i) run.add(sequences.first + i);
+    finish_past_caches();
     return run.seen();
   });
 }

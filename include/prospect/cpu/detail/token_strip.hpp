@@ -100,8 +100,6 @@ struct token_strip {
   alignas(64) R log_reference_ratio[most];
   alignas(64) R k3[most];
   alignas(64) R k3_slope[most];
-  alignas(64) R loss[most];  ///< and coefficients, where nobody asks for them
-  alignas(64) R d_policy[most];
 
   /// Of the first n tokens; exponentials are 0 where they are not kept.
   template <block_kind kind>
