@@ -15,8 +15,9 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
-/// From so many rows on. Fewer might be found in a core's own cache by who reads them next.
-inline constexpr std::int64_t worth_passing_caches = std::int64_t{1} << 19;
+/// From so many rows on, with what they are computed from more than a core has a cache for: fewer
+/// may have been there, and are found there by who reads them next.
+inline constexpr std::int64_t worth_passing_caches = std::int64_t{1} << 17;
 inline constexpr int cache_line = 64;
 
 /// A line of memory that begins at `to`.
