@@ -312,6 +312,30 @@ TEST_CASE("losses of whole sequences make the same of all tokens that share an a
   });
 }
 
+TEST_CASE("a loss changes with the sum over its sequence unless it promises not to", "[losses]") {
+  prospect::for_each_loss([&]<class L>(const L& loss) {
+    if constexpr (prospect::sums_tokens<L>) {
+      CAPTURE(std::string{L::name});
+      bool changes = false;
+      for (const double sum : {-60.0, -0.75, -1e-4, 0.0, 1e-4, 0.25, 60.0}) {
+        for (const double advantage : {2.0, -1.0}) {
+          for (const double ratio : {-30.0, -0.5, 0.0, 1e-4, 0.125, 30.0}) {
+            const auto value = differentiate(loss, prospect::token<double>{.policy = -2,
+                                                                           .ratio = ratio,
+                                                                           .reference_ratio = 0.25,
+                                                                           .advantage = advantage,
+                                                                           .sum = sum,
+                                                                           .tokens = 3});
+            changes = changes || value.d_sum != 0;
+          }
+        }
+      }
+      CHECK(changes == !prospect::detaches_sum<L>);
+      STATIC_REQUIRE(prospect::detaches_sum<prospect::averaged<L>> == prospect::detaches_sum<L>);
+    }
+  });
+}
+
 TEST_CASE("any loss is the one it was made of", "[losses]") {
   const prospect::pair<double> p{.chosen = {.policy = -3, .ratio = 0.5, .tokens = 4},
                                  .rejected = {.policy = -5, .ratio = -1.25, .tokens = 7}};

@@ -55,6 +55,11 @@ template <class L>
 concept sums_tokens =
     requires(const L& loss, const token<dual<float, 2>>& sample) { loss.contribution(sample); };
 
+/// One of them that promises, by `static constexpr bool detached_sum = true`, to take nothing of
+/// the sum but its value: nobody then asks how the loss changes with what its tokens add.
+template <class L>
+concept detaches_sum = sums_tokens<L> && requires { requires L::detached_sum; };
+
 /// A loss that promises, by `static constexpr bool branch_free = true`, to choose with `select`,
 /// `pick` and the primitives and never to branch on what it is given. The CPU then hands it several
 /// examples at once. Without the promise it is given one after the other: slower, and as accurate.

@@ -24,9 +24,9 @@ struct token_results_at {
   }
 };
 
-/// What a block of tokens of one loss goes through. Only a loss that sums has the first two: what
-/// its tokens contribute, and how the loss changes with that, in which order they are called. Then
-/// the results, of each kind of block.
+/// What a block of tokens of one loss goes through. Only a loss that sums has the first: what its
+/// tokens contribute; and unless the sum is detached the second: how the loss changes with that.
+/// Then the results, of each kind of block.
 template <std::floating_point R>
 struct token_blocks {
   using sum = double (*)(const void* loss, const tokens_at<R>& rows, int n,
@@ -138,7 +138,7 @@ template <block_kind kind, std::floating_point R, class Loss>
         log.add_options(here, i, is_kept);
       }
       several<R> d = v.d_policy;
-      if constexpr (sums_tokens<Loss>) {
+      if constexpr (sums_tokens<Loss> && !detaches_sum<Loss>) {
         d += contributions_of<R>(loss, t, terms, is_kept).slope * several<R>(terms.d_sum);
       }
       const several<R> value = select(is_kept, v.loss, none);
@@ -166,7 +166,7 @@ token_blocks<R> token_blocks_of(const Loss& loss) {
       .any = token_results_of_block<block_kind::any, R, Loss>};
   if constexpr (sums_tokens<Loss>) {
     blocks.contribution = contribution_of_block<R, Loss>;
-    blocks.d_sum = d_sum_of_block<R, Loss>;
+    if constexpr (!detaches_sum<Loss>) blocks.d_sum = d_sum_of_block<R, Loss>;
   }
   return blocks;
 }

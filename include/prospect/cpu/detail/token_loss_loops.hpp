@@ -107,7 +107,9 @@ class token_run {
       terms.sum = summed(blocks_.contribution, first, last, terms);
       // The same bits as the sum of floats, which in fp64 is exact.
       const bool once = std::same_as<R, float> && plain_ && blocks_.sequence_level;
-      terms.d_sum = once ? n * d_sum_of_one(terms) : summed(blocks_.d_sum, first, last, terms);
+      if (blocks_.d_sum != nullptr) {
+        terms.d_sum = once ? n * d_sum_of_one(terms) : summed(blocks_.d_sum, first, last, terms);
+      }
     }
     const tally<token_sum::size> sums = results(first, last, terms);
     for (int k = 0; k < token_sum::size; ++k) {

@@ -12,6 +12,7 @@ template <class L>
 struct averaged {
   static_assert(token_loss<L>, "averaging is a matter of losses of tokens");
   static constexpr bool branch_free = branch_free_loss<L>;
+  static constexpr bool detached_sum = detaches_sum<L>;
 
   L loss{};
   averaging average = loss.average;

@@ -20,6 +20,7 @@ struct gspo_token {
 
   static constexpr std::string_view name = "gspo_token";
   static constexpr bool branch_free = true;
+  static constexpr bool detached_sum = true;
   static constexpr averaging average = averaging::sequence_means;
   static constexpr auto parameters = detail::group_relative_parameters<gspo_token>;
 

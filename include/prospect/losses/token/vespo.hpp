@@ -23,6 +23,7 @@ struct vespo {
 
   static constexpr std::string_view name = "vespo";
   static constexpr bool branch_free = true;
+  static constexpr bool detached_sum = true;
   static constexpr averaging average = averaging::tokens;
   static constexpr std::array<parameter<vespo>, 4> parameters{{{"k_pos", &vespo::k_pos},
                                                                {"lambda_pos", &vespo::lambda_pos},
