@@ -20,7 +20,7 @@ namespace prospect::inline v2::cpu::detail {
 
 /// Where rows lie in their batch.
 struct range {
-  std::int64_t first = 0, count = 0;
+  std::int64_t first, count;
 };
 
 /// What a piece of a batch adds up to: N sums, and its rows that are not finite. Row i of a block

@@ -49,6 +49,26 @@ PROSPECT_INLINE void for_each_element(indices_at through, range at, const F& f) 
   }
 }
 
+/// The pieces that rows lie in where not all lie side by side.
+using pieces_at = const range*;
+
+/// f(i, piece) for the rows `at`, of all that lie in these pieces: the i-th of them is the piece's
+/// first, and the others follow.
+template <class F>
+PROSPECT_INLINE void for_each_piece(pieces_at pieces, range at, const F& f) {
+  std::int64_t skipped = at.first;
+  for (std::int64_t i = 0; i < at.count; ++pieces) {
+    if (skipped >= pieces->count) {
+      skipped -= pieces->count;
+      continue;
+    }
+    const std::int64_t n = (std::min)(pieces->count - skipped, at.count - i);
+    f(i, range{pieces->first + skipped, n});
+    skipped = 0;
+    i += n;
+  }
+}
+
 /// A row of whole numbers, seen through indices if there are any: token counts, thumbs.
 template <class T>
 class element_reader {
@@ -98,32 +118,54 @@ class row_reader {
 
   /// The rows `at`, and 0 in what is left of the last vector; null where no row is given. Good
   /// until the next call.
-  const R* read(range at) { return read(at, through_); }
-  /// The same through other indices.
-  const R* read(range at, indices_at through) {
+  PROSPECT_INLINE const R* read(range at) {
     if (row_.empty()) return nullptr;
-    const int n = whole_vectors(at);
-    if (as_it_lies_ && through == nullptr && at.count == n) {
+    if (as_it_lies_ && through_ == nullptr && at.count == whole_vectors(at)) {
       return static_cast<const R*>(row_.data()) + at.first;
     }
-    switch (row_.type()) {
-      case dtype::f64:
-        load_rows(row_.as<double>(), through, at, copy_.row);
-        break;
-      case dtype::f16:
-        load_rows(row_.as<float16>(), through, at, copy_.row);
-        break;
-      case dtype::bf16:
-        load_rows(row_.as<bfloat16>(), through, at, copy_.row);
-        break;
-      default:
-        load_rows(row_.as<float>(), through, at, copy_.row);
-    }
-    std::fill(copy_.row + at.count, copy_.row + n, R{});
-    return copy_.row;
+    return copied(at, [&](auto row) { load_rows(row, through_, at, copy_.row); });
+  }
+  /// The same of rows that lie in pieces, if any are given.
+  PROSPECT_INLINE const R* read(range at, pieces_at pieces) {
+    if (row_.empty() || pieces == nullptr) return read(at);
+    return copied(at, [&](auto row) {
+      for_each_piece(
+          pieces, at, [&](std::int64_t i, range piece) __attribute__((always_inline)) {
+            ask_for_later(piece);
+            load_rows(row, nullptr, piece, copy_.row + i);
+          });
+    });
   }
 
  private:
+  /// Asks for what will be read after so many rows, which is not always where hardware looks.
+  PROSPECT_INLINE void ask_for_later(range piece) const {
+    if (row_.stride() != 1) return;
+    const std::int64_t bytes = bytes_of(row_.type());
+    const auto* const later =
+        static_cast<const std::byte*>(row_.data()) + (piece.first + block_size) * bytes;
+    for (std::int64_t i = 0; i < piece.count * bytes; i += 64) ask_for(later + i);
+  }
+  /// What f(row) copies of a row of any type.
+  template <class F>
+  const R* copied(range at, const F& f) {
+    switch (row_.type()) {
+      case dtype::f64:
+        f(row_.as<double>());
+        break;
+      case dtype::f16:
+        f(row_.as<float16>());
+        break;
+      case dtype::bf16:
+        f(row_.as<bfloat16>());
+        break;
+      default:
+        f(row_.as<float>());
+    }
+    std::fill(copy_.row + at.count, copy_.row + whole_vectors(at), R{});
+    return copy_.row;
+  }
+
   const const_any_row& row_;
   indices_at through_;
   bool as_it_lies_;
@@ -142,12 +184,19 @@ constexpr R infinite_from(dtype type) {
 /// Rounds once, and tells whether all that was written is below `limit`.
 template <storage S, std::floating_point R>
 bool store_rows(strided_span<S> row, indices_at through, range at, const R* from, R limit) {
-  bool finite = true;
-  for_each_element(through, at, [&](std::int64_t i, std::int64_t k) {
-    row[k] = prospect::detail::stored_as<S>(from[i]);
-    finite &= prospect::detail::magnitude_bits(from[i]) < prospect::detail::magnitude_bits(limit);
-  });
-  return finite;
+  if (row.stride() == 1 && through == nullptr) {
+    S* const to = row.data() + at.first;
+    for (std::int64_t i = 0; i < at.count; ++i) to[i] = prospect::detail::stored_as<S>(from[i]);
+  } else {
+    for_each_element(through, at, [&](std::int64_t i, std::int64_t k) {
+      row[k] = prospect::detail::stored_as<S>(from[i]);
+    });
+  }
+  auto largest = prospect::detail::magnitude_bits(R(0));
+  for (std::int64_t i = 0; i < at.count; ++i) {
+    largest = (std::max)(largest, prospect::detail::magnitude_bits(from[i]));
+  }
+  return largest < prospect::detail::magnitude_bits(limit);
 }
 
 /// A row of results.
@@ -166,36 +215,48 @@ class row_writer {
   R limit() const { return limit_; }
 
   /// Where the results of the rows `at` go, until `write` hands them out.
-  R* begin(range at) { return begin(at, through_); }
+  PROSPECT_INLINE R* begin(range at) {
+    return lies(at) ? static_cast<R*>(row_.data()) + at.first : copy_.row;
+  }
   /// False if a number became infinite, or was none, on its way to another type.
-  bool write(range at) { return write(at, through_); }
-
-  /// The same through other indices.
-  R* begin(range at, indices_at through) {
-    return lies(at, through) ? static_cast<R*>(row_.data()) + at.first : copy_.row;
-  }
-  bool write(range at, indices_at through) {
-    return lies(at, through) || write_from(copy_.row, at, through);
-  }
-
+  PROSPECT_INLINE bool write(range at) { return lies(at) || write_from(copy_.row, at); }
   /// The same from elsewhere.
-  bool write_from(const R* from, range at) { return write_from(from, at, through_); }
+  bool write_from(const R* from, range at) {
+    return written([&](auto row) { return store_rows(row, through_, at, from, limit_); });
+  }
+
+  /// The same to rows that lie in pieces, if any are given.
+  PROSPECT_INLINE R* begin(range at, pieces_at pieces) {
+    return pieces == nullptr ? begin(at) : copy_.row;
+  }
+  PROSPECT_INLINE bool write(range at, pieces_at pieces) {
+    if (pieces == nullptr) return write(at);
+    return written([&](auto row) {
+      bool finite = true;
+      for_each_piece(pieces, at, [&](std::int64_t i, range piece) {
+        finite &= store_rows(row, nullptr, piece, copy_.row + i, limit_);
+      });
+      return finite;
+    });
+  }
 
  private:
-  bool lies(range at, indices_at through) const {
-    return as_it_lies_ && through == nullptr && at.count == whole_vectors(at);
+  bool lies(range at) const {
+    return as_it_lies_ && through_ == nullptr && at.count == whole_vectors(at);
   }
-  bool write_from(const R* from, range at, indices_at through) {
+  /// What f(row) says of a row of any type.
+  template <class F>
+  bool written(const F& f) {
     if (row_.empty()) return true;
     switch (row_.type()) {
       case dtype::f64:
-        return store_rows(row_.as<double>(), through, at, from, limit_);
+        return f(row_.as<double>());
       case dtype::f16:
-        return store_rows(row_.as<float16>(), through, at, from, limit_);
+        return f(row_.as<float16>());
       case dtype::bf16:
-        return store_rows(row_.as<bfloat16>(), through, at, from, limit_);
+        return f(row_.as<bfloat16>());
       default:
-        return store_rows(row_.as<float>(), through, at, from, limit_);
+        return f(row_.as<float>());
     }
   }
 

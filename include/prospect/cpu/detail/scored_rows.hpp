@@ -8,6 +8,7 @@
 #include <prospect/layout.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 
@@ -15,13 +16,17 @@ PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
 
-/// Rows `at`, or where they do not lie side by side those that `through` names.
+/// Rows `at`; or where they do not lie side by side those of all that lie in these pieces.
 struct scored_block {
   range at;
-  indices_at through = nullptr;
+  pieces_at pieces = nullptr;
 
   std::int64_t row(std::int64_t i) const {
-    return through == nullptr ? at.first + i : (*through)[at.first + i];
+    if (pieces == nullptr) return at.first + i;
+    std::int64_t found = 0;
+    for_each_piece(pieces, {at.first + i, 1},
+                   [&](std::int64_t, range piece) { found = piece.first; });
+    return found;
   }
 };
 
@@ -29,6 +34,37 @@ struct scored_block {
 struct scored_run {
   std::int64_t first = 0, count = 0;
   bool side_by_side = true;
+};
+
+/// Rows that wait for their block to become full, in the pieces in which they lie.
+struct waiting_rows {
+  range piece[2 * block_size];
+  int pieces = 0;
+  std::int64_t rows = 0;
+
+  void add(range next) {
+    rows += next.count;
+    if (pieces > 0 && piece[pieces - 1].first + piece[pieces - 1].count == next.first) {
+      piece[pieces - 1].count += next.count;
+    } else {
+      piece[pieces++] = next;
+    }
+  }
+  /// f(block) of the first n of them, which then wait no longer.
+  template <class F>
+  void hand_out(std::int64_t n, const F& f) {
+    if (piece[0].count >= n) {
+      f(scored_block{{piece[0].first, n}});
+    } else {
+      f(scored_block{{0, n}, piece});
+    }
+    rows -= n;
+    int gone = 0;
+    for (; gone < pieces && piece[gone].count <= n; ++gone) n -= piece[gone].count;
+    pieces -= gone;
+    std::copy_n(piece + gone, pieces, piece);
+    piece[0] = {piece[0].first + n, piece[0].count - n};
+  }
 };
 
 /// Which rows of a batch are scored: those whose target is not -100 and whose mask is not 0.
@@ -68,14 +104,14 @@ class scored_rows {
   }
 
   /// f(block) for the scored rows of [first, last), where this run was found, `block_size` of them
-  /// at a time.
+  /// at a time. None waits before or afterwards.
   template <class F>
   void for_each_block_of(const scored_run& run, std::int64_t first, std::int64_t last,
-                         const F& f) const {
+                         waiting_rows& waiting, const F& f) const {
     if (run.side_by_side) {
       for_each_block({run.first, run.count}, [&](range at) { f(scored_block{at}); });
     } else {
-      for_each_gathered_block(first, last, f);
+      for_each_gathered_block(first, last, waiting, f);
     }
   }
 
@@ -97,10 +133,21 @@ class scored_rows {
   /// For each row of a block, and for what is left of its last word, 1 if it is scored, else 0.
   struct flags {
     static constexpr int in_word = sizeof(std::uint64_t);
-    alignas(64) std::uint8_t row[block_size];
+    alignas(64) std::uint8_t row[block_size + in_word];
+
+    flags() { std::memset(row + block_size, 0, in_word); }
 
     /// The first place in [begin, end) that holds this, or `end`.
     std::int64_t find(int what, std::int64_t begin, std::int64_t end) const {
+      std::uint64_t near;  // first, since rows that are scored may alternate with others
+      std::memcpy(&near, row + begin, sizeof(near));
+      if (what == 0) near ^= 0x0101010101010101U;
+      if (near != 0) {
+        constexpr bool lowest_first = std::endian::native == std::endian::little;
+        return (std::min)(
+            end, begin + (lowest_first ? std::countr_zero(near) : std::countl_zero(near)) / 8);
+      }
+      begin = (std::min)(end, begin + in_word);
       const void* const at = std::memchr(row + begin, what, static_cast<std::size_t>(end - begin));
       return at == nullptr ? end : static_cast<const std::uint8_t*>(at) - row;
     }
@@ -156,43 +203,27 @@ class scored_rows {
     }
   }
 
-  /// f(block) of the rows at n places.
   template <class F>
-  static void hand_out(const std::int64_t* place, int n, const F& f) {
-    const range at{place[0], n};
-    if (place[n - 1] - place[0] + 1 == n) return f(scored_block{at});
-    const index_row through{place, n};
-    f(scored_block{{0, n}, &through});
-  }
-
-  template <class F>
-  void for_each_gathered_block(std::int64_t first, std::int64_t last, const F& f) const {
+  void for_each_gathered_block(std::int64_t first, std::int64_t last, waiting_rows& waiting,
+                               const F& f) const {
     flags scored;
-    std::int64_t place[2 * block_size];  // of rows that wait for their block to become full
-    int waiting = 0;
     for (std::int64_t t = first; t < last;) {
       range at{t, (std::min)(last - t, std::int64_t{block_size})};
-      int n = look(at, scored);
+      const int n = look(at, scored);
       t += at.count;
       if (n == 0) continue;
-      if (waiting == 0 && scored.row[0] == 0) {  // a prompt ends here
+      if (waiting.rows == 0 && scored.row[0] == 0) {  // a prompt ends here
         t = at.first + scored.find(1, 0, at.count);
         continue;
       }
-      if (waiting == 0 && n == at.count) {
-        f(scored_block{at});
-        continue;
+      for (std::int64_t begin = 0; begin < at.count;) {
+        const std::int64_t end = scored.find(0, begin, at.count);
+        if (begin < end) waiting.add({at.first + begin, end - begin});
+        begin = scored.find(1, end, at.count);
       }
-      for (int i = 0; i < at.count; ++i) {
-        place[waiting] = at.first + i;
-        waiting += scored.row[i];
-      }
-      if (waiting < block_size) continue;
-      hand_out(place, block_size, f);
-      waiting -= block_size;
-      std::copy_n(place + block_size, waiting, place);
+      if (waiting.rows >= block_size) waiting.hand_out(block_size, f);
     }
-    if (waiting > 0) hand_out(place, waiting, f);
+    if (waiting.rows > 0) waiting.hand_out(waiting.rows, f);
   }
 
   const index_row& targets_;

@@ -126,10 +126,10 @@ class token_run {
     const int count = static_cast<int>(block.at.count);
     const R* const present = ones<R>.row + (block_size - (std::min)(count, block_size));
     const auto row = [&](row_reader<R>& given, const R* otherwise) {
-      const R* const at = given.read(block.at, block.through);
+      const R* const at = given.read(block.at, block.pieces);
       return at == nullptr ? otherwise : at;
     };
-    const R* const policy = policy_.read(block.at, block.through);
+    const R* const policy = policy_.read(block.at, block.pieces);
     const R* const nothing = ones<R>.row + block_size;
     return {.count = count,
             .scored = present,
@@ -153,7 +153,7 @@ class token_run {
   double summed(typename token_blocks<R>::sum of_block, std::int64_t first, std::int64_t last,
                 const sequence_terms& terms) {
     double sum = 0;
-    scored_.for_each_block_of(found_, first, last, [&](const scored_block& block) {
+    scored_.for_each_block_of(found_, first, last, waiting_, [&](const scored_block& block) {
       sum += of_block(loss_, read(block), whole_vectors(block.at), terms);
     });
     return sum;
@@ -183,18 +183,21 @@ class token_run {
     // its length alone says: in other code, formulas may round another way.
     const std::int64_t whole = plain_ && found_.count >= few ? found_.count & -lanes<float> : 0;
     std::int64_t before = 0;
-    for_each_run(first, last, [&](const scored_block& block) {
-      const std::int64_t end = block.row(block.at.count - 1) + 1;
-      if (block.through != nullptr) zero(done, end);  // between them as well
-      const auto [begin, count] = block.at;
-      const std::int64_t here = std::clamp<std::int64_t>(whole - before, 0, count);
-      add_results({{begin, here}, block.through}, true, terms, sums);
-      add_results({{begin + here, count - here}, block.through}, false, terms, sums);
-      // Afterwards, when a line that they share with results is there.
-      if (block.through == nullptr) zero(done, begin);
-      done = end;
-      before += count;
-    });
+    for_each_run(
+        first, last, [&](const scored_block& block) __attribute__((always_inline)) {
+          const auto [begin, count] = block.at;
+          const std::int64_t here = std::clamp<std::int64_t>(whole - before, 0, count);
+          add_results({{begin, here}, block.pieces}, true, terms, sums);
+          add_results({{begin + here, count - here}, block.pieces}, false, terms, sums);
+          before += count;
+          // Afterwards, when a line that they share with results is there.
+          for_each_piece(block.pieces == nullptr ? &block.at : block.pieces,
+                         block.pieces == nullptr ? range{0, count} : block.at,
+                         [&](std::int64_t, range piece) {
+                           zero(done, piece.first);
+                           done = piece.first + piece.count;
+                         });
+        });
     zero(done, last);
     return sums;
   }
@@ -206,7 +209,7 @@ class token_run {
       sums = before;
     }
     for_each_block(run.at, [&](range at) {
-      const scored_block block{at, run.through};
+      const scored_block block{at, run.pieces};
       if (!add_block(block, whole, terms, sums)) note(block);
     });
   }
@@ -217,8 +220,9 @@ class token_run {
     read_ = read(block);
     const auto place = [&](row_writer<R>& to, const any_row& row) {
       const bool wanted = !row.empty() || block.at.count <= block_size;
-      return results_at<R>{wanted ? to.begin(block.at, block.through) : nullptr, to.limit(),
-                           past_caches_ && whole && !row.empty() && !to.copies()};
+      const bool lies = !row.empty() && !to.copies() && block.pieces == nullptr;
+      return results_at<R>{wanted ? to.begin(block.at, block.pieces) : nullptr, to.limit(),
+                           past_caches_ && whole && lies};
     };
     written_ = {.loss = place(losses_, out_.loss),
                 .d_policy = place(d_policy_, out_.d_policy),
@@ -230,7 +234,7 @@ class token_run {
     bool finite = differentiate(loss_, read_, written_, n, terms, in_.entropy_coef, sums);
     if (!out_.d_entropy.empty()) d_entropies(read_, written_.d_entropy.row, n, terms);
     for (row_writer<R>* to : {&losses_, &d_policy_, &d_entropy_}) {
-      finite &= to->write(block.at, block.through);
+      finite &= to->write(block.at, block.pieces);
     }
     return finite;
   }
@@ -255,9 +259,9 @@ class token_run {
 
   /// f(block) for the scored rows of the sequence [first, last): as few blocks as can be.
   template <class F>
-  void for_each_run(std::int64_t first, std::int64_t last, const F& f) const {
+  void for_each_run(std::int64_t first, std::int64_t last, const F& f) {
     if (!in_runs_ || !found_.side_by_side) {
-      return scored_.for_each_block_of(found_, first, last, f);
+      return scored_.for_each_block_of(found_, first, last, waiting_, f);
     }
     const auto hand_out = [&](range at) { f(scored_block{at}); };
     for_each_block({found_.first, found_.count}, hand_out, largest_run);
@@ -276,6 +280,7 @@ class token_run {
   double factor_;
   scored_rows scored_;
   scored_run found_;  ///< of the sequence
+  waiting_rows waiting_;
   token_sums seen_;
   tokens_at<R> read_;            ///< the block that was added last
   token_results_at<R> written_;  ///< likewise
