@@ -59,6 +59,8 @@ concept sums_tokens =
 /// the sum but its value: nobody then asks how the loss changes with what its tokens add.
 template <class L>
 concept detaches_sum = sums_tokens<L> && requires { requires L::detached_sum; };
+template <class L>
+concept attaches_sum = sums_tokens<L> && !detaches_sum<L>;
 
 /// A loss that promises, by `static constexpr bool branch_free = true`, to choose with `select`,
 /// `pick` and the primitives and never to branch on what it is given. The CPU then hands it several

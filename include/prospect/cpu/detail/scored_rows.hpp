@@ -139,13 +139,13 @@ class scored_rows {
 
     /// The first place in [begin, end) that holds this, or `end`.
     std::int64_t find(int what, std::int64_t begin, std::int64_t end) const {
-      std::uint64_t near;  // first, since rows that are scored may alternate with others
-      std::memcpy(&near, row + begin, sizeof(near));
-      if (what == 0) near ^= 0x0101010101010101U;
-      if (near != 0) {
-        constexpr bool lowest_first = std::endian::native == std::endian::little;
-        return (std::min)(
-            end, begin + (lowest_first ? std::countr_zero(near) : std::countl_zero(near)) / 8);
+      std::uint64_t first;  // of rows, since those that are scored may alternate with others
+      std::memcpy(&first, row + begin, sizeof(first));
+      if (what == 0) first ^= 0x0101010101010101U;
+      if (first != 0) {
+        constexpr bool lowest = std::endian::native == std::endian::little;
+        const int before = lowest ? std::countr_zero(first) : std::countl_zero(first);
+        return (std::min)(end, begin + before / 8);
       }
       begin = (std::min)(end, begin + in_word);
       const void* const at = std::memchr(row + begin, what, static_cast<std::size_t>(end - begin));

@@ -138,7 +138,7 @@ template <block_kind kind, std::floating_point R, class Loss>
         log.add_options(here, i, is_kept);
       }
       several<R> d = v.d_policy;
-      if constexpr (sums_tokens<Loss> && !detaches_sum<Loss>) {
+      if constexpr (attaches_sum<Loss>) {
         d += contributions_of<R>(loss, t, terms, is_kept).slope * several<R>(terms.d_sum);
       }
       const several<R> value = select(is_kept, v.loss, none);
@@ -166,7 +166,7 @@ token_blocks<R> token_blocks_of(const Loss& loss) {
       .any = token_results_of_block<block_kind::any, R, Loss>};
   if constexpr (sums_tokens<Loss>) {
     blocks.contribution = contribution_of_block<R, Loss>;
-    if constexpr (!detaches_sum<Loss>) blocks.d_sum = d_sum_of_block<R, Loss>;
+    if constexpr (attaches_sum<Loss>) blocks.d_sum = d_sum_of_block<R, Loss>;
   }
   return blocks;
 }
