@@ -80,6 +80,11 @@ class mask_row {
   PROSPECT_INLINE const std::byte* address(std::int64_t i) const noexcept {
     return static_cast<const std::byte*>(data_) + i * stride_ * (kind_ == kind::byte ? 1 : 4);
   }
+  /// Its bytes, if they are that and lie side by side; else null.
+  PROSPECT_INLINE const std::uint8_t* bytes() const noexcept {
+    const bool side_by_side = kind_ == kind::byte && stride_ == 1;
+    return side_by_side ? static_cast<const std::uint8_t*>(data_) : nullptr;
+  }
   PROSPECT_HD constexpr std::int64_t size() const noexcept { return size_; }
   PROSPECT_HD constexpr bool empty() const noexcept { return size_ == 0; }
 

@@ -214,6 +214,7 @@ class finite_probe {
 template <int N>
 class running_tally {
  public:
+  running_tally() = default;
   explicit running_tally(const tally<N>& before) {
     for (int k = 0; k < N; ++k) {
       for (int i = 0; i < parts; ++i) {
@@ -234,6 +235,16 @@ class running_tally {
     const double_pair wide = widened(x.lane);
     add(which, i, scale * several<double>{wide.first});
     add(which, i + lanes<double>, scale * several<double>{wide.second});
+  }
+  /// The rows from i on, which lie at x: a vector of them that is loaded as a whole would have to
+  /// be taken apart.
+  PROSPECT_INLINE void add_from(int which, int i, const double* x) {
+    add(which, i, load_several(x));
+  }
+  PROSPECT_INLINE void add_from(int which, int i, const float* x) {
+    add(which, i, several<double>{widened(load_vector<half_floats>(x))});
+    add(which, i + lanes<double>,
+        several<double>{widened(load_vector<half_floats>(x + lanes<double>))});
   }
   void store_to(tally<N>& after) const {
     for (int k = 0; k < N; ++k) {

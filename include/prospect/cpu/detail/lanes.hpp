@@ -248,16 +248,17 @@ PROSPECT_INLINE floats joined(float_halves x) {
 }
 #endif
 
-PROSPECT_INLINE double_pair widened(floats x) {
-  const float_halves half = halves_of(x);
+PROSPECT_INLINE doubles widened(half_floats x) {
 #if PROSPECT_CPU_VECTOR_BYTES == 64
   // GCC 12 takes two conversions and an insertion for this one instruction.
-  return {(doubles)_mm512_maskz_cvtps_pd(0xff, (__m256)half.first),
-          (doubles)_mm512_maskz_cvtps_pd(0xff, (__m256)half.second)};
+  return (doubles)_mm512_maskz_cvtps_pd(0xff, (__m256)x);
 #else
-  return {__builtin_convertvector(half.first, doubles),
-          __builtin_convertvector(half.second, doubles)};
+  return __builtin_convertvector(x, doubles);
 #endif
+}
+PROSPECT_INLINE double_pair widened(floats x) {
+  const float_halves half = halves_of(x);
+  return {widened(half.first), widened(half.second)};
 }
 PROSPECT_INLINE floats narrowed(double_pair x) {
   return joined({__builtin_convertvector(x.first, half_floats),

@@ -39,9 +39,9 @@ class token_log {
   PROSPECT_INLINE void add_strip(int n, const R* losses, const R* ratio, const R* k3) {
     for_each_vector<R>(
         n, [&](int i) __attribute__((always_inline)) {
-          add(token_sum::loss, i, load_several(losses + i));
-          if (has_old_) add(token_sum::ratio, i, load_several(ratio + i));
-          if (has_reference_) add(token_sum::kl, i, load_several(k3 + i));
+          sums_.add_from(token_sum::loss, i, losses + i);
+          if (has_old_) sums_.add_from(token_sum::ratio, i, ratio + i);
+          if (has_reference_) sums_.add_from(token_sum::kl, i, k3 + i);
         });
   }
   /// What tokens have of their own where not all share it.
@@ -61,11 +61,13 @@ class token_log {
     const several<R> clipped = is_shared ? clip_ : select(advantage == none, none, clip_);
     clipped_ += select(led_nowhere, clipped, none);
   }
-  /// Whether all was finite.
-  PROSPECT_INLINE bool store_to(tally<token_sum::size>& after) {
+  /// Whether all of a block of n was finite. Larger ones that were not leave no trace: they are
+  /// worked on again, block by block.
+  PROSPECT_INLINE bool store_to(tally<token_sum::size>& after, int n) {
     sums_.add(token_sum::clipped, 0, clipped_);
-    sums_.store_to(after);
-    return sums_.finite() && probe_.finite();
+    const bool finite = sums_.finite() && probe_.finite();
+    if (finite || n <= block_size) sums_.store_to(after);
+    return finite;
   }
 
  private:

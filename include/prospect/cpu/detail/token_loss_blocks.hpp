@@ -154,7 +154,7 @@ template <block_kind kind, std::floating_point R, class Loss>
   }
   loss_row.finish();
   d_policy_row.finish();
-  return log.store_to(sums);
+  return log.store_to(sums, n);
 }
 
 template <std::floating_point R, class Loss>

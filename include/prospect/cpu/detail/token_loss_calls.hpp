@@ -24,17 +24,20 @@ inline double averaged_over(averaging average, double tokens, double sequences) 
   return average == averaging::tokens ? tokens : sequences;
 }
 
-/// How many of those the batch has: scored tokens, or sequences with any.
+/// How many of those the batch has: scored tokens, or sequences with any. Where these are is known
+/// afterwards.
 template <executor E>
-double count_averaged(averaging average, const token_batch& in, E& on) {
+double count_averaged(averaging average, const token_batch& in, known_runs& known, E& on) {
   const scored_rows scored{in.targets, in.mask};
   return in_pieces(runs_of(in.layout, in.policy.size()), on, [&](range sequences) {
     double seen = 0;
     for (std::int64_t i = 0; i < sequences.count; ++i) {
       const std::int64_t first = in.layout.begin(sequences.first + i);
       const std::int64_t last = in.layout.end(sequences.first + i);
-      seen += average == averaging::tokens ? static_cast<double>(scored.find(first, last).count)
-              : scored.any(first, last)    ? 1.0
+      const scored_run found = scored.find(first, last);
+      if (sequences.first + i < known_runs::most) known.of[sequences.first + i] = found;
+      seen += average == averaging::tokens ? static_cast<double>(found.count)
+              : found.count > 0            ? 1.0
                                            : 0.0;
     }
     return seen;
@@ -110,9 +113,10 @@ token_metrics evaluate_tokens(const token_kernels<R, Loss>& kernels, const Loss&
   const std::int64_t sequences = in.layout.sequences();
   if (sequences > 0) check_what_is_read<R>(loss, in);
   const averaging average = loss.average;
-  const double factor = by.factor(by.counts() ? count_averaged(average, in, on) : 0);
+  known_runs known;
+  const double factor = by.factor(by.counts() ? count_averaged(average, in, known, on) : 0);
   const token_sums seen = in_pieces(runs_of(in.layout, n), on, [&](range piece) {
-    return kernels.results(loss, in, out, factor, piece);
+    return kernels.results(loss, in, out, factor, by.counts() ? &known : nullptr, piece);
   });
   zero_rows(out, in.layout.gap(sequences), n);
   token_metrics metrics = metrics_of(seen, average, in, factor);

@@ -35,7 +35,7 @@ struct token_sums {
 template <std::floating_point R, class Loss>
 struct token_kernels {
   token_sums (*results)(const Loss& loss, const token_batch& in, const token_batch_outputs& out,
-                        double factor, range sequences);
+                        double factor, const known_runs* known, range sequences);
 };
 
 inline namespace PROSPECT_CPU_ISA {
@@ -64,7 +64,8 @@ template <std::floating_point R>
 class token_run {
  public:
   token_run(const token_blocks<R>& blocks, const void* loss, averaging average,
-            const token_batch& in, const token_batch_outputs& out, double factor)
+            const token_batch& in, const token_batch_outputs& out, double factor,
+            const known_runs* known)
       : policy_{in.policy},
         old_{in.old},
         reference_{in.reference},
@@ -80,6 +81,7 @@ class token_run {
         out_{out},
         factor_{factor},
         scored_{in.targets, in.mask},
+        known_{known},
         average_{average},
         plain_{in.token_advantage.empty() && in.weight.empty() && in.entropy.empty()},
         past_caches_{in.policy.size() >= worth_passing_caches},
@@ -90,7 +92,8 @@ class token_run {
     const std::int64_t first = in_.layout.begin(sequence);
     const std::int64_t last = in_.layout.end(sequence);
     zero(in_.layout.gap(sequence), first);
-    found_ = scored_.find(first, last);
+    const bool is_known = known_ != nullptr && sequence < known_runs::most;
+    found_ = is_known ? known_->of[sequence] : scored_.find(first, last);
     const std::int64_t tokens = found_.count;
     if (tokens == 0) return zero(first, last);
     const auto n = static_cast<double>(tokens);
@@ -111,7 +114,7 @@ class token_run {
         terms.d_sum = once ? n * d_sum_of_one(terms) : summed(blocks_.d_sum, first, last, terms);
       }
     }
-    const tally<token_sum::size> sums = results(first, last, terms);
+    const tally<token_sum::size>& sums = results(first, last, terms);
     for (int k = 0; k < token_sum::size; ++k) {
       const double sum = sums.total(k);
       seen_.sum[k] += k == token_sum::loss && of_means ? sum / n : sum;
@@ -122,7 +125,8 @@ class token_run {
   const token_sums& seen() const { return seen_; }
 
  private:
-  tokens_at<R> read(const scored_block& block) {
+  /// Not returned: a structure that is copied right after it was written is waited for.
+  void read(const scored_block& block, tokens_at<R>& to) {
     const int count = static_cast<int>(block.at.count);
     const R* const present = ones<R>.row + (block_size - (std::min)(count, block_size));
     const auto row = [&](row_reader<R>& given, const R* otherwise) {
@@ -131,19 +135,19 @@ class token_run {
     };
     const R* const policy = policy_.read(block.at, block.pieces);
     const R* const nothing = ones<R>.row + block_size;
-    return {.count = count,
-            .scored = present,
-            .policy = policy,
-            .old = row(old_, policy),
-            .reference = row(reference_, policy),
-            .advantage = row(advantage_, of_sequence_.row),
-            .weight = row(weight_, present),
-            .entropy = in_.entropy_coef == 0 ? nothing : row(entropy_, nothing),
-            .measured_entropy = row(entropy_, nullptr),
-            .has_old = !in_.old.empty(),
-            .has_reference = !in_.reference.empty(),
-            .has_advantages = !in_.token_advantage.empty(),
-            .clips = !in_.token_advantage.empty() || of_sequence_.row[0] != 0};
+    to = {.count = count,
+          .scored = present,
+          .policy = policy,
+          .old = row(old_, policy),
+          .reference = row(reference_, policy),
+          .advantage = row(advantage_, of_sequence_.row),
+          .weight = row(weight_, present),
+          .entropy = in_.entropy_coef == 0 ? nothing : row(entropy_, nothing),
+          .measured_entropy = row(entropy_, nullptr),
+          .has_old = !in_.old.empty(),
+          .has_reference = !in_.reference.empty(),
+          .has_advantages = !in_.token_advantage.empty(),
+          .clips = !in_.token_advantage.empty() || of_sequence_.row[0] != 0};
   }
 
   void zero(std::int64_t first, std::int64_t last) const {
@@ -154,7 +158,8 @@ class token_run {
                 const sequence_terms& terms) {
     double sum = 0;
     scored_.for_each_block_of(found_, first, last, waiting_, [&](const scored_block& block) {
-      sum += of_block(loss_, read(block), whole_vectors(block.at), terms);
+      read(block, read_);
+      sum += of_block(loss_, read_, whole_vectors(block.at), terms);
     });
     return sum;
   }
@@ -175,9 +180,10 @@ class token_run {
   }
 
   /// Writes what a sequence gives, and returns what it adds up to.
-  tally<token_sum::size> results(std::int64_t first, std::int64_t last,
-                                 const sequence_terms& terms) {
-    tally<token_sum::size> sums;
+  const tally<token_sum::size>& results(std::int64_t first, std::int64_t last,
+                                        const sequence_terms& terms) {
+    tally<token_sum::size>& sums = sums_;
+    running_tally<token_sum::size>{}.store_to(sums);  // GCC would fill a new one word by word
     std::int64_t done = first;
     // Whole vectors have nothing to ask for each token. Which of a sequence's tokens are in them,
     // its length alone says: in other code, formulas may round another way.
@@ -203,11 +209,7 @@ class token_run {
   }
   void add_results(const scored_block& run, bool whole, const sequence_terms& terms,
                    tally<token_sum::size>& sums) {
-    if (run.at.count > block_size) {
-      const tally<token_sum::size> before = sums;
-      if (add_block(run, whole, terms, sums)) return;
-      sums = before;
-    }
+    if (run.at.count > block_size && add_block(run, whole, terms, sums)) return;
     for_each_block(run.at, [&](range at) {
       const scored_block block{at, run.pieces};
       if (!add_block(block, whole, terms, sums)) note(block);
@@ -217,7 +219,7 @@ class token_run {
   bool add_block(const scored_block& block, bool whole, const sequence_terms& terms,
                  tally<token_sum::size>& sums) {
     const int n = whole_vectors(block.at);
-    read_ = read(block);
+    read(block, read_);
     const auto place = [&](row_writer<R>& to, const any_row& row) {
       const bool wanted = !row.empty() || block.at.count <= block_size;
       const bool lies = !row.empty() && !to.copies() && block.pieces == nullptr;
@@ -260,7 +262,7 @@ class token_run {
   /// f(block) for the scored rows of the sequence [first, last): as few blocks as can be.
   template <class F>
   void for_each_run(std::int64_t first, std::int64_t last, const F& f) {
-    if (!in_runs_ || !found_.side_by_side) {
+    if (!in_runs_ || !found_.side_by_side()) {
       return scored_.for_each_block_of(found_, first, last, waiting_, f);
     }
     const auto hand_out = [&](range at) { f(scored_block{at}); };
@@ -279,9 +281,11 @@ class token_run {
   const token_batch_outputs& out_;
   double factor_;
   scored_rows scored_;
+  const known_runs* known_;
   scored_run found_;  ///< of the sequence
   waiting_rows waiting_;
   token_sums seen_;
+  tally<token_sum::size> sums_;  ///< of the sequence
   tokens_at<R> read_;            ///< the block that was added last
   token_results_at<R> written_;  ///< likewise
   averaging average_;
@@ -292,10 +296,10 @@ class token_run {
 
 template <std::floating_point R, class Loss>
 token_sums token_results_of(const Loss& loss, const token_batch& in, const token_batch_outputs& out,
-                            double factor, range sequences) {
+                            double factor, const known_runs* known, range sequences) {
   return of_itself(loss, [&]<class One>(const One& one) {
     const token_blocks<R> blocks = token_blocks_of<R>(one);
-    token_run<R> run{blocks, &one, loss.average, in, out, factor};
+    token_run<R> run{blocks, &one, loss.average, in, out, factor, known};
     for (std::int64_t i = 0; i < sequences.count; ++i) run.add(sequences.first + i);
     finish_past_caches();
     return run.seen();
