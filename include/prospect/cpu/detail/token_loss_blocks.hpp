@@ -57,8 +57,8 @@ template <std::floating_point R, class Loss>
   const Loss loss = *static_cast<const Loss*>(of_loss);
   const tokens_at<R> rows = block;
   return sum_of_block(rows, n, [&](int i) {
-    ask_for(rows.policy + token_strip<R>::far_ahead + i);
-    if (rows.has_old) ask_for(rows.old + token_strip<R>::far_ahead + i);
+    ask_for(rows.policy + rows.ahead + i);
+    if (rows.has_old) ask_for(rows.old + rows.ahead + i);
     return contributions_of<R>(loss, rows.several_of(i), of, rows.kept(i)).value;
   });
 }

@@ -59,6 +59,22 @@ inline void zero_rows(const token_batch_outputs& out, std::int64_t first, std::i
   }
 }
 
+/// How many tokens ahead a pass over a sequence asks for memory, since hardware does not follow a
+/// row into the next page by itself: farther where there is little to a token. A sequence that is
+/// summed up first is asked for while there is more to do, as the results of the one before it are
+/// worked out, unless it is too long to stay in cache until then.
+template <std::floating_point R>
+struct asked_ahead {
+  static constexpr std::int64_t near_bytes = 2048, far_bytes = 4096, longest = 4096;
+  std::int64_t of_sums, of_results;
+
+  asked_ahead(std::int64_t tokens, bool is_summed, bool one_row)
+      : of_sums{is_summed && tokens <= longest ? 0 : far_bytes / std::int64_t{sizeof(R)}},
+        of_results{is_summed && tokens <= longest
+                       ? tokens
+                       : (one_row ? far_bytes : near_bytes) / std::int64_t{sizeof(R)}} {}
+};
+
 /// The sequences of a run, one after the other.
 template <std::floating_point R>
 class token_run {
@@ -96,6 +112,8 @@ class token_run {
     found_ = is_known ? known_->of[sequence] : scored_.find(first, last);
     const std::int64_t tokens = found_.count;
     if (tokens == 0) return zero(first, last);
+    ahead_ = asked_ahead<R>(last - first, blocks_.contribution != nullptr,
+                            in_.old.empty() && in_.reference.empty());
     const auto n = static_cast<double>(tokens);
     const bool of_means = average_ == averaging::sequence_means;
     sequence_terms terms{.tokens = n, .factor = of_means ? factor_ / n : factor_};
@@ -126,7 +144,7 @@ class token_run {
 
  private:
   /// Not returned: a structure that is copied right after it was written is waited for.
-  void read(const scored_block& block, tokens_at<R>& to) {
+  void read(const scored_block& block, std::int64_t ahead, tokens_at<R>& to) {
     const int count = static_cast<int>(block.at.count);
     const R* const present = ones<R>.row + (block_size - (std::min)(count, block_size));
     const auto row = [&](row_reader<R>& given, const R* otherwise) {
@@ -144,6 +162,7 @@ class token_run {
           .weight = row(weight_, present),
           .entropy = in_.entropy_coef == 0 ? nothing : row(entropy_, nothing),
           .measured_entropy = row(entropy_, nullptr),
+          .ahead = ahead,
           .has_old = !in_.old.empty(),
           .has_reference = !in_.reference.empty(),
           .has_advantages = !in_.token_advantage.empty(),
@@ -158,7 +177,7 @@ class token_run {
                 const sequence_terms& terms) {
     double sum = 0;
     scored_.for_each_block_of(found_, first, last, waiting_, [&](const scored_block& block) {
-      read(block, read_);
+      read(block, ahead_.of_sums, read_);
       sum += of_block(loss_, read_, whole_vectors(block.at), terms);
     });
     return sum;
@@ -219,7 +238,7 @@ class token_run {
   bool add_block(const scored_block& block, bool whole, const sequence_terms& terms,
                  tally<token_sum::size>& sums) {
     const int n = whole_vectors(block.at);
-    read(block, read_);
+    read(block, ahead_.of_results, read_);
     const auto place = [&](row_writer<R>& to, const any_row& row) {
       const bool wanted = !row.empty() || block.at.count <= block_size;
       const bool lies = !row.empty() && !to.copies() && block.pieces == nullptr;
@@ -284,6 +303,7 @@ class token_run {
   const known_runs* known_;
   scored_run found_;  ///< of the sequence
   waiting_rows waiting_;
+  asked_ahead<R> ahead_{0, false, false};
   token_sums seen_;
   tally<token_sum::size> sums_;  ///< of the sequence
   tokens_at<R> read_;            ///< the block that was added last

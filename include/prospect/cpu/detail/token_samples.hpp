@@ -88,6 +88,7 @@ struct tokens_at {
   const R* weight = nullptr;
   const R* entropy = nullptr;           ///< of the bonus: 0 where there is none
   const R* measured_entropy = nullptr;  ///< null where none is given
+  std::int64_t ahead = 0;               ///< how many tokens ahead memory is asked for
   bool has_old = false;
   bool has_reference = false;
   bool has_advantages = false;  ///< one for each token
@@ -108,6 +109,7 @@ struct tokens_at {
             .weight = weight + option,
             .entropy = entropy + option,
             .measured_entropy = measured_entropy == nullptr ? nullptr : measured_entropy + option,
+            .ahead = ahead,
             .has_old = has_old,
             .has_reference = has_reference,
             .has_advantages = has_advantages,

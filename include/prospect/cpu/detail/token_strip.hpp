@@ -91,10 +91,6 @@ struct strip_at {
 template <std::floating_point R>
 struct token_strip {
   static constexpr int most = 128;
-  /// How many tokens ahead memory is asked for, since hardware does not follow a row into the next
-  /// page by itself: farther where there is but one row, and little to a token.
-  static constexpr int ahead = 2048 / sizeof(R);
-  static constexpr int far_ahead = 4096 / sizeof(R);
   alignas(64) R log_ratio[most];
   alignas(64) R ratio[most];
   alignas(64) R log_reference_ratio[most];
@@ -108,15 +104,15 @@ struct token_strip {
     strip_at<R> at{.policy = rows.policy,
                    .advantage = rows.advantage,
                    .probed = rows.policy,
-                   .soon = rows.policy + (rows.has_reference ? ahead : far_ahead)};
+                   .soon = rows.policy + rows.ahead};
     if (rows.has_old) {
-      at.soon = rows.old + ahead;
+      at.soon = rows.old + rows.ahead;
       at.log_ratio = at.probed = log_ratio;
       at.ratio = ratio;
       for_each_vector<R>(
           n, [&](int i) __attribute__((always_inline)) {
             const several<R> x = load_several(rows.policy + i) - load_several(rows.old + i);
-            ask_for(rows.policy + ahead + i);
+            ask_for(rows.policy + rows.ahead + i);
             store_several(log_ratio + i, x);
             store_several(ratio + i, select(kept<kind>(rows, i), ratios(x), none));
           });
@@ -129,7 +125,7 @@ struct token_strip {
           n, [&](int i) __attribute__((always_inline)) {
             const several<R> x = load_several(rows.policy + i) - load_several(rows.reference + i);
             const value_and_slope<several<R>> divergence = divergences(x);
-            ask_for(rows.reference + ahead + i);
+            ask_for(rows.reference + rows.ahead + i);
             store_several(log_reference_ratio + i, x);
             store_several(k3 + i, select(kept<kind>(rows, i), divergence.value, none));
             store_several(k3_slope + i, divergence.slope);
