@@ -69,9 +69,10 @@ class strip_results {
     others_ = static_cast<int>(reinterpret_cast<std::uintptr_t>(row) % cache_line / sizeof(R));
     waiting_ = others_;
     line_ = row - others_;
-    // Lines that are shared, to be there at the end.
-    __builtin_prefetch(row, 1, 3);
-    __builtin_prefetch(row + n, 1, 3);
+    // Lines that are shared, to be there at the end. (To ask for one waits for its page.)
+    const auto end = reinterpret_cast<std::uintptr_t>(row + n);
+    if (others_ > 0) __builtin_prefetch(row, 1, 3);
+    if (end % cache_line != 0) __builtin_prefetch(row + n, 1, 3);
   }
 
   /// Where those from the i-th on go, at most so many, until they are added.
