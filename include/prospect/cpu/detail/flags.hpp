@@ -7,6 +7,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if PROSPECT_CPU_VECTOR_BYTES == 16 && defined(__SSE2__) && !defined(__CUDACC__)
+#include <emmintrin.h>
+#endif
+
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
@@ -43,7 +47,7 @@ PROSPECT_INLINE std::uint64_t word_of_bytes(const std::uint8_t* from) {
   return word;
 #endif
 }
-/// The same of n bytes, at most 64.
+/// The same of n bytes, 1 to 64.
 PROSPECT_INLINE std::uint64_t word_of_bytes(const std::uint8_t* from, std::int64_t n) {
   if (n == flags_in_word) return word_of_bytes(from);
   std::uint8_t all[flags_in_word]{};

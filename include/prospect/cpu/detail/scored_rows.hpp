@@ -89,7 +89,7 @@ class scored_rows {
     for_each_word(first, last, [&](std::int64_t row, std::uint64_t scored) {
       if (run.count == 0) run.first = row + std::countr_zero(scored);
       run.count += std::popcount(scored);
-      end = row + std::bit_width(scored);
+      end = row + flags_in_word - std::countl_zero(scored);
     });
     if (end - run.first != run.count) run.first = -1;
     return run;
