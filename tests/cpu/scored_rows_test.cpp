@@ -68,6 +68,11 @@ void check_scored(const index_row& targets, const mask_row& mask, const std::vec
   CHECK(run.count == count);
   CHECK(run.side_by_side() == side_by_side);
   if (side_by_side && !want.empty()) CHECK(run.first == want.front());
+  if (!side_by_side) {
+    std::int64_t pieces = 1;
+    for (std::size_t i = 1; i < want.size(); ++i) pieces += want[i] != want[i - 1] + 1 ? 1 : 0;
+    CHECK(run.first == -pieces);
+  }
 
   std::vector<std::int64_t> got, sizes;
   prospect::cpu::detail::waiting_rows waiting;

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <vector>
 
 #include "catch.hpp"
 #include "cpu/token_loss_cases.hpp"
@@ -110,6 +111,29 @@ TEST_CASE("a token that is no number is named by its row, whatever lies between"
       }
       c.old.put(bad, not_a_number);
       const token_metrics m = evaluate(clipped_loss<>{}, c.in(), c.out());
+      CHECK(m.nonfinite.sum == 1);
+      CHECK(m.first_nonfinite == bad);
+    }
+  }
+}
+
+TEST_CASE("a coefficient that its type has no room for is found in every piece", "[tokens]") {
+  constexpr std::int64_t length = 100;
+  for (const int every : {2, 50}) {  // rows one by one, and two pieces
+    for (const std::int64_t bad : {11, 91}) {
+      CAPTURE(every, bad);
+      const std::vector<float> policy(length, -1);
+      std::vector<float> weight(length, 1);
+      std::vector<std::uint8_t> mask(length, 1);
+      std::vector<prospect::float16> d_policy(length);
+      for (std::size_t i = 0; i < mask.size(); i += static_cast<std::size_t>(every)) mask[i] = 0;
+      weight[static_cast<std::size_t>(bad)] = 1e6F;
+      const token_metrics m = evaluate(prospect::sft{},
+                                       {.policy = policy,
+                                        .weight = weight,
+                                        .mask = mask,
+                                        .layout = prospect::sequence_layout::padded(1, length)},
+                                       {.d_policy = d_policy}, prospect::normaliser::sum());
       CHECK(m.nonfinite.sum == 1);
       CHECK(m.first_nonfinite == bad);
     }

@@ -49,13 +49,25 @@ PROSPECT_INLINE void for_each_element(indices_at through, range at, const F& f) 
   }
 }
 
-/// The pieces that rows lie in where not all lie side by side.
-using pieces_at = const range*;
+/// The same for rows that are listed one by one.
+template <class F>
+PROSPECT_INLINE void for_each_element(const std::int64_t* listed, range at, const F& f) {
+  for (std::int64_t i = 0; i < at.count; ++i) f(i, listed[at.first + i]);
+}
+
+/// Where rows lie that do not all lie side by side: in pieces, or, where most of these would be
+/// short, one by one.
+struct pieces_at {
+  const range* piece = nullptr;
+  const std::int64_t* row = nullptr;
+
+  bool given() const { return piece != nullptr || row != nullptr; }
+};
 
 /// f(i, piece) for the rows `at`, of all that lie in these pieces: the i-th of them is the piece's
 /// first, and the others follow.
 template <class F>
-PROSPECT_INLINE void for_each_piece(pieces_at pieces, range at, const F& f) {
+PROSPECT_INLINE void for_each_piece(const range* pieces, range at, const F& f) {
   std::int64_t skipped = at.first;
   for (std::int64_t i = 0; i < at.count; ++pieces) {
     if (skipped >= pieces->count) {
@@ -93,8 +105,8 @@ class element_reader {
   block<T> copy_;
 };
 
-template <storage S, std::floating_point R>
-void load_rows(strided_span<const S> row, indices_at through, range at, R* to) {
+template <storage S, class Through, std::floating_point R>
+void load_rows(strided_span<const S> row, Through through, range at, R* to) {
   const auto load_one = [&](std::int64_t i, std::int64_t k) {
     to[i] = static_cast<R>(load(row[k]));
   };
@@ -127,12 +139,13 @@ class row_reader {
   }
   /// The same of rows that lie in pieces, if any are given.
   PROSPECT_INLINE const R* read(range at, pieces_at pieces) {
-    if (row_.empty() || pieces == nullptr) return read(at);
+    if (row_.empty() || !pieces.given()) return read(at);
     return copied(at, [&](auto row) {
+      if (pieces.row != nullptr) return load_rows(row, pieces.row, at, copy_.row);
       for_each_piece(
-          pieces, at, [&](std::int64_t i, range piece) __attribute__((always_inline)) {
+          pieces.piece, at, [&](std::int64_t i, range piece) __attribute__((always_inline)) {
             ask_for_later(piece);
-            load_rows(row, nullptr, piece, copy_.row + i);
+            load_rows(row, indices_at{}, piece, copy_.row + i);
           });
     });
   }
@@ -182,8 +195,8 @@ constexpr R infinite_from(dtype type) {
 }
 
 /// Rounds once, and tells whether all that was written is below `limit`.
-template <storage S, std::floating_point R>
-bool store_rows(strided_span<S> row, indices_at through, range at, const R* from, R limit) {
+template <storage S, class Through, std::floating_point R>
+bool store_rows(strided_span<S> row, Through through, range at, const R* from, R limit) {
   if (row.stride() == 1 && through == nullptr) {
     S* const to = row.data() + at.first;
     for (std::int64_t i = 0; i < at.count; ++i) to[i] = prospect::detail::stored_as<S>(from[i]);
@@ -227,14 +240,15 @@ class row_writer {
 
   /// The same to rows that lie in pieces, if any are given.
   PROSPECT_INLINE R* begin(range at, pieces_at pieces) {
-    return pieces == nullptr ? begin(at) : copy_.row;
+    return pieces.given() ? copy_.row : begin(at);
   }
   PROSPECT_INLINE bool write(range at, pieces_at pieces) {
-    if (pieces == nullptr) return write(at);
+    if (!pieces.given()) return write(at);
     return written([&](auto row) {
+      if (pieces.row != nullptr) return store_rows(row, pieces.row, at, copy_.row, limit_);
       bool finite = true;
-      for_each_piece(pieces, at, [&](std::int64_t i, range piece) {
-        finite &= store_rows(row, nullptr, piece, copy_.row + i, limit_);
+      for_each_piece(pieces.piece, at, [&](std::int64_t i, range piece) {
+        finite &= store_rows(row, indices_at{}, piece, copy_.row + i, limit_);
       });
       return finite;
     });

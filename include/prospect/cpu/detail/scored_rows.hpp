@@ -17,10 +17,12 @@ namespace prospect::inline v2::cpu::detail {
 
 /// The scored rows of a sequence: how many there are, and from where on if they lie side by side.
 struct scored_run {
-  std::int64_t first;  ///< -1 where others lie between
+  std::int64_t first;  ///< or, where others lie between, minus the number of pieces they lie in
   std::int64_t count;
 
   bool side_by_side() const { return first >= 0; }
+  /// Whether pieces are so short that rows one by one are no worse.
+  bool in_shreds() const { return -8 * first > count; }
 };
 /// Those of a batch's first sequences, once they were looked for: where they lie side by side,
 /// nobody reads the mask again.
@@ -34,12 +36,13 @@ inline namespace PROSPECT_CPU_ISA {
 /// Rows `at`; or where they do not lie side by side those of all that lie in these pieces.
 struct scored_block {
   range at;
-  pieces_at pieces = nullptr;
+  pieces_at pieces{};
 
   std::int64_t row(std::int64_t i) const {
-    if (pieces == nullptr) return at.first + i;
+    if (pieces.row != nullptr) return pieces.row[at.first + i];
+    if (pieces.piece == nullptr) return at.first + i;
     std::int64_t found = 0;
-    for_each_piece(pieces, {at.first + i, 1},
+    for_each_piece(pieces.piece, {at.first + i, 1},
                    [&](std::int64_t, range piece) { found = piece.first; });
     return found;
   }
@@ -48,6 +51,7 @@ struct scored_block {
 /// Rows that wait for their block to become full, in the pieces in which they lie.
 struct waiting_rows {
   range piece[block_size + flags_in_word];
+  std::int64_t row[block_size + flags_in_word];  ///< those that wait one by one instead
   int pieces = 0;
   std::int64_t rows = 0;
 
@@ -65,7 +69,7 @@ struct waiting_rows {
     if (piece[0].count >= n) {
       f(scored_block{{piece[0].first, n}});
     } else {
-      f(scored_block{{0, n}, piece});
+      f(scored_block{{0, n}, {.piece = piece}});
     }
     rows -= n;
     int gone = 0;
@@ -73,6 +77,17 @@ struct waiting_rows {
     pieces -= gone;
     std::copy_n(piece + gone, pieces, piece);
     piece[0] = {piece[0].first + n, piece[0].count - n};
+  }
+
+  /// Rows of 64 from `first` on, one by one.
+  void list(std::int64_t first, std::uint64_t scored) {
+    for (; scored != 0; scored &= scored - 1) row[rows++] = first + std::countr_zero(scored);
+  }
+  template <class F>
+  void hand_out_listed(std::int64_t n, const F& f) {
+    f(scored_block{{0, n}, {.row = row}});
+    rows -= n;
+    std::copy_n(row + n, rows, row);
   }
 };
 
@@ -86,12 +101,15 @@ class scored_rows {
     if (all()) return {.first = first, .count = last - first};
     scored_run run{.first = first, .count = 0};
     std::int64_t end = first;
+    std::int64_t pieces = 0;
     for_each_word(first, last, [&](std::int64_t row, std::uint64_t scored) {
       if (run.count == 0) run.first = row + std::countr_zero(scored);
+      const std::uint64_t before = run.count > 0 && end == row ? 1 : 0;
+      pieces += std::popcount(scored & ~(scored << 1 | before));
       run.count += std::popcount(scored);
       end = row + flags_in_word - std::countl_zero(scored);
     });
-    if (end - run.first != run.count) run.first = -1;
+    if (pieces > 1) run.first = -pieces;
     return run;
   }
 
@@ -102,8 +120,18 @@ class scored_rows {
                          waiting_rows& waiting, const F& f) const {
     if (run.side_by_side()) {
       for_each_block({run.first, run.count}, [&](range at) { f(scored_block{at}); });
+    } else if (run.in_shreds()) {
+      for_each_word(first, last, [&](std::int64_t row, std::uint64_t scored) {
+        waiting.list(row, scored);
+        if (waiting.rows >= block_size) waiting.hand_out_listed(block_size, f);
+      });
+      if (waiting.rows > 0) waiting.hand_out_listed(waiting.rows, f);
     } else {
-      for_each_gathered_block(first, last, waiting, f);
+      for_each_word(first, last, [&](std::int64_t row, std::uint64_t scored) {
+        for_each_run_of_flags(scored, [&](int begin, int n) { waiting.add({row + begin, n}); });
+        if (waiting.rows >= block_size) waiting.hand_out(block_size, f);
+      });
+      if (waiting.rows > 0) waiting.hand_out(waiting.rows, f);
     }
   }
 
@@ -174,16 +202,6 @@ class scored_rows {
       for (int i = 0; i < static_cast<int>(rows.count); ++i) look_at(i);
     }
     return word_of_bytes(scored, rows.count);
-  }
-
-  template <class F>
-  void for_each_gathered_block(std::int64_t first, std::int64_t last, waiting_rows& waiting,
-                               const F& f) const {
-    for_each_word(first, last, [&](std::int64_t row, std::uint64_t scored) {
-      for_each_run_of_flags(scored, [&](int begin, int n) { waiting.add({row + begin, n}); });
-      if (waiting.rows >= block_size) waiting.hand_out(block_size, f);
-    });
-    if (waiting.rows > 0) waiting.hand_out(waiting.rows, f);
   }
 
   const index_row& targets_;

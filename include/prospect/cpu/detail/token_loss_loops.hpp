@@ -211,13 +211,19 @@ class token_run {
     for_each_run(
         first, last, [&](const scored_block& block) __attribute__((always_inline)) {
           const auto [begin, count] = block.at;
+          if (block.pieces.row != nullptr) {  // all at once, since gaps are as short as pieces
+            const std::int64_t end = block.row(count - 1) + 1;
+            zero(done, end);
+            done = end;
+          }
           const std::int64_t here = std::clamp<std::int64_t>(whole - before, 0, count);
           add_results({{begin, here}, block.pieces}, true, terms, sums);
           add_results({{begin + here, count - here}, block.pieces}, false, terms, sums);
           before += count;
+          if (block.pieces.row != nullptr) return;
           // Afterwards, when a line that they share with results is there.
-          for_each_piece(block.pieces == nullptr ? &block.at : block.pieces,
-                         block.pieces == nullptr ? range{0, count} : block.at,
+          const bool apart = block.pieces.given();
+          for_each_piece(apart ? block.pieces.piece : &block.at, apart ? block.at : range{0, count},
                          [&](std::int64_t, range piece) {
                            zero(done, piece.first);
                            done = piece.first + piece.count;
@@ -241,7 +247,7 @@ class token_run {
     read(block, ahead_.of_results, read_);
     const auto place = [&](row_writer<R>& to, const any_row& row) {
       const bool wanted = !row.empty() || block.at.count <= block_size;
-      const bool lies = !row.empty() && !to.copies() && block.pieces == nullptr;
+      const bool lies = !row.empty() && !to.copies() && !block.pieces.given();
       return results_at<R>{wanted ? to.begin(block.at, block.pieces) : nullptr, to.limit(),
                            past_caches_ && whole && lies};
     };
