@@ -139,3 +139,24 @@ TEST_CASE("a coefficient that its type has no room for is found in every piece",
     }
   }
 }
+
+TEST_CASE("a weight that is no number spoils its token, and its sequence where a sum is attached",
+          "[tokens]") {
+  const std::vector<float> policy{-1, -2, -1.5F, -1}, old{-1.1F, -1.9F, -1.5F, -1.2F};
+  const std::vector<float> advantage{1}, weight{1, 1, NAN, 1};
+  const auto nonfinite_of = [&](const auto& loss) {
+    std::vector<float> d_policy(policy.size());
+    const token_metrics m = evaluate(loss,
+                                     {.policy = policy,
+                                      .old = old,
+                                      .advantage = advantage,
+                                      .weight = weight,
+                                      .layout = prospect::sequence_layout::padded(1, 4)},
+                                     {.d_policy = d_policy}, prospect::normaliser::sum());
+    CHECK(std::isnan(d_policy[2]));
+    return m.nonfinite.sum;
+  };
+  CHECK(nonfinite_of(prospect::vespo{}) == 1);
+  CHECK(nonfinite_of(prospect::gspo_token{}) == 1);
+  CHECK(nonfinite_of(prospect::gspo{}) == 4);
+}
