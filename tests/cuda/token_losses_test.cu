@@ -221,6 +221,16 @@ TEST_CASE("what is no number stays in its token, or its sequence, on the device"
   const token_metrics unread = evaluate_tokens(prospect::sft{}, c, normaliser::mean());
   CHECK(nans() == 0);
   CHECK(unread.nonfinite.sum == 20);  // an input, though nothing is made of it
+
+  c.advantage.put(1, 2);
+  c.weight = {prospect::dtype::f32, c.rows};
+  for (std::int64_t t = 0; t < c.rows; ++t) c.weight.put(t, t == bad ? nan : 1);
+  const token_metrics attached = evaluate_tokens(testing::summing_loss{}, c, normaliser::mean());
+  CHECK(nans() == 20);
+  CHECK(attached.nonfinite.sum == 20);
+  const token_metrics detached = evaluate_tokens(prospect::gspo_token{}, c, normaliser::mean());
+  CHECK(nans() == 1);
+  CHECK(detached.nonfinite.sum == 1);
 }
 
 TEST_CASE("batches of tokens without any, a count on the device, and one that is no count") {

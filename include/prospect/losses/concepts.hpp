@@ -56,7 +56,8 @@ concept sums_tokens =
     requires(const L& loss, const token<dual<float, 2>>& sample) { loss.contribution(sample); };
 
 /// One of them that promises, by `static constexpr bool detached_sum = true`, to take nothing of
-/// the sum but its value: nobody then asks how the loss changes with what its tokens add.
+/// the sum but its value: no coefficient then has a part of how the loss changes with it, and the
+/// CPU does not ask.
 template <class L>
 concept detaches_sum = sums_tokens<L> && requires { requires L::detached_sum; };
 template <class L>

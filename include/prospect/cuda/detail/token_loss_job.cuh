@@ -60,6 +60,17 @@ __device__ bool sums(const Any<L...>& loss) {
   std::int32_t i = 0;
   return (... || (loss.which == i++ && sums_tokens<L>));
 }
+/// Whether it changes with that sum, and not only with what the sum is.
+template <class Loss>
+__device__ bool attaches(const Loss&) {
+  return attaches_sum<Loss>;
+}
+template <template <class...> class Any, class... L>
+  requires one_of_several<Any<L...>>
+__device__ bool attaches(const Any<L...>& loss) {
+  std::int32_t i = 0;
+  return (... || (loss.which == i++ && attaches_sum<L>));
+}
 
 template <class Loss, std::floating_point R>
 struct token_loss_job {
@@ -201,7 +212,9 @@ struct token_loss_job {
     for_each_scored(span, [&](std::int64_t t) {
       d_sum += static_cast<double>(weighted(weight_of(t), differentiate(loss, read(t, of)).d_sum));
     });
-    of.d_sum = over_block(d_sum, plus{});
+    // Asked all the same: a loop that some of several losses leave out spills.
+    const double attached = over_block(d_sum, plus{});
+    of.d_sum = attaches(loss) ? attached : 0;
   }
 
   __device__ void add(std::int64_t t, const sequence& of, row_sums& mine) const {
