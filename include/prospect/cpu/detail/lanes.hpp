@@ -30,6 +30,9 @@
 #define PROSPECT_CPU_VECTOR_BYTES 32
 #endif
 #else
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 #define PROSPECT_CPU_VECTOR_BYTES 16
 #endif
 

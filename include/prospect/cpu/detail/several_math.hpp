@@ -7,10 +7,6 @@
 #include <prospect/cpu/detail/exponentials.hpp>
 #include <prospect/cpu/detail/several.hpp>
 
-#if PROSPECT_CPU_VECTOR_BYTES == 16 && defined(__SSE2__) && !defined(__CUDACC__)
-#include <emmintrin.h>
-#endif
-
 PROSPECT_STRICT_BEGIN
 namespace prospect::inline v2::cpu::detail {
 inline namespace PROSPECT_CPU_ISA {
